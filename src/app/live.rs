@@ -1,0 +1,33 @@
+//! The live part of a message page: the one island that the browser brings to life.
+
+use leptos::prelude::*;
+
+use super::{
+    chart::Chart,
+    rows::Rows,
+    snapshot::snapshot,
+    status::{Status, state},
+    subscription::Subscription,
+    text,
+};
+use crate::feed::Feed;
+
+/// A stream from its snapshot on: rendered by the server, live in the browser.
+#[island]
+pub fn Live() -> impl IntoView {
+    let snapshot = snapshot();
+    let events = snapshot.events.clone();
+    let pace = snapshot.pace;
+    let feed = RwSignal::new(Feed::new(snapshot));
+    let subscription = Subscription::new(events, feed);
+
+    let state = text(move || state(subscription.link(), &feed.read()).to_owned());
+
+    view! {
+        <section class="live" aria-label="Live" data-state=state>
+            <Chart feed />
+            <Status subscription feed />
+            <Rows subscription feed pace />
+        </section>
+    }
+}

@@ -1,0 +1,90 @@
+//! What the reader is told of the connection, and can do about it.
+
+use leptos::prelude::*;
+
+use super::{connection::Link, subscription::Subscription, text};
+use crate::feed::Feed;
+
+/// The state of the page in one word, for the style.
+pub(super) fn state(link: Link, feed: &Feed) -> &'static str {
+    match link {
+        Link::Ended => "ended",
+        Link::Reconnecting(_) => "reconnecting",
+        Link::Offline(_) => "offline",
+        _ if feed.paused() => "paused",
+        Link::Live => "live",
+        Link::Connecting => "connecting",
+        Link::Resting => "resting",
+    }
+}
+
+fn sentence(link: Link, feed: &Feed) -> String {
+    let sentence = match state(link, feed) {
+        "ended" => "Ended",
+        "reconnecting" => "Reconnecting",
+        "offline" => "Offline",
+        "paused" => "Paused",
+        "live" => "Live",
+        "resting" => "Resting while hidden",
+        _ => "Connecting",
+    };
+    sentence.to_owned()
+}
+
+fn detail(link: Link, feed: &Feed) -> String {
+    match link {
+        Link::Reconnecting(seconds) if seconds > 0 => format!("in {seconds} s"),
+        Link::Offline(seconds) if seconds > 0 => format!("next try in {seconds} s"),
+        _ if feed.paused() => format!("{} waiting", feed.waiting()),
+        _ => String::new(),
+    }
+}
+
+/// The status line: one sentence that is read out when it changes, details that are not, and the
+/// buttons that fit the moment.
+#[component]
+pub fn Status(
+    /// Where the connection stands.
+    subscription: Subscription,
+    /// What the page knows.
+    feed: RwSignal<Feed>,
+) -> impl IntoView {
+    let link = move || subscription.link();
+    let connected =
+        Signal::derive(move || !matches!(link(), Link::Reconnecting(_) | Link::Offline(_)));
+    // One button for all three: it never goes, and so never takes the keyboard's focus with it.
+    let label = text(move || {
+        let label = match link() {
+            _ if feed.read().paused() => "Resume",
+            Link::Ended => "Watch again",
+            _ => "Pause",
+        };
+        label.to_owned()
+    });
+    let act = move |_| {
+        let watch_again = subscription.ended() && !feed.read_untracked().paused();
+        if watch_again {
+            feed.update(Feed::restart);
+            subscription.begin();
+        } else {
+            feed.update(|feed| feed.pause(!feed.paused()));
+        }
+    };
+
+    view! {
+        <div class="status">
+            <p class="state" role="status">
+                {text(move || sentence(link(), &feed.read()))}
+            </p>
+            <span class="detail" aria-hidden="true">
+                {text(move || detail(link(), &feed.read()))}
+            </span>
+            <button type="button" hidden=connected on:click=move |_| subscription.retry_now()>
+                "Retry now"
+            </button>
+            <button type="button" on:click=act>
+                {label}
+            </button>
+        </div>
+    }
+}

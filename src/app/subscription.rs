@@ -1,0 +1,269 @@
+//! The subscription of a page: an `EventSource` that does as its
+//! [`Supervisor`](super::connection::Supervisor) says.
+//!
+//! Nothing here runs on a server, since effects do not; it is also the only module that touches
+//! the browser's own objects.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::{JsCast as _, closure::Closure};
+use web_sys::{
+    EventSource, MessageEvent, PageTransitionEvent, PerformanceResourceTiming, VisibilityState,
+};
+
+use super::connection::{Action, Input, Link, Supervisor};
+use crate::{
+    feed::{Event, Feed},
+    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET},
+};
+
+/// A page's subscription; a handle that is copied around.
+#[derive(Clone, Copy)]
+pub struct Subscription {
+    link: RwSignal<Link>,
+    hydrated: RwSignal<bool>,
+    driver: StoredValue<Option<SendWrapper<Rc<Driver>>>>,
+}
+
+impl Subscription {
+    /// Feeds `feed` from the event stream at the path `events`, from the feed's cursor on, for as
+    /// long as the page is there and the stream has not ended.
+    pub fn new(events: String, feed: RwSignal<Feed>) -> Self {
+        let begin_ended = feed.read_untracked().ended();
+        let link = RwSignal::new(if begin_ended { Link::Ended } else { Link::Connecting });
+        let hydrated = RwSignal::new(false);
+        let driver = StoredValue::new(None);
+        Effect::new(move || {
+            hydrated.set(true);
+            let started = Driver::start(events.clone(), feed, link);
+            if !begin_ended {
+                started.tell(Input::Begin);
+            }
+            driver.set_value(Some(SendWrapper::new(started)));
+        });
+        Self { link, hydrated, driver }
+    }
+
+    /// What the reader is told of the connection.
+    pub fn link(self) -> Link {
+        self.link.get()
+    }
+
+    /// Whether the stream has ended, as of now.
+    pub fn ended(self) -> bool {
+        self.link.get_untracked() == Link::Ended
+    }
+
+    /// Whether the page has come to life. Until then it shows what the server wrote.
+    pub fn hydrated(self) -> bool {
+        self.hydrated.get()
+    }
+
+    /// Does not wait for the next attempt.
+    pub fn retry_now(self) {
+        self.tell(Input::RetryNow);
+    }
+
+    /// Begins anew, from the feed's cursor.
+    pub fn begin(self) {
+        self.tell(Input::Begin);
+    }
+
+    fn tell(self, input: Input) {
+        self.driver.with_value(|driver| {
+            if let Some(driver) = driver {
+                driver.tell(input);
+            }
+        });
+    }
+}
+
+struct Driver {
+    events: String,
+    feed: RwSignal<Feed>,
+    link: RwSignal<Link>,
+    supervisor: RefCell<Supervisor>,
+    /// When the server was last heard, on the clock of [`now`].
+    heard: Cell<f64>,
+    source: RefCell<Option<Source>>,
+    timer: Cell<Option<TimeoutHandle>>,
+    /// Whether the feed has changed since it was last shown.
+    changed: Cell<bool>,
+}
+
+/// An open connection and those who listen to it; both go together.
+struct Source {
+    events: EventSource,
+    _listeners: Vec<Closure<dyn Fn(MessageEvent)>>,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.events.close();
+    }
+}
+
+impl Driver {
+    fn start(events: String, feed: RwSignal<Feed>, link: RwSignal<Link>) -> Rc<Self> {
+        let driver = Rc::new(Self {
+            events,
+            feed,
+            link,
+            supervisor: RefCell::default(),
+            heard: Cell::default(),
+            source: RefCell::default(),
+            timer: Cell::default(),
+            changed: Cell::default(),
+        });
+        driver.watch("online", |_| Some(Input::Online));
+        driver.watch("offline", |_| Some(Input::Offline));
+        driver.watch("visibilitychange", |_| Some(visibility()));
+        driver.watch("pagehide", |_| Some(Input::Left));
+        driver.watch("pageshow", |event| {
+            let shown = event.dyn_ref::<PageTransitionEvent>();
+            shown.is_some_and(PageTransitionEvent::persisted).then_some(Input::Shown)
+        });
+        driver
+    }
+
+    /// Tells the supervisor what the window says, until the page is gone.
+    fn watch(self: &Rc<Self>, name: &str, input: fn(&web_sys::Event) -> Option<Input>) {
+        let driver = Rc::clone(self);
+        let listener = Closure::<dyn Fn(web_sys::Event)>::new(move |event| {
+            if let Some(input) = input(&event) {
+                driver.tell(input);
+            }
+        });
+        // `visibilitychange` happens to the document and bubbles up to the window.
+        let _ = window().add_event_listener_with_callback(name, listener.as_ref().unchecked_ref());
+        listener.forget();
+    }
+
+    /// Asks the supervisor, and does what it says.
+    fn tell(self: &Rc<Self>, input: Input) {
+        let now = now();
+        let action = {
+            let mut supervisor = self.supervisor.borrow_mut();
+            supervisor.heard(milliseconds(self.heard.get()));
+            supervisor.on(input, now, jitter())
+        };
+        match action {
+            Action::Stay => {}
+            Action::Close => drop(self.source.take()),
+            Action::Open => self.open(),
+        }
+        let link = self.supervisor.borrow().link(now);
+        if self.link.get_untracked() != link {
+            self.link.set(link);
+        }
+        self.set_timer();
+    }
+
+    fn set_timer(self: &Rc<Self>) {
+        if let Some(timer) = self.timer.take() {
+            timer.clear();
+        }
+        let now = now();
+        let Some(at) = self.supervisor.borrow().next_tick(now) else { return };
+        let driver = Rc::clone(self);
+        let wake = move || driver.tell(Input::Tick);
+        let pause = std::time::Duration::from_millis(at.saturating_sub(now));
+        self.timer.set(set_timeout_with_handle(wake, pause).ok());
+    }
+
+    fn open(self: &Rc<Self>) {
+        // The old connection goes first: a browser has few.
+        drop(self.source.take());
+        let cursor = self.feed.read_untracked().cursor();
+        let url = match cursor {
+            Some(id) => format!("{}?last_event_id={id}", self.events),
+            None => self.events.clone(),
+        };
+        // Fails for a URL that can not be parsed, which ours always can.
+        let Ok(events) = EventSource::new(&url) else { return };
+        let listeners = vec![
+            self.listen(&events, "open", |driver, _| driver.tell(Input::Opened)),
+            self.listen(&events, "error", |driver, _| driver.tell(Input::Failed)),
+            self.listen(&events, PING, |driver, event| driver.heard.set(event.time_stamp())),
+            self.listen(&events, NEW_MESSAGE, |driver, event| driver.take(event, Event::Message)),
+            self.listen(&events, END_EVENT, |driver, event| {
+                driver.take(event, Event::End);
+                driver.tell(Input::Ended);
+            }),
+            self.listen(&events, RESET, |driver, event| driver.apply(event, Event::Reset)),
+        ];
+        self.source.replace(Some(Source { events, _listeners: listeners }));
+    }
+
+    fn listen(
+        self: &Rc<Self>,
+        events: &EventSource,
+        name: &str,
+        then: fn(&Rc<Self>, &MessageEvent),
+    ) -> Closure<dyn Fn(MessageEvent)> {
+        let driver = Rc::clone(self);
+        let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event| then(&driver, &event));
+        let _ = events.add_event_listener_with_callback(name, listener.as_ref().unchecked_ref());
+        listener
+    }
+
+    fn take(self: &Rc<Self>, event: &MessageEvent, kind: fn(Message) -> Event) {
+        let id = event.last_event_id().parse();
+        if let (Ok(id), Some(data)) = (id, event.data().as_string()) {
+            self.apply(event, kind(Message { id, data }));
+        }
+    }
+
+    /// Every event is applied when it comes; what they amount to is shown once per frame.
+    fn apply(self: &Rc<Self>, heard: &MessageEvent, event: Event) {
+        self.heard.set(heard.time_stamp());
+        self.feed.update_untracked(|feed| feed.apply(event));
+        if !self.changed.replace(true) {
+            let driver = Rc::clone(self);
+            request_animation_frame(move || {
+                driver.changed.set(false);
+                driver.feed.notify();
+            });
+        }
+    }
+}
+
+/// Milliseconds since the page was opened: the clock that events are stamped with.
+fn now() -> u64 {
+    milliseconds(window().performance().map_or(0., |clock| clock.now()))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "since a past moment")]
+fn milliseconds(time: f64) -> u64 {
+    time as u64
+}
+
+fn jitter() -> u8 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
+    let jitter = (js_sys::Math::random() * 256.) as u8;
+    jitter
+}
+
+fn visibility() -> Input {
+    if document().visibility_state() == VisibilityState::Hidden {
+        Input::Hidden { scarce: connections_are_scarce() }
+    } else {
+        Input::Shown
+    }
+}
+
+/// Browsers open six connections to a host for all tabs together, unless they are streams of one
+/// HTTP/2 connection.
+fn connections_are_scarce() -> bool {
+    let navigation =
+        window().performance().map(|clock| clock.get_entries_by_type("navigation").get(0));
+    let protocol = navigation
+        .and_then(|entry| entry.dyn_into::<PerformanceResourceTiming>().ok())
+        .map(|entry| entry.next_hop_protocol());
+    protocol.is_none_or(|protocol| protocol.starts_with("http/1"))
+}

@@ -1,0 +1,67 @@
+//! Times as the page shows them.
+//!
+//! Before hydration a time is UTC, on both sides the same; afterwards it is the reader's. The
+//! arithmetic is ours because a time library would weigh more than the rest of the page.
+
+/// Milliseconds in a day.
+const DAY: u64 = 86_400_000;
+
+/// The time of day, `hh:mm:ss`, at `millis` since the Unix epoch.
+pub fn time_of_day(millis: u64) -> String {
+    let seconds = millis % DAY / 1000;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// The moment as `<time datetime>` wants it, in UTC: `2025-11-23T08:53:54.567Z`.
+pub fn datetime(millis: u64) -> String {
+    let (year, month, day) = date(millis / DAY);
+    format!("{year:04}-{month:02}-{day:02}T{}.{:03}Z", time_of_day(millis), millis % 1000)
+}
+
+/// The reader's time at a moment, as milliseconds that read like UTC. Only in a browser.
+pub fn in_readers_zone(millis: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "a JavaScript time is a double")]
+    let date = js_sys::Date::new(&(millis as f64).into());
+    #[expect(clippy::cast_possible_truncation, reason = "an offset is at most a day, in minutes")]
+    let minutes_behind_utc = date.get_timezone_offset() as i64;
+    millis.saturating_add_signed(-minutes_behind_utc * 60_000)
+}
+
+/// Year, month and day of a day since the Unix epoch: Howard Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>), for days that are not negative.
+fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datetimes() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_763_891_234_567, "2025-11-23T09:47:14.567Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(datetime(millis), text);
+        }
+    }
+
+    #[test]
+    fn no_time_is_too_late() {
+        assert!(datetime(u64::MAX).ends_with("51.615Z"));
+    }
+}

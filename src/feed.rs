@@ -1,0 +1,286 @@
+//! What a page knows of its stream.
+//!
+//! A [`Feed`] is plain data: the page's subscription applies events to it, the page shows it. It
+//! keeps a bounded window whatever the rate, so a tab may stay open for a year.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::message::{EventId, Message, Snapshot};
+
+/// How many rows a page keeps; older ones leave from the top.
+pub const WINDOW: usize = 500;
+
+/// One thing the stream said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// The last message.
+    End(Message),
+    /// The cursor was not in the log: what follows is everything there is.
+    Reset,
+}
+
+/// One row of the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A message.
+    Message(Arc<Message>),
+    /// The closing text.
+    End(Arc<Message>),
+    /// Messages were lost before this point; the number sets one such row apart from another.
+    Lost(u64),
+}
+
+impl Row {
+    /// The message in the row, if there is one.
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match self {
+            Self::Message(message) | Self::End(message) => Some(message),
+            Self::Lost(_) => None,
+        }
+    }
+
+    /// What no two rows of a feed have in common.
+    pub fn key(&self) -> (u64, u64) {
+        match self {
+            Self::Message(message) | Self::End(message) => (message.id.millis, message.id.seq),
+            Self::Lost(count) => (u64::MAX, *count),
+        }
+    }
+}
+
+/// The rows of a page, the cursor behind them, and what waits while the reader looks elsewhere.
+///
+/// The rows that are shown stay as they are while the reader has paused the page or has scrolled
+/// away from the newest row: what arrives then waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// What is shown, at most [`WINDOW`] rows.
+    rows: VecDeque<Row>,
+    /// What arrived and is not shown yet, at most [`WINDOW`] rows.
+    waiting: VecDeque<Row>,
+    /// How many messages wait; may exceed what is kept of them.
+    waiting_count: u64,
+    paused: bool,
+    scrolled_away: bool,
+    cursor: Option<EventId>,
+    /// Messages since the page was opened, those it was rendered with included.
+    count: u64,
+    ended: bool,
+    losses: u64,
+}
+
+impl Feed {
+    /// The feed of a page rendered with this snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        let mut feed = Self::default();
+        for message in snapshot.messages {
+            feed.apply(Event::Message(message));
+        }
+        if let Some(end) = snapshot.end {
+            feed.apply(Event::End(end));
+        }
+        feed
+    }
+
+    /// Takes in what the stream said. An event that is here already changes nothing: a stream that
+    /// is resumed may repeat, and repeating must do no harm.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Message(message) if self.is_new(message.id) => {
+                self.cursor = Some(message.id);
+                self.count += 1;
+                self.push(Row::Message(Arc::new(message)));
+            }
+            Event::End(message) if self.is_new(message.id) => {
+                self.cursor = Some(message.id);
+                self.ended = true;
+                self.push(Row::End(Arc::new(message)));
+            }
+            Event::Reset => {
+                self.cursor = None;
+                self.losses += 1;
+                self.push(Row::Lost(self.losses));
+            }
+            Event::Message(_) | Event::End(_) => {}
+        }
+    }
+
+    fn is_new(&self, id: EventId) -> bool {
+        self.cursor.is_none_or(|cursor| id.seq > cursor.seq)
+    }
+
+    fn push(&mut self, row: Row) {
+        if self.holds() {
+            self.waiting_count += u64::from(row.message().is_some());
+            push_bounded(&mut self.waiting, row);
+        } else {
+            push_bounded(&mut self.rows, row);
+        }
+    }
+
+    /// Pauses the page, or lets it go on.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.release();
+    }
+
+    /// Notes whether the reader has scrolled away from the newest row.
+    pub fn scroll_away(&mut self, scrolled_away: bool) {
+        self.scrolled_away = scrolled_away;
+        self.release();
+    }
+
+    fn holds(&self) -> bool {
+        self.paused || self.scrolled_away
+    }
+
+    fn release(&mut self) {
+        if self.holds() {
+            return;
+        }
+        self.waiting_count = 0;
+        for row in std::mem::take(&mut self.waiting) {
+            push_bounded(&mut self.rows, row);
+        }
+    }
+
+    /// Forgets everything, for a stream that begins anew.
+    pub fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The rows to show, oldest first.
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    /// How many messages wait to be shown.
+    pub fn waiting(&self) -> u64 {
+        self.waiting_count
+    }
+
+    /// Whether the reader has paused the page.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether the reader has scrolled away from the newest row.
+    pub fn scrolled_away(&self) -> bool {
+        self.scrolled_away
+    }
+
+    /// How many messages came, shown or not, since the page was opened.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The id of the newest message here: where a subscription goes on.
+    pub fn cursor(&self) -> Option<EventId> {
+        self.cursor
+    }
+
+    /// Whether the stream has said its last.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+}
+
+fn push_bounded(rows: &mut VecDeque<Row>, row: Row) {
+    if rows.len() == WINDOW {
+        rows.pop_front();
+    }
+    rows.push_back(row);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(seq: u64) -> Message {
+        Message { id: EventId { millis: 1_763_891_234_567, seq }, data: format!("{seq}") }
+    }
+
+    fn shown(feed: &Feed) -> Vec<u64> {
+        feed.rows().filter_map(Row::message).map(|message| message.id.seq).collect()
+    }
+
+    #[test]
+    fn the_window_is_bounded_and_keeps_the_newest() {
+        let mut feed = Feed::default();
+        (1..=20_000).for_each(|seq| feed.apply(Event::Message(message(seq))));
+        assert_eq!(shown(&feed), (19_501..=20_000).collect::<Vec<_>>());
+        assert_eq!(feed.count(), 20_000);
+    }
+
+    #[test]
+    fn what_arrives_in_a_pause_waits_and_is_then_shown() {
+        let mut feed = Feed::default();
+        feed.apply(Event::Message(message(1)));
+        feed.pause(true);
+        (2..=4).for_each(|seq| feed.apply(Event::Message(message(seq))));
+        assert_eq!((shown(&feed), feed.waiting()), (vec![1], 3));
+        assert_eq!(feed.cursor(), Some(message(4).id), "a paused feed still moves its cursor");
+        feed.scroll_away(true);
+        feed.pause(false);
+        assert_eq!((shown(&feed), feed.waiting()), (vec![1], 3), "the reader is still elsewhere");
+        feed.scroll_away(false);
+        assert_eq!((shown(&feed), feed.waiting()), (vec![1, 2, 3, 4], 0));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_too() {
+        let mut feed = Feed::default();
+        feed.pause(true);
+        (1..=2_000).for_each(|seq| feed.apply(Event::Message(message(seq))));
+        assert_eq!(feed.waiting(), 2_000);
+        feed.pause(false);
+        assert_eq!(shown(&feed), (1_501..=2_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reset_is_shown_and_starts_anew() {
+        let mut feed = Feed::default();
+        feed.apply(Event::Message(message(7)));
+        feed.apply(Event::Reset);
+        feed.apply(Event::Message(message(1)));
+        let rows: Vec<_> = feed.rows().cloned().collect();
+        assert_eq!(
+            rows,
+            [Row::Message(message(7).into()), Row::Lost(1), Row::Message(message(1).into())]
+        );
+        assert_eq!(feed.cursor(), Some(message(1).id));
+    }
+
+    #[test]
+    fn a_feed_ends_once() {
+        let mut feed = Feed::default();
+        feed.apply(Event::End(message(3)));
+        feed.apply(Event::End(message(3)));
+        assert!(feed.ended());
+        assert_eq!(feed.rows().count(), 1);
+    }
+
+    proptest! {
+        /// Invariant 3 of the design: whatever is cut and repeated, the page shows what was said.
+        #[test]
+        fn repeats_and_pauses_do_no_harm(steps in prop::collection::vec((0..60_u64, any::<bool>()), 1..40)) {
+            let mut feed = Feed::default();
+            let mut said = 0;
+            for (go_on_from, pause) in steps {
+                feed.pause(pause);
+                // A resumed stream may begin anywhere up to the cursor, never after it.
+                let from = go_on_from.min(said);
+                for seq in from + 1..=from + 5 {
+                    feed.apply(Event::Message(message(seq)));
+                }
+                said = said.max(from + 5);
+            }
+            feed.pause(false);
+            prop_assert_eq!(shown(&feed), (1..=said).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The Tidings server.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tidings::server::{self, config::Config, shutdown::Shutdown, site::Site, telemetry};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Config::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidings: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::init(&config);
+    let site = Site::find(config.site_root.as_deref())?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", config.listen)
+    })?;
+    let shutdown = Shutdown::on_signal()?;
+
+    println!("Tidings is at http://{}", listener.local_addr()?);
+    server::run(listener, config, site, shutdown).await.context("the server failed")
+}

@@ -1,0 +1,88 @@
+//! The server: configuration, routes, streams.
+
+pub mod clock;
+pub mod config;
+mod counter;
+mod error;
+mod events;
+mod frame;
+mod headers;
+mod health;
+mod listener;
+mod router;
+pub mod shutdown;
+pub mod site;
+pub mod telemetry;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use self::{
+    clock::Clock, config::Config, counter::Counter, events::OpenStreams, shutdown::Shutdown,
+    site::Site,
+};
+
+/// How long a drain may take: what has not gone by then is cut off (design, *Drain*).
+const DRAIN_LIMIT: Duration = Duration::from_secs(9);
+
+/// What every handler has at hand; a cheap clone.
+#[derive(Clone)]
+struct App {
+    counter: Counter,
+    open_streams: OpenStreams,
+    shutdown: Shutdown,
+    /// The pause after which a cut reader comes back, told to each stream as `retry`.
+    retry: Duration,
+    site: Arc<Site>,
+}
+
+/// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
+/// at a frame boundary and resumes elsewhere by its cursor.
+///
+/// # Errors
+/// None in practice: what goes wrong with one connection ends that connection.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    site: Site,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    run_with_clock(listener, config, site, shutdown, Clock::System).await
+}
+
+/// [`run`], by another clock: tests stop it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_clock(
+    listener: TcpListener,
+    config: Config,
+    site: Site,
+    shutdown: Shutdown,
+    clock: Clock,
+) -> io::Result<()> {
+    let app = App {
+        counter: Counter::new(&config, clock),
+        open_streams: OpenStreams::default(),
+        shutdown: shutdown.clone(),
+        retry: config.retry.into(),
+        site: Arc::new(site),
+    };
+    let open_streams = app.open_streams.clone();
+    let router = router::router(app, &config.allow_origin);
+    let serving = axum::serve(listener::bounded_writes(listener), router)
+        .with_graceful_shutdown(shutdown.clone().wait_owned());
+
+    let drained = async {
+        shutdown.wait().await;
+        tracing::info!(open_streams = open_streams.count(), "stopping: letting readers go");
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        served = async { serving.await } => served?,
+        () = drained => tracing::warn!(open_streams = open_streams.count(), "cut off what would not go"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}

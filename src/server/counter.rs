@@ -1,0 +1,179 @@
+//! The counter: the stream every newcomer sees first. Each visitor gets a run of their own.
+//!
+//! A run is not kept anywhere. Its ids are `<run start>-<n>`, and value *n* is due *n* − 1 delays
+//! after the start: an id and a clock are all it takes to go on, on any server.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use tokio::time::Instant;
+
+use super::{
+    App,
+    clock::Clock,
+    config::Config,
+    error::Problem,
+    events::{self, Cursor, Place},
+    frame,
+};
+use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
+
+/// The path of the stream.
+pub(super) const PATH: &str = "/stream";
+
+/// What the runs have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counter {
+    /// How many values a run has. The end is one more, and as long after the last.
+    count: u64,
+    delay: Duration,
+    clock: Clock,
+}
+
+/// `GET /stream`
+pub(super) async fn stream(State(app): State<App>, cursor: Cursor) -> Result<Response, Problem> {
+    let place = app.counter.check(cursor)?;
+    let mut first = String::new();
+    frame::retry(&mut first, app.retry);
+
+    let run = match place {
+        Place::After(id) if id.seq == app.counter.end() => {
+            // The only answer after which a browser does not come back.
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        Place::After(id) => {
+            let run = app.counter.resume(id);
+            if run.due(run.next) > Instant::now() {
+                frame::cursor(&mut first, id);
+            }
+            run
+        }
+        // Before it begins, a run's two ends are the same place.
+        Place::Earliest | Place::Latest => app.counter.begin(),
+        Place::Unknown => {
+            let run = app.counter.begin();
+            let oldest = EventId { millis: run.start, seq: 1 };
+            let why = format!(r#"{{"reason":"unknown-cursor","oldest":"{oldest}"}}"#);
+            frame::event(&mut first, RESET, None, &why);
+            run
+        }
+    };
+    Ok(events::respond(&app, first, run.frames()))
+}
+
+impl Counter {
+    pub(super) fn new(config: &Config, clock: Clock) -> Self {
+        Self { count: config.counter_count, delay: config.counter_delay.into(), clock }
+    }
+
+    /// A run that begins now, as a page is rendered with it: the first value is due at once.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let id = EventId { millis: self.clock.now(), seq: 1 };
+        Snapshot {
+            events: PATH.to_owned(),
+            messages: vec![Message { id, data: value(1) }],
+            end: None,
+            pace: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// An id from a run that has not begun, or of a value that no run has, is none of ours.
+    fn check(&self, cursor: Cursor) -> Result<Place, Problem> {
+        match cursor.place {
+            Place::After(id) if id.millis > self.clock.now() => cursor.refuse(
+                "last_event_id belongs to a run of the counter that has not begun. Leave it out \
+                 to begin one.",
+            ),
+            Place::After(id) if !(1..=self.end()).contains(&id.seq) => cursor.refuse(
+                "last_event_id is of a value that a run of the counter does not have. Leave it \
+                 out to begin a run.",
+            ),
+            place => Ok(place),
+        }
+    }
+
+    /// The place of the end, one after the last value.
+    fn end(&self) -> u64 {
+        self.count + 1
+    }
+
+    fn begin(&self) -> Run {
+        self.take_up(self.clock.now(), 1)
+    }
+
+    fn resume(&self, last: EventId) -> Run {
+        self.take_up(last.millis, last.seq.saturating_add(1))
+    }
+
+    fn take_up(&self, start: u64, next: u64) -> Run {
+        let age = Duration::from_millis(self.clock.now().saturating_sub(start));
+        let now = Instant::now();
+        Run { counter: *self, start, age, taken_up: now, next, not_before: now }
+    }
+}
+
+fn value(n: u64) -> String {
+    format!("Counter value {n}")
+}
+
+/// A run as one reader follows it.
+struct Run {
+    counter: Counter,
+    /// When the run began, in milliseconds since the Unix epoch.
+    start: u64,
+    /// How old the run was when this reader took it up. The time of day is asked once: from then
+    /// on the run keeps its pace whatever happens to the clock on the wall.
+    age: Duration,
+    taken_up: Instant,
+    /// What the reader gets next.
+    next: u64,
+    /// When the reader is ready for it, after a burst.
+    not_before: Instant,
+}
+
+impl Run {
+    /// When value `n` is due.
+    fn due(&self, n: u64) -> Instant {
+        let after_start = u32::try_from(n - 1)
+            .map_or(Duration::MAX, |delays| self.counter.delay.saturating_mul(delays));
+        self.taken_up + after_start.saturating_sub(self.age)
+    }
+
+    /// The rest of the run: as many frames at a time as are due and fit one write.
+    fn frames(self) -> impl Stream<Item = Bytes> {
+        stream::unfold(self, |mut run| async move {
+            if run.next > run.counter.end() {
+                return None;
+            }
+            tokio::time::sleep_until(run.due(run.next).max(run.not_before)).await;
+            let now = Instant::now();
+            let mut buffer = String::new();
+            while run.next <= run.counter.end()
+                && run.due(run.next) <= now
+                && buffer.len() < frame::BATCH
+            {
+                run.write_next(&mut buffer);
+            }
+            if buffer.len() >= frame::BATCH {
+                run.not_before = now + frame::BATCH_PAUSE;
+            }
+            Some((Bytes::from(buffer), run))
+        })
+    }
+
+    fn write_next(&mut self, buffer: &mut String) {
+        let id = EventId { millis: self.start, seq: self.next };
+        if self.next == self.counter.end() {
+            frame::event(buffer, END_EVENT, Some(id), "End of the stream");
+        } else {
+            frame::event(buffer, NEW_MESSAGE, Some(id), &value(self.next));
+        }
+        self.next += 1;
+    }
+}

@@ -1,0 +1,132 @@
+//! Every route and layer; the only place where the server meets the app.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{FromRef, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use leptos::{
+    config::LeptosOptions,
+    nonce::use_nonce,
+    prelude::{AnyView, IntoAny as _, expect_context, provide_context},
+};
+use leptos_axum::{LeptosRoutes as _, ResponseOptions, generate_route_list};
+use tower_http::{services::ServeDir, trace::TraceLayer};
+
+use super::{App, config::Origin, counter, error::Problem, headers, health, site::PACKAGE};
+use crate::{
+    app::{self, Visit},
+    problem,
+};
+
+pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
+    let pages = generate_route_list(app::App);
+    let api = Router::new()
+        .route(counter::PATH, get(counter::stream))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        // Within the layer below, which answers the question that browsers ask with OPTIONS.
+        .method_not_allowed_fallback(method_not_allowed);
+    let api = if allow_origin.is_empty() { api } else { api.layer(headers::cors(allow_origin)) };
+
+    Router::new()
+        .merge(api)
+        .leptos_routes_with_context(&app, pages, visit(&app), shell(&app))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(file_or_not_found)
+        .layer(map_response(headers::security))
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}
+
+impl FromRef<App> for LeptosOptions {
+    fn from_ref(app: &App) -> Self {
+        app.site.leptos_options().clone()
+    }
+}
+
+/// The document around every page.
+fn shell(app: &App) -> impl Fn() -> AnyView + Clone + Send + use<> {
+    let options = app.site.leptos_options().clone();
+    move || app::shell(options.clone()).into_any()
+}
+
+/// What a page is told about the visit it is rendered for, and the headers it leaves with.
+fn visit(app: &App) -> impl Fn() + Clone + Send + use<> {
+    let counter = app.counter;
+    move || {
+        let response = expect_context::<ResponseOptions>();
+        response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let nonce = use_nonce();
+        if let Some(policy) = nonce.and_then(|nonce| headers::content_security_policy(&nonce)) {
+            response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        let parts = expect_context::<Parts>();
+        provide_context(Visit { host: host(&parts), snapshot: counter.snapshot() });
+    }
+}
+
+/// The server's name and port, as this visitor wrote them.
+fn host(parts: &Parts) -> String {
+    let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = header.and_then(|host| host.parse::<Authority>().ok());
+    authority
+        .or_else(|| parts.uri.authority().cloned())
+        .map_or_else(|| "localhost".to_owned(), |authority| authority.to_string())
+}
+
+/// A file of the site; else the answer to whoever asked for what is not there: a page for people,
+/// a problem for programs.
+async fn file_or_not_found(State(app): State<App>, request: Request) -> Response {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return not_found();
+    }
+    let (parts, body) = request.into_parts();
+    let file = ServeDir::new(app.site.root())
+        .precompressed_br()
+        .precompressed_gzip()
+        .append_index_html_on_directories(false)
+        .try_call(Request::from_parts(parts.clone(), Body::empty()))
+        .await;
+    match file {
+        Ok(response) if response.status() != StatusCode::NOT_FOUND => {
+            let for_ever = app.site.is_hashed()
+                && parts.uri.path().strip_prefix('/').is_some_and(|path| path.starts_with(PACKAGE));
+            let caching = if for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
+            ([(header::CACHE_CONTROL, caching)], response).into_response()
+        }
+        Ok(_) if wants_page(&parts.headers) => {
+            let render = leptos_axum::render_app_async_with_context(visit(&app), shell(&app));
+            let mut page = render(Request::from_parts(parts, body)).await;
+            *page.status_mut() = StatusCode::NOT_FOUND;
+            page
+        }
+        Ok(_) => not_found(),
+        Err(error) => {
+            tracing::error!(%error, path = parts.uri.path(), "a file of the site can not be read");
+            Problem::new(
+                problem::INTERNAL,
+                "Try again; whoever runs the server finds the cause in its log.",
+            )
+            .into_response()
+        }
+    }
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+fn not_found() -> Response {
+    Problem::new(problem::NOT_FOUND, "Check the address; the page at / is where to begin.")
+        .into_response()
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(problem::METHOD_NOT_ALLOWED, "Use a method that the allow header names.")
+}

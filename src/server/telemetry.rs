@@ -1,0 +1,16 @@
+//! The log.
+
+use tracing_subscriber::EnvFilter;
+
+use super::config::{Config, LogFormat};
+
+/// Begins to log as configured, on standard error: standard output says where the server is.
+pub fn init(config: &Config) {
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log.0))
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}

@@ -1,0 +1,132 @@
+//! Going on from a cursor.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::support::{NOW, TestApp, all_events, events, sequences};
+
+const HEADER: &str = "last-event-id";
+
+/// The id of value `n` in a run that began an hour ago: everything in it is due.
+fn old(n: u64) -> String {
+    format!("{}-{n}", NOW - 3_600_000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_after_every_value() {
+    let app = TestApp::start(&[]).await;
+    for n in 1..=20 {
+        let expected: Vec<_> = (n + 1..=21).collect();
+        let by_header = app.get_with("/stream", &[(HEADER, &old(n))]).await;
+        assert_eq!(sequences(&all_events(by_header).await), expected);
+        let by_query = app.get(&format!("/stream?last_event_id={}", old(n))).await;
+        assert_eq!(sequences(&all_events(by_query).await), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_wins() {
+    let app = TestApp::start(&[]).await;
+    for query in [old(3).as_str(), "garbage", "earliest"] {
+        let path = format!("/stream?last_event_id={query}");
+        let events = all_events(app.get_with(&path, &[(HEADER, &old(18))]).await).await;
+        assert_eq!(sequences(&events), [19, 20, 21], "{query}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_run_is_where_time_says_it_should_be() {
+    let app = TestApp::start(&[]).await;
+    // Value 6 came due half a second ago, value 7 comes in half a second.
+    let last = format!("{}-2", NOW - 5_500);
+    let begin = Instant::now();
+    let mut stream = events(app.get_with("/stream", &[(HEADER, &last)]).await);
+    for n in 3..=21_u64 {
+        let event = stream.next().await.expect("an event").expect("valid");
+        assert_eq!(event.id, format!("{}-{n}", NOW - 5_500));
+        let due = if n <= 6 { 0 } else { 500 + (n - 7) * 1000 };
+        let late = begin.elapsed().as_millis().saturating_sub(u128::from(due));
+        assert!(begin.elapsed() >= Duration::from_millis(due) && late < 10, "value {n}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_is_confirmed_before_anything_follows_it() {
+    let app = TestApp::start(&[]).await;
+    let response = app.get(&format!("/stream?last_event_id={NOW}-1")).await;
+    let text = response.text().await.expect("text");
+    let expected = format!("retry: 15000\n\nid: {NOW}-1\n\nevent: new_message\nid: {NOW}-2\n");
+    assert!(text.starts_with(&expected), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_for_the_ends_and_nothing_begin_a_run() {
+    let app = TestApp::start(&[]).await;
+    for query in ["", "?last_event_id=", "?last_event_id=earliest", "?last_event_id=latest", "?x=y"]
+    {
+        let mut stream = events(app.get(&format!("/stream{query}")).await);
+        let event = stream.next().await.expect("an event").expect("valid");
+        assert_eq!(
+            (event.event.as_str(), event.id),
+            ("new_message", format!("{NOW}-1")),
+            "{query}"
+        );
+    }
+    let empty = events(app.get_with("/stream", &[(HEADER, "")]).await).next().await;
+    assert_eq!(empty.expect("an event").expect("valid").event, "new_message");
+}
+
+#[tokio::test]
+async fn whoever_has_the_end_is_sent_away_for_good() {
+    let app = TestApp::start(&[]).await;
+    let by_header = app.get_with("/stream", &[(HEADER, &old(21))]).await;
+    assert_eq!(by_header.status(), StatusCode::NO_CONTENT);
+    let by_query = app.get(&format!("/stream?last_event_id={}", old(21))).await;
+    assert_eq!(by_query.status(), StatusCode::NO_CONTENT);
+}
+
+/// What a counter can not have given: garbage, other spellings, the future, another stream's.
+fn bad_cursors() -> Vec<String> {
+    let foreign = [format!("{NOW}-0"), old(22), format!("{NOW}-18446744073709551615")];
+    let future = [format!("{}-1", NOW + 60_000), "18446744073709551615-1".to_owned()];
+    let garbage = ["x", "1", "-", "1-", "-1", "1-1-1", "01-1", "Earliest", "0x1-1", "1.5-2"];
+    garbage.iter().map(ToString::to_string).chain(foreign).chain(future).collect()
+}
+
+#[tokio::test]
+async fn a_bad_cursor_in_the_query_is_refused() {
+    let app = TestApp::start(&[]).await;
+    for cursor in bad_cursors() {
+        let response = app.get(&format!("/stream?last_event_id={cursor}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{cursor}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let problem: Value = response.json().await.expect("JSON");
+        assert_eq!(problem["type"], "/problems#malformed-cursor", "{cursor}");
+        assert_eq!(problem["status"], 400);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("last_event_id")));
+    }
+    for query in ["last_event_id=1-1&last_event_id=1-1", "last_event_id=%ff"] {
+        let problem: Value = app.get(&format!("/stream?{query}")).await.json().await.expect("JSON");
+        let kind = problem["type"].as_str().expect("a type");
+        assert!(["/problems#malformed-query", "/problems#malformed-cursor"].contains(&kind));
+    }
+}
+
+#[tokio::test]
+async fn a_bad_cursor_in_the_header_is_answered_with_a_reset() {
+    let app = TestApp::start(&[]).await;
+    for cursor in bad_cursors().iter().map(String::as_str).chain(["\u{e9}", " \t x"]) {
+        let mut stream = events(app.get_with("/stream", &[(HEADER, cursor)]).await);
+        let reset = stream.next().await.expect("an event").expect("valid");
+        assert_eq!((reset.event.as_str(), reset.id.as_str()), ("reset", ""), "{cursor}");
+        let why: Value = serde_json::from_str(&reset.data).expect("JSON");
+        assert_eq!(why["reason"], "unknown-cursor");
+        let first = stream.next().await.expect("an event").expect("valid");
+        assert_eq!(first.data, "Counter value 1");
+        assert_eq!(why["oldest"], first.id, "what follows is everything there is");
+    }
+}

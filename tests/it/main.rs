@@ -1,0 +1,8 @@
+//! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
+
+mod architecture;
+mod cursor;
+mod page;
+mod process;
+mod stream;
+mod support;

@@ -1,0 +1,136 @@
+//! The pages and files, as they leave the server.
+
+use futures::StreamExt as _;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::support::{NOW, TestApp, events};
+
+const A_BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+
+fn between<'text>(text: &'text str, before: &str, after: &str) -> &'text str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}"));
+    rest.split_once(after).unwrap_or_else(|| panic!("no {after} in {rest}")).0
+}
+
+#[tokio::test]
+async fn the_page_says_the_first_value_and_goes_on_from_it() {
+    let app = TestApp::start(&[]).await;
+    let response = app.get("/").await;
+    assert_eq!(response.headers()["cache-control"], "no-cache");
+    let html = response.text().await.expect("text");
+    let log = between(&html, r#"role="log""#, "</ol>");
+    assert_eq!(between(log, r#"<p dir="auto">"#, "</p>"), "Counter value 1");
+    assert!(log.contains(r#"datetime="2025-11-23T09:47:14."#), "{log}");
+
+    let json = between(&html, r#"<script id="snapshot" type="application/json">"#, "</script>");
+    let snapshot: Value = serde_json::from_str(json).expect("JSON");
+    let id = snapshot["messages"][0]["id"].as_str().expect("an id");
+    assert!(id.ends_with("-1") && id.starts_with(&NOW.to_string()[..10]), "{id}");
+    let path = format!("{}?last_event_id={id}", snapshot["events"].as_str().expect("a path"));
+    let next = events(app.get(&path).await).next().await.expect("an event").expect("valid");
+    assert_eq!(next.data, "Counter value 2");
+}
+
+#[tokio::test]
+async fn the_page_says_how_to_listen_without_it() {
+    let app = TestApp::start(&[]).await;
+    let html = app.get_with("/", &[("host", "tidings.example:8080")]).await.text().await;
+    let html = html.expect("text");
+    let hint = between(&html, "<noscript>", "</noscript>");
+    assert!(hint.contains("curl -N tidings.example:8080/stream"), "{hint}");
+}
+
+#[tokio::test]
+async fn scripts_run_by_nonce_only() {
+    let app = TestApp::start(&[]).await;
+    let mut nonces = Vec::new();
+    for path in ["/", "/", "/problems", "/nothing"] {
+        let response = app.get_with(path, &[A_BROWSER]).await;
+        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        assert!(!policy.contains("unsafe-inline") && !policy.contains("'unsafe-eval'"), "{policy}");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        let nonce = between(policy, "'nonce-", "'").to_owned();
+        let html = response.text().await.expect("text");
+        let scripts = html.split("<script").skip(1).filter(|tag| !tag.contains("application/json"));
+        for script in scripts {
+            assert!(script.contains(&format!(r#"nonce="{nonce}""#)), "{path}: {script}");
+        }
+        assert!(!html.contains(" style=") && !html.contains(" onclick="), "{path}");
+        nonces.push(nonce);
+    }
+    nonces.dedup();
+    assert_eq!(nonces.len(), 4, "a nonce is used once");
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_security_headers() {
+    let app = TestApp::start(&[]).await;
+    for path in ["/", "/stream", "/nothing", "/favicon.svg", "/health/live"] {
+        let response = app.get(path).await;
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(response.headers()[name], value, "{path}");
+        }
+        assert!(response.headers().contains_key("content-security-policy"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
+    let app = TestApp::start(&[]).await;
+    for path in ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "//", "/a/b?c"] {
+        let page = app.get_with(path, &[A_BROWSER]).await;
+        assert_eq!(page.status(), StatusCode::NOT_FOUND, "{path}");
+        assert!(page.text().await.expect("text").contains("<h1>Nothing here</h1>"), "{path}");
+
+        let problem = app.get(path).await;
+        assert_eq!(problem.status(), StatusCode::NOT_FOUND, "{path}");
+        let problem: Value = problem.json().await.expect("JSON");
+        assert_eq!(problem["type"], "/problems#not-found", "{path}");
+    }
+    let posted = app.client.post(format!("{}/nothing", app.url)).send().await.expect("an answer");
+    assert_eq!(posted.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_method_that_does_not_fit_is_a_problem() {
+    let app = TestApp::start(&[]).await;
+    for path in ["/", "/stream", "/health/live"] {
+        for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
+            let request = app.client.request(method, format!("{}{path}", app.url));
+            let response = request.send().await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(response.headers()["allow"], "GET,HEAD", "{path}");
+            let problem: Value = response.json().await.expect("JSON");
+            assert_eq!(problem["type"], "/problems#method-not-allowed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_problem_is_explained_where_its_type_leads() {
+    let app = TestApp::start(&[]).await;
+    let html = app.get("/problems").await.text().await.expect("text");
+    for problem in tidings::problem::ALL {
+        assert!(html.contains(&format!(r#"<section id="{}">"#, problem.slug)), "{}", problem.slug);
+    }
+}
+
+#[tokio::test]
+async fn built_files_are_compressed_and_kept_for_ever() {
+    let app = TestApp::start(&[]).await;
+    let browser = [("accept-encoding", "gzip, br")];
+    let script = app.get_with("/pkg/tidings.AAA.js", &browser).await;
+    assert_eq!(script.headers()["cache-control"], "public, max-age=31536000, immutable");
+    assert_eq!(script.headers()["content-encoding"], "br");
+    assert_eq!(script.headers()["content-type"], "text/javascript");
+    let icon = app.get("/favicon.svg").await;
+    assert_eq!(icon.headers()["cache-control"], "no-cache");
+    assert_eq!(icon.headers()["content-type"], "image/svg+xml");
+}

@@ -1,0 +1,163 @@
+//! The server as a process: how it starts, refuses to start, and stops.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use crate::support::built_site;
+
+fn tidings() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    // Far from any folder that holds a site, as it is deployed.
+    command.current_dir(std::env::temp_dir()).env_clear();
+    command
+}
+
+fn refused(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    assert!(output.stdout.is_empty());
+    (output, said)
+}
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(site: &Path, arguments: &[&str]) -> Self {
+        let mut process = tidings()
+            .args(["--listen", "127.0.0.1:0", "--site-root"])
+            .arg(site)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut line = String::new();
+        let output = process.stdout.as_mut().expect("an output");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("Tidings is at http://").expect("an address");
+        Self { address: address.to_owned(), process }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill").success());
+    }
+
+    /// Opens the event stream and reads until the first value has come.
+    fn listen(&self) -> TcpStream {
+        let mut connection = TcpStream::connect(&self.address).expect("a connection");
+        connection.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("Counter value 1\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).expect("a byte");
+            seen.push(byte[0]);
+        }
+        connection
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn bad_values_are_refused_by_name() {
+    for (flag, value) in [
+        ("--listen", "nowhere"),
+        ("--counter-count", "0"),
+        ("--counter-count", "many"),
+        ("--counter-delay", "1"),
+        ("--counter-delay", "2h"),
+        ("--retry", "0s"),
+        ("--allow-origin", "example.org"),
+        ("--allow-origin", "https://example.org/path"),
+        ("--log", "tidings=loud"),
+        ("--log-format", "xml"),
+    ] {
+        let (output, said) = refused(tidings().args([flag, value]));
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {said}");
+        assert!(said.contains(flag) && said.contains(value), "{flag} {value}: {said}");
+        let variable =
+            format!("TIDINGS{}", flag.replace("--", "_").replace('-', "_").to_uppercase());
+        let (output, said) = refused(tidings().env(&variable, value));
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
+    }
+}
+
+#[test]
+fn the_help_is_the_manual() {
+    let output = tidings().arg("--help").output().expect("a process");
+    let help = String::from_utf8(output.stdout).expect("text");
+    for flag in ["listen", "site-root", "counter-count", "counter-delay", "retry", "allow-origin"] {
+        let variable = format!("TIDINGS_{}", flag.replace('-', "_").to_uppercase());
+        assert!(help.contains(&format!("--{flag}")) && help.contains(&variable), "{flag}: {help}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let site = built_site();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let command = &mut tidings();
+    let (output, said) =
+        refused(command.args(["--listen", &address, "--site-root"]).arg(site.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+}
+
+#[test]
+fn a_missing_site_is_one_clear_line() {
+    let empty = tempfile::tempdir().expect("a folder");
+    for folder in [empty.path(), Path::new("/nowhere/at/all")] {
+        let (output, said) = refused(tidings().arg("--site-root").arg(folder));
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains(folder.to_str().expect("text")) && said.contains("--site-root"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_signal_lets_readers_go_and_ends_well() {
+    let site = built_site();
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start(site.path(), &[]);
+        let mut reader = server.listen();
+        server.signal(signal);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("text");
+        assert!(rest.contains("retry: ") && rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
+        assert_eq!(server.process.wait().expect("an end").code(), Some(0), "SIG{signal}");
+    }
+}
+
+#[test]
+fn logs_are_json_on_demand() {
+    let site = built_site();
+    let mut server = Server::start(site.path(), &["--log-format", "json"]);
+    server.signal("TERM");
+    server.process.wait().expect("an end");
+    let mut log = String::new();
+    server.process.stderr.take().expect("a log").read_to_string(&mut log).expect("text");
+    for line in log.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(entry["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(log.contains("stopped"), "{log}");
+}

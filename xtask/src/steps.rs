@@ -1,0 +1,98 @@
+//! The tasks, as lists of steps.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    Result, size,
+    tools::{self, Tools, say},
+};
+
+/// Sets up, builds the release, serves it.
+pub(crate) fn run(server_arguments: &[String]) -> Result<()> {
+    let tools = Tools::for_build()?;
+    build(&tools)?;
+    say("Serving. Ctrl+C stops.");
+    let mut server = Command::new(target().join("release/tidings"));
+    server.args(server_arguments);
+    tools::run(&mut server, "the server has stopped")
+}
+
+/// Sets up, then rebuilds and reloads at every change.
+pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
+    let tools = Tools::for_build()?;
+    let mut watch = tools.command(&tools.cargo_leptos);
+    watch.args(["leptos", "watch"]);
+    if !server_arguments.is_empty() {
+        watch.arg("--").args(server_arguments);
+    }
+    tools::run(&mut watch, "cargo leptos watch has stopped")
+}
+
+/// Sets up, then checks and tests everything.
+pub(crate) fn test() -> Result<()> {
+    let tools = Tools::for_build()?;
+    tools::npm_packages()?;
+    let chromium = tools::chromium()?;
+
+    say("Is the code formatted?");
+    cargo(&["fmt", "--all", "--check"])?;
+    say("Clippy: the server, its tests, and these tasks");
+    cargo(&[
+        "clippy",
+        "--package=tidings",
+        "--package=xtask",
+        "--all-targets",
+        "--",
+        "-Dwarnings",
+    ])?;
+    say("Clippy: the browser");
+    let wasm = "--target=wasm32-unknown-unknown";
+    cargo(&["clippy", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
+    say("The Rust tests");
+    cargo(&["test", "--package=tidings"])?;
+    say("The release");
+    build(&tools)?;
+    say("The size of the page");
+    size::check(&target().join("site/pkg"))?;
+    say("The pages, in Chromium");
+    playwright(&tools, chromium.as_deref())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(tools::root());
+    tools::run(&mut cargo, &format!("cargo {} failed", arguments.join(" ")))
+}
+
+/// The release as it is deployed: file names that change with the content, compressed beforehand.
+fn build(tools: &Tools) -> Result<()> {
+    say("Building: the browser's half, then the server");
+    let mut build = tools.command(&tools.cargo_leptos);
+    build.args(["leptos", "build", "--release", "--precompress"]).env("LEPTOS_HASH_FILES", "true");
+    tools::run(&mut build, "the build failed")
+}
+
+fn playwright(tools: &Tools, chromium: Option<&std::ffi::OsStr>) -> Result<()> {
+    let node_modules = Path::new("node_modules/.bin");
+    let folder = tools::root().join("end2end");
+    let mut types = tools.command(folder.join(node_modules).join("tsc"));
+    tools::run(types.current_dir(&folder), "the Playwright tests have a wrong type")?;
+
+    let mut playwright = tools.command(folder.join(node_modules).join("playwright"));
+    playwright.arg("test").current_dir(&folder);
+    playwright.env("TIDINGS_SERVER", target().join("release/tidings"));
+    if let Some(chromium) = chromium {
+        playwright.env("TIDINGS_CHROMIUM", chromium);
+    }
+    tools::run(&mut playwright, "the Playwright tests failed")
+}
+
+/// The folder that cargo builds into.
+fn target() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    tools::root().join(target)
+}
