@@ -1,0 +1,137 @@
+// That everyone can use the pages: without a mouse, without scripts, on a phone, with a reader.
+
+import AxeBuilder from "@axe-core/playwright";
+import { type Page } from "@playwright/test";
+import { MessagePage, expect, test, unreachable } from "../tidings.ts";
+
+async function nothingToFind(page: Page, state: string): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html)}`), state).toEqual([]);
+}
+
+for (const colorScheme of ["light", "dark"] as const) {
+  for (const viewport of [
+    { width: 1280, height: 800 },
+    { width: 390, height: 844 },
+  ]) {
+    test.describe(`${colorScheme}, ${viewport.width} wide`, () => {
+      test.use({ colorScheme, viewport, mayComplain: unreachable });
+
+      test("axe finds nothing in any state", async ({ page, context, start }) => {
+        const server = await start("--counter-delay", "250ms", "--counter-count", "60");
+        const counter = await MessagePage.open(page, server);
+        await expect(counter.status).toHaveText("Live");
+        await nothingToFind(page, "live");
+
+        await counter.button("Pause").click();
+        await expect(counter.status).toHaveText("Paused");
+        await nothingToFind(page, "paused");
+        await counter.button("Resume").click();
+
+        await counter.reaches("Counter value 30");
+        await counter.log.hover();
+        await page.mouse.wheel(0, -200);
+        await expect(counter.button(/new message/)).toBeVisible();
+        await nothingToFind(page, "away from the newest");
+
+        await context.setOffline(true);
+        await expect(counter.status).toHaveText("Offline");
+        await nothingToFind(page, "offline");
+        await context.setOffline(false);
+        await expect(counter.status).toHaveText("Live");
+
+        await server.stop();
+        await expect(counter.status).toHaveText("Reconnecting");
+        await nothingToFind(page, "reconnecting");
+        await server.startAgain();
+
+        await counter.ends();
+        await nothingToFind(page, "ended");
+
+        await page.goto(`${server.url}/problems`);
+        await nothingToFind(page, "problems");
+        await page.goto(`${server.url}/nothing`);
+        await expect(page.getByRole("heading", { name: "Nothing here" })).toBeVisible();
+        await nothingToFind(page, "not found");
+      });
+    });
+  }
+}
+
+test.describe("without scripts", () => {
+  // What is preloaded for scripts is then in vain.
+  test.use({ javaScriptEnabled: false, mayComplain: /was preloaded using link preload but not used/ });
+
+  test("the page says what was said, and how to listen", async ({ page, start }) => {
+    const server = await start();
+    const counter = await MessagePage.open(page, server);
+    expect(await counter.texts()).toEqual(["Counter value 1"]);
+    await expect(page.locator("noscript")).toBeVisible();
+    const hint = await page.locator("noscript").innerText();
+    expect(hint).toContain(`curl -N ${new URL(server.url).host}/stream`);
+    await expect(page.getByRole("button")).toHaveCount(0);
+    await expect(page.getByText("Connecting")).toBeHidden();
+  });
+});
+
+test("a keyboard is enough", async ({ page, start }) => {
+  await page.setViewportSize({ width: 800, height: 500 });
+  const server = await start("--counter-delay", "100ms", "--counter-count", "60");
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Live");
+  const press = async (key: string, times = 1) => {
+    for (let i = 0; i < times; i++) await page.keyboard.press(key);
+  };
+
+  await press("Tab");
+  await expect(page.getByRole("link", { name: "Tidings" })).toBeFocused();
+  await press("Tab");
+  await expect(counter.button("Pause")).toBeFocused();
+  await press("Enter");
+  await expect(counter.status).toHaveText("Paused");
+  await press("Space");
+  await expect(counter.status).toHaveText("Live");
+
+  await counter.reaches("Counter value 25");
+  await press("Tab");
+  await expect(counter.log).toBeFocused();
+  await press("PageUp");
+  const place = () => counter.log.evaluate((log) => log.scrollTop);
+  const settled = async () => {
+    const before = await place();
+    await page.waitForTimeout(200);
+    return before < 0 && before === (await place());
+  };
+  await expect.poll(settled).toBe(true);
+  const newest = counter.button(/new message/);
+  await expect(newest).toBeVisible();
+  await press("Tab");
+  await expect(newest).toBeFocused();
+  await press("Enter");
+  await expect(newest).toBeHidden();
+  await expect(counter.log).toBeFocused();
+
+  await counter.ends();
+  await press("Shift+Tab");
+  await expect(counter.button("Watch again")).toBeFocused();
+  await press("Enter");
+  await expect(counter.status).toHaveText("Live");
+});
+
+test("nothing moves for those who ask for it", async ({ page, start }) => {
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  const server = await start();
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Live");
+  expect(await page.evaluate(() => document.getAnimations().length)).toBe(0);
+});
+
+test("a narrow window has no second dimension to scroll", async ({ page, start }) => {
+  await page.setViewportSize({ width: 320, height: 640 });
+  const server = await start();
+  for (const path of ["/", "/problems"]) {
+    await page.goto(server.url + path);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+    expect(wide, path).toBe(false);
+  }
+});

@@ -1,0 +1,148 @@
+// What the page does when the connection does not hold. Chromium rightly complains about servers
+// that are not there.
+
+import { type Page } from "@playwright/test";
+import { MessagePage, expect, test, unreachable, values } from "../tidings.ts";
+
+const RUN = [...values(20), "End of the stream"];
+
+test.use({ mayComplain: unreachable });
+
+for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+  test(`a server that is stopped by ${signal} and started again in mid-run: no gap, no repeat`, async ({ page, start }) => {
+    const server = await start("--counter-delay", "300ms");
+    const counter = await MessagePage.open(page, server);
+    await counter.reaches("Counter value 4");
+    await server.stop(signal);
+    await expect(counter.status).toHaveText("Reconnecting");
+    await server.startAgain();
+    await expect(counter.status).toHaveText("Live");
+    await counter.ends();
+    expect(await counter.texts()).toEqual(RUN);
+  });
+}
+
+test("the network goes and comes back: no gap, no repeat", async ({ page, context, start }) => {
+  const server = await start("--counter-delay", "300ms");
+  const counter = await MessagePage.open(page, server);
+  await counter.reaches("Counter value 4");
+  await context.setOffline(true);
+  await expect(counter.status).toHaveText("Offline");
+  await expect(page.getByText(/^next try in \d+ s$/)).toBeVisible();
+  await context.setOffline(false);
+  await expect(counter.status).toHaveText("Live");
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("a first answer of 502, after which a browser gives up, is tried again", async ({ page, start }) => {
+  const server = await start("--counter-delay", "200ms");
+  await page.route("**/stream?*", (route) => route.fulfill({ status: 502 }), { times: 2 });
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Reconnecting");
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("the reader need not wait for the next try", async ({ page, start }) => {
+  const server = await start("--counter-delay", "300ms");
+  await page.clock.install();
+  const counter = await MessagePage.open(page, server);
+  await counter.reaches("Counter value 3");
+  // From here on the page's clock stands still: only the reader can end the wait.
+  await page.clock.pauseAt(Date.now() + 3_600_000);
+  await server.stop();
+  await server.startAgain();
+  await expect(counter.status).toHaveText("Reconnecting");
+  await counter.button("Retry now").click();
+  await expect(counter.status).toHaveText("Live");
+  await expect(counter.button("Retry now")).toBeHidden();
+});
+
+test("a connection that died silently is noticed and replaced", async ({ page, start }) => {
+  const server = await start("--counter-delay", "1h");
+  await page.clock.install();
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Live");
+  const again = page.waitForRequest(/\/stream\?last_event_id=\d+-1$/);
+  // Two and a half times the interval at which a server breaks its silence.
+  await page.clock.fastForward(37_500);
+  await expect(counter.status).toHaveText("Reconnecting");
+  await page.clock.fastForward(1_000);
+  await again;
+  await expect(counter.status).toHaveText("Live");
+});
+
+/** Makes the page believe that its tab is hidden, or shown. */
+async function show(page: Page, visibilityState: "visible" | "hidden"): Promise<void> {
+  await page.evaluate((state) => {
+    Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+  }, visibilityState);
+}
+
+test("a hidden tab lets its connection go on HTTP/1.1, and resumes when shown", async ({ page, start }) => {
+  const server = await start("--counter-delay", "500ms");
+  await page.clock.install();
+  const counter = await MessagePage.open(page, server);
+  await counter.reaches("Counter value 2");
+  await show(page, "hidden");
+  await page.clock.fastForward(9_000);
+  expect(await server.openStreams()).toBe(1);
+  await page.clock.fastForward(1_000);
+  await expect.poll(() => server.openStreams()).toBe(0);
+  await show(page, "visible");
+  await expect(counter.status).toHaveText("Live");
+  await page.clock.resume();
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("seven tabs of one browser: each is served", async ({ context, start }) => {
+  const server = await start("--counter-delay", "1s");
+  const pages = [];
+  for (let i = 0; i < 6; i++) {
+    const page = await context.newPage();
+    await page.clock.install();
+    const counter = await MessagePage.open(page, server);
+    await expect(counter.status).toHaveText("Live");
+    await show(page, "hidden");
+    await page.clock.fastForward(10_000);
+    pages.push(page);
+  }
+  const seventh = await MessagePage.open(await context.newPage(), server);
+  await expect(seventh.status).toHaveText("Live");
+});
+
+/** Answers the page's subscription with an event stream of the test's own. */
+async function say(page: Page, stream: string): Promise<void> {
+  await page.route("**/stream?*", (route) =>
+    route.fulfill({ status: 200, contentType: "text/event-stream", body: stream }),
+  );
+}
+
+test("a reset is told, and what follows is shown", async ({ page, start }) => {
+  const server = await start();
+  await say(
+    page,
+    'event: reset\ndata: {"reason":"unknown-cursor"}\n\n' +
+      "event: new_message\nid: 1763891234567-1\ndata: anew\n\n" +
+      "event: end_event\nid: 1763891234567-2\ndata: done\n\n",
+  );
+  const counter = await MessagePage.open(page, server);
+  await counter.ends();
+  expect(await counter.texts()).toEqual(["Counter value 1", "Messages were lost before this point.", "anew", "done"]);
+});
+
+test("what is said is text, whatever it says", async ({ page, start }) => {
+  const server = await start();
+  const said = ["<b>bold</b><script>alert(1)</script>", "&amp; \"quotes\"", "שלום 123", "  two\n\n  lines ", "x".repeat(5_000), ""];
+  const frames = said.map((text, i) => `event: new_message\nid: 1-${i + 2}\n${text.split("\n").map((line) => `data: ${line}\n`).join("")}\n`);
+  // Unknown events, events without an id and repeats change nothing.
+  await say(page, `event: other\nid: 1-9\ndata: x\n\n${frames.join("")}${frames[1]}event: end_event\nid: 1-90\ndata: done\n\n`);
+  const counter = await MessagePage.open(page, server);
+  await counter.ends();
+  expect(await counter.texts()).toEqual(["Counter value 1", ...said, "done"]);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  expect(wide, "nothing scrolls sideways").toBe(false);
+});

@@ -1,0 +1,232 @@
+// The counter page, from its first paint to its end.
+
+import { EventSource } from "eventsource";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { type AddressInfo } from "node:net";
+import { MessagePage, expect, test, values } from "../tidings.ts";
+
+const RUN = [...values(20), "End of the stream"];
+
+test("a run to its end, after which the connection stays closed", async ({ page, start }) => {
+  const server = await start("--counter-delay", "100ms", "--retry", "500ms");
+  const requests: string[] = [];
+  page.on("request", (request) => requests.push(new URL(request.url()).pathname));
+
+  const counter = await MessagePage.open(page, server);
+  await expect(page).toHaveTitle("Counter · Tidings");
+  await expect(counter.status).toHaveText("Live");
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+  await expect(page.getByText("20 messages")).toBeVisible();
+  expect(requests.filter((path) => path === "/stream")).toHaveLength(1);
+
+  requests.length = 0;
+  await page.waitForTimeout(1_200);
+  expect(requests, "nothing is asked for in two retry periods").toEqual([]);
+  expect(await server.openStreams()).toBe(0);
+});
+
+test("the first value is there before any script runs, and what is there is kept", async ({ page, start }) => {
+  const server = await start("--counter-delay", "200ms");
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => (letGo = resolve));
+  await page.route("**/*.wasm", async (route) => {
+    await held;
+    await route.continue();
+  });
+
+  const counter = await MessagePage.open(page, server);
+  expect(await counter.texts()).toEqual(["Counter value 1"]);
+  await expect(counter.status).toHaveText("Connecting");
+  await expect(page.getByText("times in UTC")).toBeVisible();
+  const time = counter.rows.first().getByRole("time");
+  const utc = (await time.getAttribute("datetime"))!;
+  await expect(time).toHaveText(utc.slice(11, 19));
+  const parts = [counter.log, counter.status, counter.rows.first(), time, page.getByRole("img", { name: /^Chart/ })];
+  for (const part of parts) await part.evaluate((element) => Object.assign(element, { fromServer: true }));
+
+  letGo();
+  await expect(counter.status).toHaveText("Live");
+  for (const part of parts) {
+    expect(await part.evaluate((element) => "fromServer" in element), "hydrated, not replaced").toBe(true);
+  }
+  await expect(page.getByText("times are local")).toBeVisible();
+  const inKolkata = new Date(Date.parse(utc) + 5.5 * 3_600_000).toISOString();
+  await expect(time).toHaveText(inKolkata.slice(11, 19));
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("times are those of the values, not of the run", async ({ page, start }) => {
+  const server = await start("--counter-delay", "1s", "--counter-count", "3");
+  const counter = await MessagePage.open(page, server);
+  await counter.ends();
+  const times = await counter.rows.getByRole("time").evaluateAll((all) => all.map((time) => Date.parse((time as HTMLTimeElement).dateTime)));
+  expect(times.map((time) => time - times[0]!)).toEqual([0, 1000, 2000, 3000]);
+});
+
+test("each page has a run of its own", async ({ context, start }) => {
+  const server = await start("--counter-delay", "100ms");
+  const pages = await Promise.all([context.newPage(), context.newPage()]);
+  const counters = await Promise.all(pages.map((page) => MessagePage.open(page, server)));
+  for (const counter of counters) {
+    await counter.ends();
+    expect(await counter.texts()).toEqual(RUN);
+  }
+});
+
+test("pause holds what arrives and says how much, resume shows it", async ({ page, start }) => {
+  const server = await start("--counter-delay", "150ms");
+  const counter = await MessagePage.open(page, server);
+  await counter.reaches("Counter value 3");
+  await counter.button("Pause").click();
+  await expect(counter.status).toHaveText("Paused");
+  const before = await counter.texts();
+  await expect(page.getByText(/^[5-9] waiting$/)).toBeVisible();
+  expect(await counter.texts(), "nothing moves in a pause").toEqual(before);
+  await counter.button("Resume").click();
+  await expect(counter.status).toHaveText("Live");
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("a pause outlasts the end", async ({ page, start }) => {
+  const server = await start("--counter-delay", "50ms");
+  const counter = await MessagePage.open(page, server);
+  await counter.button("Pause").click();
+  await counter.ends();
+  expect((await counter.texts()).length).toBeLessThan(21);
+  await counter.button("Resume").click();
+  await expect(counter.rows).toHaveCount(21);
+  expect(await counter.texts()).toEqual(RUN);
+});
+
+test("the log follows, waits for a reader who looks back, and leads to the newest", async ({ page, start }) => {
+  await page.setViewportSize({ width: 800, height: 500 });
+  const server = await start("--counter-delay", "60ms", "--counter-count", "120");
+  const counter = await MessagePage.open(page, server);
+  const newest = counter.button(/new messages?$/);
+  await counter.reaches("Counter value 30");
+  await expect(counter.rows.last()).toBeInViewport();
+  await expect(newest).toBeHidden();
+
+  await counter.log.hover();
+  await page.mouse.wheel(0, -150);
+  await expect(newest).toBeVisible();
+  const before = await counter.texts();
+  await expect(newest).toHaveText(/^[2-9][0-9] new messages$/);
+  expect(await counter.texts(), "nothing moves while the reader looks back").toEqual(before);
+
+  await newest.click();
+  await expect(newest).toBeHidden();
+  await expect(counter.log).toBeFocused();
+  await expect(counter.rows.last()).toBeInViewport();
+  await counter.ends();
+  expect(await counter.texts()).toEqual([...values(120), "End of the stream"]);
+  await expect(counter.rows.last()).toBeInViewport();
+});
+
+test("watch again begins a new run", async ({ page, start }) => {
+  const server = await start("--counter-delay", "50ms");
+  const counter = await MessagePage.open(page, server);
+  await counter.ends();
+  const ids = () => counter.rows.getByRole("time").evaluateAll((all) => all.map((time) => (time as HTMLTimeElement).dateTime));
+  const first = await ids();
+  await counter.button("Watch again").click();
+  await expect(counter.status).toHaveText("Live");
+  await counter.ends();
+  expect(await counter.texts()).toEqual(RUN);
+  expect(await ids()).not.toEqual(first);
+});
+
+test("the chart draws what the messages count", async ({ page, start }) => {
+  const server = await start("--counter-delay", "50ms");
+  const counter = await MessagePage.open(page, server);
+  await counter.ends();
+  const chart = page.getByRole("img", { name: "Chart of the newest numbers, from 1 to 20; now 20" });
+  await expect(chart).toBeVisible();
+  const points = (await chart.locator("polyline").first().getAttribute("points"))!.split(" ");
+  expect(points).toHaveLength(20);
+  expect(points[0]).toBe("0,96");
+  expect(points[19]).toBe("600,0");
+});
+
+test("twenty thousand values leave the page bounded, in order and alive", async ({ page, start }) => {
+  const server = await start("--counter-delay", "0ms", "--counter-count", "20000");
+  const counter = await MessagePage.open(page, server);
+  for (const next of ["Watch again", "Watch again"]) {
+    await counter.ends();
+    await expect(page.getByText("20000 messages")).toBeVisible();
+    await expect(counter.rows).toHaveCount(500);
+    expect(await counter.texts()).toEqual([...values(20_000, 19_502), "End of the stream"]);
+    await counter.button(next).click();
+  }
+});
+
+test("leaving the page ends the stream", async ({ page, context, start }) => {
+  const server = await start("--counter-delay", "1s");
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Live");
+  expect(await server.openStreams()).toBe(1);
+  await page.goto(`${server.url}/problems`);
+  await expect.poll(() => server.openStreams()).toBe(0);
+
+  await page.goBack();
+  await expect(counter.status).toHaveText("Live");
+  await context.close();
+  await expect.poll(() => server.openStreams()).toBe(0);
+});
+
+test("a plain EventSource sees the same stream, in a browser and in Node", async ({ page, start }) => {
+  const server = await start("--counter-delay", "20ms", "--allow-origin", "*");
+  const listen = (Source: typeof globalThis.EventSource, url: string) =>
+    new Promise<string[]>((resolve, reject) => {
+      const seen: string[] = [];
+      const source = new Source(url);
+      const note = (event: MessageEvent) => seen.push(`${event.type} ${event.lastEventId.replace(/.*-/, "")} ${event.data}`);
+      source.addEventListener("new_message", note);
+      source.addEventListener("end_event", (event) => {
+        note(event);
+        source.close();
+        resolve(seen);
+      });
+      source.addEventListener("error", () => reject(new Error(`after ${seen.length} events`)));
+    });
+  const expected = [...values(20).map((value, i) => `new_message ${i + 1} ${value}`), "end_event 21 End of the stream"];
+  await page.goto(`${server.url}/problems`);
+  const inBrowser = await page.evaluate(`(${listen.toString()})(EventSource, "/stream")`);
+  expect(inBrowser).toEqual(expected);
+  expect(await listen(EventSource as typeof globalThis.EventSource, `${server.url}/stream`)).toEqual(expected);
+});
+
+test("a page of another origin may listen where that is allowed", async ({ page, start }) => {
+  const elsewhere = createServer((_, response) => response.end("<title>Elsewhere</title>"));
+  await once(elsewhere.listen(0, "127.0.0.1"), "listening");
+  const there = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`;
+  const server = await start("--counter-delay", "20ms", "--allow-origin", there);
+  await page.goto(there);
+  const last = await page.evaluate(
+    (url) =>
+      new Promise<string>((resolve, reject) => {
+        const source = new EventSource(url);
+        source.addEventListener("end_event", (event) => resolve(event.data));
+        source.addEventListener("error", () => reject(new Error("not allowed")));
+      }),
+    `${server.url}/stream`,
+  );
+  expect(last).toBe("End of the stream");
+  elsewhere.close();
+});
+
+test("the wasm and the script travel compressed", async ({ page, start }) => {
+  const server = await start();
+  const encodings = new Map<string, string | undefined>();
+  page.on("response", (response) => {
+    const name = new URL(response.url()).pathname;
+    if (name.startsWith("/pkg/")) encodings.set(name.replace(/.*\./, ""), response.headers()["content-encoding"]);
+  });
+  const counter = await MessagePage.open(page, server);
+  await expect(counter.status).toHaveText("Live");
+  expect(Object.fromEntries(encodings)).toEqual({ css: "br", js: "br", wasm: "br" });
+});

@@ -1,0 +1,126 @@
+// What a test has at hand: the server as it is deployed, and pages that must not complain.
+
+import { test as base, expect, type Page } from "@playwright/test";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
+
+const program = process.env.TIDINGS_SERVER ?? resolve("../target/release/tidings");
+
+/** A server process on a port of its own. */
+export class Server {
+  url = "";
+  private process!: ChildProcess;
+
+  private constructor(private readonly flags: string[]) {}
+
+  static async start(...flags: string[]): Promise<Server> {
+    const server = new Server(flags);
+    await server.listen("127.0.0.1:0");
+    return server;
+  }
+
+  private async listen(address: string): Promise<void> {
+    this.process = spawn(program, ["--listen", address, ...this.flags], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { TIDINGS_LOG: "error" },
+    });
+    const lines = createInterface({ input: this.process.stdout! });
+    const [line] = (await once(lines, "line")) as [string];
+    this.url = line.replace("Tidings is at ", "");
+  }
+
+  /** Stops the process: SIGKILL is a crash, SIGTERM a deploy. */
+  async stop(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const exit = once(this.process, "exit");
+    this.process.kill(signal);
+    await exit;
+  }
+
+  /** Starts it again where it was. */
+  async startAgain(): Promise<void> {
+    await this.listen(new URL(this.url).host);
+  }
+
+  async openStreams(): Promise<number> {
+    const ready = await fetch(`${this.url}/health/ready`);
+    return ((await ready.json()) as { open_streams: number }).open_streams;
+  }
+}
+
+interface Fixtures {
+  /** Starts servers, and stops them after the test. */
+  start: (...flags: string[]) => Promise<Server>;
+  /** What a page may say on the console; whatever else it says fails the test. */
+  mayComplain: RegExp;
+}
+
+export const test = base.extend<Fixtures>({
+  start: async ({}, use) => {
+    const servers: Server[] = [];
+    await use(async (...flags) => {
+      const server = await Server.start(...flags);
+      servers.push(server);
+      return server;
+    });
+    await Promise.all(servers.map((server) => server.stop()));
+  },
+  mayComplain: [/^$/, { option: true }],
+  context: async ({ context, mayComplain }, use) => {
+    const complaints: string[] = [];
+    context.on("weberror", (error) => complaints.push(error.error().message));
+    context.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+    });
+    await use(context);
+    const unexpected = complaints.filter((text) => !mayComplain.test(text));
+    expect(unexpected, "no page complains").toEqual([]);
+  },
+});
+
+export { expect };
+
+/** What a browser says of a server that is not there, and of an answer that is an error. */
+export const unreachable = /^Failed to load resource: /;
+
+/** "Counter value 1" to "Counter value n". */
+export function values(n: number, from = 1): string[] {
+  return Array.from({ length: n - from + 1 }, (_, i) => `Counter value ${from + i}`);
+}
+
+/** A message page, by what a person finds on it. */
+export class MessagePage {
+  readonly log;
+  readonly rows;
+  readonly status;
+
+  constructor(readonly page: Page) {
+    this.log = page.getByRole("log", { name: "Messages" });
+    this.rows = this.log.getByRole("listitem");
+    this.status = page.getByRole("status");
+  }
+
+  static async open(page: Page, server: Server): Promise<MessagePage> {
+    await page.goto(server.url);
+    return new MessagePage(page);
+  }
+
+  button(name: string | RegExp) {
+    return this.page.getByRole("button", { name });
+  }
+
+  /** The texts of the messages, oldest first. */
+  async texts(): Promise<string[]> {
+    return this.rows.locator("p").allTextContents();
+  }
+
+  async reaches(text: string): Promise<void> {
+    await expect(this.rows.filter({ hasText: new RegExp(`^[\\d:]*${text}$`) })).toBeVisible();
+  }
+
+  async ends(): Promise<void> {
+    await expect(this.status).toHaveText("Ended", { timeout: 60_000 });
+  }
+}
