@@ -20,11 +20,10 @@ pub fn Live() -> impl IntoView {
     let pace = snapshot.pace;
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
-
-    let state = text(move || state(subscription.link(), &feed.read()).to_owned());
+    let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
 
     view! {
-        <section class="live" aria-label="Live" data-state=state>
+        <section class="live" aria-label="Stream" data-state=state>
             <Chart feed />
             <Status subscription feed />
             <Rows subscription feed pace />

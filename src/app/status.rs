@@ -5,30 +5,17 @@ use leptos::prelude::*;
 use super::{connection::Link, subscription::Subscription, text};
 use crate::feed::Feed;
 
-/// The state of the page in one word, for the style.
-pub(super) fn state(link: Link, feed: &Feed) -> &'static str {
+/// The state of the page: in one word, for the style, and as the reader is told.
+pub(super) fn state(link: Link, feed: &Feed) -> (&'static str, &'static str) {
     match link {
-        Link::Ended => "ended",
-        Link::Reconnecting(_) => "reconnecting",
-        Link::Offline(_) => "offline",
-        _ if feed.paused() => "paused",
-        Link::Live => "live",
-        Link::Connecting => "connecting",
-        Link::Resting => "resting",
+        Link::Ended => ("ended", "Ended"),
+        Link::Reconnecting(_) => ("reconnecting", "Reconnecting"),
+        Link::Offline(_) => ("offline", "Offline"),
+        _ if feed.paused() => ("paused", "Paused"),
+        Link::Live => ("live", "Live"),
+        Link::Connecting => ("connecting", "Connecting"),
+        Link::Resting => ("resting", "Resting while hidden"),
     }
-}
-
-fn sentence(link: Link, feed: &Feed) -> String {
-    let sentence = match state(link, feed) {
-        "ended" => "Ended",
-        "reconnecting" => "Reconnecting",
-        "offline" => "Offline",
-        "paused" => "Paused",
-        "live" => "Live",
-        "resting" => "Resting while hidden",
-        _ => "Connecting",
-    };
-    sentence.to_owned()
 }
 
 fn detail(link: Link, feed: &Feed) -> String {
@@ -74,7 +61,7 @@ pub fn Status(
     view! {
         <div class="status">
             <p class="state" role="status">
-                {text(move || sentence(link(), &feed.read()))}
+                {text(move || state(link(), &feed.read()).1.to_owned())}
             </p>
             <span class="detail" aria-hidden="true">
                 {text(move || detail(link(), &feed.read()))}

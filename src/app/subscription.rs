@@ -43,6 +43,8 @@ impl Subscription {
             let started = Driver::start(events.clone(), feed, link);
             if !begin_ended {
                 started.tell(Input::Begin);
+                // A tab may be opened in the background.
+                started.tell(visibility());
             }
             driver.set_value(Some(SendWrapper::new(started)));
         });

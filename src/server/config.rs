@@ -13,25 +13,25 @@ use clap::{Parser, ValueEnum, builder::RangedU64ValueParser};
 #[command(version)]
 pub struct Config {
     /// The address and port to listen on; port 0 takes any free one
-    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
     /// The folder with the built site; by default the folder `site` beside the executable, or
     /// beside the folder that holds it
-    #[arg(long, env = "TIDINGS_SITE_ROOT")]
+    #[arg(long, env = "TIDINGS_SITE_ROOT", value_name = "FOLDER")]
     pub site_root: Option<PathBuf>,
 
     /// How many values a run of the counter has, 1 to 1000000
-    #[arg(long, env = "TIDINGS_COUNTER_COUNT", default_value = "20",
+    #[arg(long, env = "TIDINGS_COUNTER_COUNT", default_value = "20", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
     pub counter_count: u64,
 
     /// The pause between two values of the counter, at most 1h; 0ms is as fast as can be
-    #[arg(long, env = "TIDINGS_COUNTER_DELAY", default_value = "1s")]
+    #[arg(long, env = "TIDINGS_COUNTER_DELAY", default_value = "1s", value_name = "DURATION")]
     pub counter_delay: Span<0>,
 
     /// How long a browser waits before it takes up a broken stream again, 1ms to 1h
-    #[arg(long, env = "TIDINGS_RETRY", default_value = "15s")]
+    #[arg(long, env = "TIDINGS_RETRY", default_value = "15s", value_name = "DURATION")]
     pub retry: Span<1>,
 
     /// An origin whose pages may listen, scheme and host, or * for any; may be given several
@@ -40,11 +40,11 @@ pub struct Config {
     pub allow_origin: Vec<Origin>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as info,tidings=debug
-    #[arg(long, env = "TIDINGS_LOG", default_value = "info")]
+    #[arg(long, env = "TIDINGS_LOG", default_value = "info", value_name = "FILTER")]
     pub log: LogFilter,
 
     /// How to log, on standard error
-    #[arg(long, env = "TIDINGS_LOG_FORMAT", default_value = "text")]
+    #[arg(long, env = "TIDINGS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }
 

@@ -1,10 +1,12 @@
 //! Every route and layer; the only place where the server meets the app.
 
+use std::io::ErrorKind;
+
 use axum::{
     Router,
     body::Body,
     extract::{FromRef, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
@@ -99,14 +101,7 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
             let caching = if for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
             ([(header::CACHE_CONTROL, caching)], response).into_response()
         }
-        Ok(_) if wants_page(&parts.headers) => {
-            let render = leptos_axum::render_app_async_with_context(visit(&app), shell(&app));
-            let mut page = render(Request::from_parts(parts, body)).await;
-            *page.status_mut() = StatusCode::NOT_FOUND;
-            page
-        }
-        Ok(_) => not_found(),
-        Err(error) => {
+        Err(error) if error.kind() != ErrorKind::InvalidFilename => {
             tracing::error!(%error, path = parts.uri.path(), "a file of the site can not be read");
             Problem::new(
                 problem::INTERNAL,
@@ -114,12 +109,22 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
             )
             .into_response()
         }
+        _ if wants_page(&parts) => {
+            let render = leptos_axum::render_app_async_with_context(visit(&app), shell(&app));
+            let mut page = render(Request::from_parts(parts, body)).await;
+            *page.status_mut() = StatusCode::NOT_FOUND;
+            page
+        }
+        _ => not_found(),
     }
 }
 
-fn wants_page(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
+/// Whether a person is waiting. A request without a path, `GET host:80`, is not a browser's, and
+/// `leptos_axum` would panic.
+fn wants_page(parts: &Parts) -> bool {
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    parts.uri.path_and_query().is_some()
+        && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn not_found() -> Response {

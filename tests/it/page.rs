@@ -3,6 +3,10 @@
 use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::{NOW, TestApp, events};
 
@@ -84,7 +88,9 @@ async fn every_answer_carries_the_security_headers() {
 #[tokio::test]
 async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
     let app = TestApp::start(&[]).await;
-    for path in ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "//", "/a/b?c"] {
+    let long = format!("/{}", "a".repeat(10_000));
+    let paths = ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "//", "/a/b?c"];
+    for path in paths.into_iter().chain([long.as_str()]) {
         let page = app.get_with(path, &[A_BROWSER]).await;
         assert_eq!(page.status(), StatusCode::NOT_FOUND, "{path}");
         assert!(page.text().await.expect("text").contains("<h1>Nothing here</h1>"), "{path}");
@@ -96,6 +102,23 @@ async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
     }
     let posted = app.client.post(format!("{}/nothing", app.url)).send().await.expect("an answer");
     assert_eq!(posted.status(), StatusCode::NOT_FOUND);
+}
+
+/// What no client of ours sends, but anyone can.
+#[tokio::test]
+async fn a_request_without_a_path_is_answered() {
+    let app = TestApp::start(&[]).await;
+    let address = app.url.strip_prefix("http://").expect("a URL");
+    for target in ["a:80", "*", "http://a", "http://a?b"] {
+        let mut connection = TcpStream::connect(address).await.expect("a connection");
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\nconnection: close\r\n\r\n"
+        );
+        connection.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 "), "{target}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ impl Tools {
         let cargo_leptos = cargo_leptos()?;
         path.extend(wasm_bindgen()?);
         path.extend(wasm_opt()?);
+        // Two gigabytes that have done their work; it is no harm if they stay.
+        let _ = fs::remove_dir_all(build_folder()?);
         Ok(Self { cargo_leptos, path })
     }
 
@@ -91,6 +93,11 @@ fn cache() -> Result<PathBuf> {
         .or_else(|| folder("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("tidings-tools"))
         .ok_or_else(|| "no folder for tools: set HOME or XDG_CACHE_HOME".to_owned())
+}
+
+/// Where the tools are built.
+fn build_folder() -> Result<PathBuf> {
+    Ok(cache()?.join("build"))
 }
 
 fn wasm_target() -> Result<()> {
@@ -164,7 +171,7 @@ fn cargo_install(name: &str, version: &str, folder: &Path) -> Result<Command> {
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
     install.current_dir(&cache).args(["install", name, "--version", version, "--root"]).arg(folder);
-    install.arg("--target-dir").arg(cache.join("build"));
+    install.arg("--target-dir").arg(build_folder()?);
     install.args(["--profile", "dev", "--config", "profile.dev.debug=0"]);
     Ok(install)
 }
