@@ -27,7 +27,11 @@ export class Server {
       env: { TIDINGS_LOG: "error" },
     });
     const lines = createInterface({ input: this.process.stdout! });
-    const [line] = (await once(lines, "line")) as [string];
+    const exit = once(this.process, "exit").then(([code]) => {
+      throw new Error(`the server ended with ${code} before it said where it is`);
+    });
+    const [line] = (await Promise.race([once(lines, "line"), exit])) as [string];
+    exit.catch(() => {});
     this.url = line.replace("Tidings is at ", "");
   }
 
@@ -85,6 +89,9 @@ export { expect };
 /** What a browser says of a server that is not there, and of an answer that is an error. */
 export const unreachable = /^Failed to load resource: /;
 
+/** A run that no test outlasts. */
+export const ENDLESS = ["--counter-count", "1000000"];
+
 /** "Counter value 1" to "Counter value n". */
 export function values(n: number, from = 1): string[] {
   return Array.from({ length: n - from + 1 }, (_, i) => `Counter value ${from + i}`);
@@ -114,6 +121,11 @@ export class MessagePage {
   /** The texts of the messages, oldest first. */
   async texts(): Promise<string[]> {
     return this.rows.locator("p").allTextContents();
+  }
+
+  /** Waits until the messages are these. */
+  async shows(texts: string[]): Promise<void> {
+    await expect.poll(() => this.texts()).toEqual(texts);
   }
 
   async reaches(text: string): Promise<void> {

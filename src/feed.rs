@@ -23,29 +23,31 @@ pub enum Event {
 
 /// One row of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Row {
+pub struct Row {
+    /// What no two rows of a feed have in common. Not the message's id: after a reset the log may
+    /// bring messages that are still shown.
+    pub key: u64,
+    /// What the row says.
+    pub content: Content,
+}
+
+/// What a row says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
     /// A message.
     Message(Arc<Message>),
     /// The closing text.
     End(Arc<Message>),
-    /// Messages were lost before this point; the number sets one such row apart from another.
-    Lost(u64),
+    /// Messages were lost before this point.
+    Lost,
 }
 
-impl Row {
-    /// The message in the row, if there is one.
+impl Content {
+    /// The message behind it, if there is one.
     pub fn message(&self) -> Option<&Arc<Message>> {
         match self {
             Self::Message(message) | Self::End(message) => Some(message),
-            Self::Lost(_) => None,
-        }
-    }
-
-    /// What no two rows of a feed have in common.
-    pub fn key(&self) -> (u64, u64) {
-        match self {
-            Self::Message(message) | Self::End(message) => (message.id.millis, message.id.seq),
-            Self::Lost(count) => (u64::MAX, *count),
+            Self::Lost => None,
         }
     }
 }
@@ -65,10 +67,11 @@ pub struct Feed {
     paused: bool,
     scrolled_away: bool,
     cursor: Option<EventId>,
-    /// Messages since the page was opened, those it was rendered with included.
+    /// Messages since the feed began, those it was rendered with included.
     count: u64,
     ended: bool,
-    losses: u64,
+    /// The key of the next row.
+    next_key: u64,
 }
 
 impl Feed {
@@ -91,17 +94,16 @@ impl Feed {
             Event::Message(message) if self.is_new(message.id) => {
                 self.cursor = Some(message.id);
                 self.count += 1;
-                self.push(Row::Message(Arc::new(message)));
+                self.push(Content::Message(Arc::new(message)));
             }
             Event::End(message) if self.is_new(message.id) => {
                 self.cursor = Some(message.id);
                 self.ended = true;
-                self.push(Row::End(Arc::new(message)));
+                self.push(Content::End(Arc::new(message)));
             }
             Event::Reset => {
                 self.cursor = None;
-                self.losses += 1;
-                self.push(Row::Lost(self.losses));
+                self.push(Content::Lost);
             }
             Event::Message(_) | Event::End(_) => {}
         }
@@ -111,9 +113,11 @@ impl Feed {
         self.cursor.is_none_or(|cursor| id.seq > cursor.seq)
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, content: Content) {
+        let row = Row { key: self.next_key, content };
+        self.next_key += 1;
         if self.holds() {
-            self.waiting_count += u64::from(row.message().is_some());
+            self.waiting_count += u64::from(matches!(row.content, Content::Message(_)));
             push_bounded(&mut self.waiting, row);
         } else {
             push_bounded(&mut self.rows, row);
@@ -148,7 +152,7 @@ impl Feed {
 
     /// Forgets everything, for a stream that begins anew.
     pub fn restart(&mut self) {
-        *self = Self::default();
+        *self = Self { next_key: self.next_key, ..Self::default() };
     }
 
     /// The rows to show, oldest first.
@@ -171,7 +175,7 @@ impl Feed {
         self.scrolled_away
     }
 
-    /// How many messages came, shown or not, since the page was opened.
+    /// How many messages came, shown or not, since the feed began.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -196,6 +200,8 @@ fn push_bounded(rows: &mut VecDeque<Row>, row: Row) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -205,7 +211,7 @@ mod tests {
     }
 
     fn shown(feed: &Feed) -> Vec<u64> {
-        feed.rows().filter_map(Row::message).map(|message| message.id.seq).collect()
+        feed.rows().filter_map(|row| row.content.message()).map(|message| message.id.seq).collect()
     }
 
     #[test]
@@ -247,12 +253,25 @@ mod tests {
         feed.apply(Event::Message(message(7)));
         feed.apply(Event::Reset);
         feed.apply(Event::Message(message(1)));
-        let rows: Vec<_> = feed.rows().cloned().collect();
-        assert_eq!(
-            rows,
-            [Row::Message(message(7).into()), Row::Lost(1), Row::Message(message(1).into())]
-        );
+        let rows: Vec<_> = feed.rows().map(|row| row.content.clone()).collect();
+        let (seven, one) =
+            (Content::Message(message(7).into()), Content::Message(message(1).into()));
+        assert_eq!(rows, [seven, Content::Lost, one]);
         assert_eq!(feed.cursor(), Some(message(1).id));
+    }
+
+    #[test]
+    fn no_two_rows_share_a_key() {
+        let mut feed = Feed::default();
+        for _ in 0..3 {
+            feed.apply(Event::Message(message(7)));
+            feed.apply(Event::Reset);
+        }
+        let before: HashSet<_> = feed.rows().map(|row| row.key).collect();
+        assert_eq!(before.len(), 6);
+        feed.restart();
+        feed.apply(Event::Message(message(7)));
+        assert!(feed.rows().all(|row| !before.contains(&row.key)), "a new run has rows of its own");
     }
 
     #[test]

@@ -24,7 +24,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", config.listen)
     })?;
-    let shutdown = Shutdown::on_signal()?;
+    let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
     println!("Tidings is at http://{}", listener.local_addr()?);
     server::run(listener, config, site, shutdown).await.context("the server failed")

@@ -32,7 +32,7 @@ pub const MALFORMED_QUERY: Kind = Kind {
     status: 400,
     title: "The query is malformed",
     meaning: "The part of the address behind the question mark can not be read: a parameter is \
-              given twice, or is not valid percent-encoded UTF-8.",
+              given twice.",
 };
 
 /// There is nothing at this path.

@@ -23,7 +23,10 @@ use self::{
     site::Site,
 };
 
-/// How long a drain may take: what has not gone by then is cut off (design, *Drain*).
+/// How long a server that stops still answers, so that whoever watches over it sees that it is not
+/// ready and sends people elsewhere.
+const NOTICE: Duration = Duration::from_secs(1);
+/// How long a drain may take (design, *Drain*); whoever has not gone by then goes with the process.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 
 /// What every handler has at hand; a cheap clone.
@@ -71,8 +74,15 @@ pub async fn run_with_clock(
     };
     let open_streams = app.open_streams.clone();
     let router = router::router(app, &config.allow_origin);
+    let notice_given = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.wait().await;
+            tokio::time::sleep(NOTICE).await;
+        }
+    };
     let serving = axum::serve(listener::bounded_writes(listener), router)
-        .with_graceful_shutdown(shutdown.clone().wait_owned());
+        .with_graceful_shutdown(notice_given);
 
     let drained = async {
         shutdown.wait().await;
@@ -81,7 +91,9 @@ pub async fn run_with_clock(
     };
     tokio::select! {
         served = async { serving.await } => served?,
-        () = drained => tracing::warn!(open_streams = open_streams.count(), "cut off what would not go"),
+        () = drained => {
+            tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
+        }
     }
     tracing::info!("stopped");
     Ok(())

@@ -1,8 +1,8 @@
 // That everyone can use the pages: without a mouse, without scripts, on a phone, with a reader.
 
-import AxeBuilder from "@axe-core/playwright";
+import { AxeBuilder } from "@axe-core/playwright";
 import { type Page } from "@playwright/test";
-import { MessagePage, expect, test, unreachable } from "../tidings.ts";
+import { ENDLESS, MessagePage, expect, test, unreachable } from "../tidings.ts";
 
 async function nothingToFind(page: Page, state: string): Promise<void> {
   const { violations } = await new AxeBuilder({ page }).analyze();
@@ -18,8 +18,17 @@ for (const colorScheme of ["light", "dark"] as const) {
       test.use({ colorScheme, viewport, mayComplain: unreachable });
 
       test("axe finds nothing in any state", async ({ page, context, start }) => {
-        const server = await start("--counter-delay", "250ms", "--counter-count", "60");
+        const server = await start("--counter-delay", "250ms", ...ENDLESS);
+        let letGo = () => {};
+        const held = new Promise<void>((resolve) => (letGo = resolve));
+        await page.route("**/*.wasm", async (route) => {
+          await held;
+          await route.continue();
+        });
         const counter = await MessagePage.open(page, server);
+        await expect(counter.status).toHaveText("Connecting");
+        await nothingToFind(page, "connecting");
+        letGo();
         await expect(counter.status).toHaveText("Live");
         await nothingToFind(page, "live");
 
@@ -45,8 +54,12 @@ for (const colorScheme of ["light", "dark"] as const) {
         await nothingToFind(page, "reconnecting");
         await server.startAgain();
 
+        const body = "event: reset\ndata: {}\n\nevent: end_event\nid: 1-2\ndata: done\n\n";
+        await page.route("**/stream?*", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+        await page.goto(server.url);
         await counter.ends();
-        await nothingToFind(page, "ended");
+        await counter.shows(["Counter value 1", "Messages were lost before this point.", "done"]);
+        await nothingToFind(page, "reset and ended");
 
         await page.goto(`${server.url}/problems`);
         await nothingToFind(page, "problems");
@@ -76,7 +89,7 @@ test.describe("without scripts", () => {
 
 test("a keyboard is enough", async ({ page, start }) => {
   await page.setViewportSize({ width: 800, height: 500 });
-  const server = await start("--counter-delay", "100ms", "--counter-count", "60");
+  const server = await start("--counter-delay", "100ms", ...ENDLESS);
   const counter = await MessagePage.open(page, server);
   await expect(counter.status).toHaveText("Live");
   const press = async (key: string, times = 1) => {
@@ -111,11 +124,19 @@ test("a keyboard is enough", async ({ page, start }) => {
   await expect(newest).toBeHidden();
   await expect(counter.log).toBeFocused();
 
+});
+
+test("a keyboard is enough to watch again", async ({ page, start }) => {
+  const server = await start("--counter-delay", "20ms");
+  const counter = await MessagePage.open(page, server);
   await counter.ends();
-  await press("Shift+Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
   await expect(counter.button("Watch again")).toBeFocused();
-  await press("Enter");
-  await expect(counter.status).toHaveText("Live");
+  const [again] = await Promise.all([page.waitForRequest("**/stream"), page.keyboard.press("Enter")]);
+  expect(again.method()).toBe("GET");
+  await counter.ends();
+  await expect(counter.button("Watch again")).toBeFocused();
 });
 
 test("nothing moves for those who ask for it", async ({ page, start }) => {

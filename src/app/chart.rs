@@ -1,12 +1,12 @@
 //! Numbers are drawn: a small line chart of what the newest messages say.
 //!
-//! Everything is in whole numbers, thousandths of what the message says: reading and writing
-//! floats would weigh ten kilobytes in the wasm.
+//! Numbers are read and written as thousandths, whole: the code that reads and writes floats would
+//! weigh ten kilobytes in the wasm.
 
 use leptos::prelude::*;
 
 use super::text;
-use crate::feed::{Feed, Row};
+use crate::feed::Feed;
 
 /// How many numbers are drawn.
 const POINTS: usize = 60;
@@ -25,7 +25,7 @@ pub struct Series(Vec<i64>);
 impl Series {
     /// The first number of each of the newest rows, where there is one.
     pub fn of(feed: &Feed) -> Self {
-        let newest = feed.rows().rev().filter_map(Row::message).take(POINTS);
+        let newest = feed.rows().rev().filter_map(|row| row.content.message()).take(POINTS);
         let mut numbers: Vec<_> = newest.filter_map(|message| number(&message.data)).collect();
         numbers.reverse();
         Self(numbers)

@@ -9,10 +9,15 @@ use crate::message::PING_INTERVAL_MS;
 
 /// A connection that said nothing for so long is dead.
 const SILENCE_MS: u64 = PING_INTERVAL_MS * 5 / 2;
+/// An attempt that was not answered for so long has failed.
+const ATTEMPT_MS: u64 = PING_INTERVAL_MS;
+/// A connection that should have said something by now is not trusted when the tab is shown again:
+/// a computer that slept does not notice that its connections died.
+const DOUBT_MS: u64 = PING_INTERVAL_MS + 2_000;
 /// A hidden tab lets its connection go after so long, where connections are scarce.
 const HIDDEN_MS: u64 = 10_000;
 /// The longest pause before the first attempt to reconnect; it doubles with each attempt.
-const FIRST_PAUSE_MS: u64 = 1_000;
+const FIRST_PAUSE_MS: u64 = 2_000;
 /// The longest pause of all.
 const LONGEST_PAUSE_MS: u64 = 30_000;
 
@@ -137,8 +142,12 @@ impl Supervisor {
             (State::Connecting | State::Live, Input::Failed | Input::Offline) => {
                 self.wait(now, jitter)
             }
-            (State::Waiting { .. }, Input::RetryNow | Input::Online | Input::Shown)
-            | (State::Idle | State::Resting, Input::Shown) => self.open(now),
+            (State::Connecting | State::Waiting { .. }, Input::RetryNow)
+            | (State::Connecting | State::Live | State::Waiting { .. }, Input::Online)
+            | (State::Idle | State::Resting | State::Waiting { .. }, Input::Shown) => {
+                self.open(now)
+            }
+            (State::Live, Input::Shown) if now >= self.heard + DOUBT_MS => self.open(now),
             (_, Input::Tick) => self.tick(now, jitter),
             _ => Action::Stay,
         }
@@ -158,9 +167,8 @@ impl Supervisor {
                 Action::Close
             }
             State::Waiting { until } if now >= until => self.open(now),
-            State::Connecting | State::Live if now >= self.heard + SILENCE_MS => {
-                self.wait(now, jitter)
-            }
+            State::Connecting if now >= self.heard + ATTEMPT_MS => self.wait(now, jitter),
+            State::Live if now >= self.heard + SILENCE_MS => self.wait(now, jitter),
             _ => Action::Stay,
         }
     }
@@ -171,10 +179,11 @@ impl Supervisor {
         Action::Open
     }
 
-    /// Half of the pause is certain, half is chance: attempts are neither hurried nor in step.
+    /// A quarter of the pause is certain, the rest is chance: when a server goes, its readers come
+    /// back neither at once nor in step.
     fn wait(&mut self, now: u64, jitter: u8) -> Action {
         let longest = (FIRST_PAUSE_MS << self.attempts.min(8)).min(LONGEST_PAUSE_MS);
-        let pause = longest / 2 + longest / 2 * u64::from(jitter) / 255;
+        let pause = longest / 4 + longest * 3 / 4 * u64::from(jitter) / 255;
         self.attempts += 1;
         self.state = State::Waiting { until: now + pause };
         Action::Close
@@ -186,7 +195,8 @@ impl Supervisor {
         let due = match self.state {
             State::Idle | State::Resting | State::Ended => return None,
             State::Waiting { until } => now + (until.saturating_sub(now)).clamp(1, 1000),
-            State::Connecting | State::Live => self.heard + SILENCE_MS,
+            State::Connecting => self.heard + ATTEMPT_MS,
+            State::Live => self.heard + SILENCE_MS,
         };
         Some(self.let_go.map_or(due, |let_go| due.min(let_go)))
     }
@@ -228,13 +238,13 @@ mod tests {
     fn a_lost_connection_is_taken_up_again() {
         let mut supervisor = live(0);
         assert_eq!(supervisor.on(Input::Failed, 5_000, MOST), Action::Close);
-        assert_eq!(supervisor.link(5_000), Link::Reconnecting(1));
-        assert_eq!(supervisor.next_tick(5_000), Some(6_000));
-        assert_eq!(supervisor.on(Input::Tick, 5_999, MOST), Action::Stay);
-        assert_eq!(supervisor.on(Input::Tick, 6_000, MOST), Action::Open);
-        assert_eq!(supervisor.link(6_000), Link::Reconnecting(0));
-        supervisor.on(Input::Opened, 6_100, MOST);
-        assert_eq!(supervisor.link(6_100), Link::Live);
+        assert_eq!(supervisor.link(5_000), Link::Reconnecting(2));
+        assert_eq!(supervisor.next_tick(5_000), Some(6_000), "a countdown is told each second");
+        assert_eq!(supervisor.on(Input::Tick, 6_999, MOST), Action::Stay);
+        assert_eq!(supervisor.on(Input::Tick, 7_000, MOST), Action::Open);
+        assert_eq!(supervisor.link(7_000), Link::Reconnecting(0));
+        supervisor.on(Input::Opened, 7_100, MOST);
+        assert_eq!(supervisor.link(7_100), Link::Live);
     }
 
     #[test]
@@ -249,7 +259,7 @@ mod tests {
             now = until;
             assert_eq!(supervisor.on(Input::Tick, now, MOST), Action::Open);
         }
-        assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
         supervisor.on(Input::Opened, now, MOST);
         supervisor.on(Input::Failed, now, 0);
         assert_eq!(supervisor.state, State::Waiting { until: now + 500 });
@@ -268,7 +278,8 @@ mod tests {
     fn an_attempt_that_hangs_is_given_up() {
         let mut supervisor = Supervisor::default();
         supervisor.on(Input::Begin, 0, MOST);
-        assert_eq!(supervisor.on(Input::Tick, SILENCE_MS, MOST), Action::Close);
+        assert_eq!(supervisor.next_tick(0), Some(ATTEMPT_MS));
+        assert_eq!(supervisor.on(Input::Tick, ATTEMPT_MS, MOST), Action::Close);
     }
 
     #[test]
@@ -276,21 +287,36 @@ mod tests {
         let mut supervisor = live(0);
         supervisor.on(Input::Failed, 0, MOST);
         assert_eq!(supervisor.on(Input::RetryNow, 1, MOST), Action::Open);
+        assert_eq!(supervisor.on(Input::RetryNow, 2, MOST), Action::Open, "nor for one that hangs");
+    }
+
+    #[test]
+    fn a_connection_that_should_have_spoken_is_not_trusted_after_a_sleep() {
+        let mut supervisor = live(0);
+        supervisor.on(Input::Hidden { scarce: false }, 0, MOST);
+        assert_eq!(supervisor.on(Input::Shown, DOUBT_MS - 1, MOST), Action::Stay);
+        assert_eq!(supervisor.on(Input::Shown, DOUBT_MS, MOST), Action::Open);
+    }
+
+    #[test]
+    fn a_new_network_is_a_new_connection() {
+        let mut supervisor = live(0);
+        assert_eq!(supervisor.on(Input::Online, 1, MOST), Action::Open);
     }
 
     #[test]
     fn offline_is_said_and_ends_when_the_network_is_back() {
         let mut supervisor = live(0);
         assert_eq!(supervisor.on(Input::Offline, 0, MOST), Action::Close);
-        assert_eq!(supervisor.link(0), Link::Offline(1));
+        assert_eq!(supervisor.link(0), Link::Offline(2));
         assert_eq!(
-            supervisor.on(Input::Tick, 1_000, MOST),
+            supervisor.on(Input::Tick, 2_000, MOST),
             Action::Open,
             "the browser may be wrong"
         );
-        supervisor.on(Input::Failed, 1_000, MOST);
-        assert_eq!(supervisor.on(Input::Online, 1_500, MOST), Action::Open);
-        assert_eq!(supervisor.link(1_500), Link::Reconnecting(0));
+        supervisor.on(Input::Failed, 2_000, MOST);
+        assert_eq!(supervisor.on(Input::Online, 2_500, MOST), Action::Open);
+        assert_eq!(supervisor.link(2_500), Link::Reconnecting(0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
-use super::{Visit, live::Live, snapshot::SnapshotData};
+use super::{Visit, live::LiveStream};
 
 /// The page at `/`.
 #[component]
@@ -28,8 +28,7 @@ pub fn CounterPage() -> impl IntoView {
                          To listen live, use a terminal: "<code>{curl.clone()}</code>
                     </p>
                 </noscript>
-                <SnapshotData snapshot />
-                <Live />
+                <LiveStream snapshot />
                 <footer class="hint">
                     <p>"The same stream, in a terminal: " <code>{curl}</code></p>
                 </footer>

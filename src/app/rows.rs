@@ -8,7 +8,7 @@ use super::{
     time::{datetime, in_readers_zone, time_of_day},
 };
 use crate::{
-    feed::{Feed, Row},
+    feed::{Content, Feed, Row},
     message::EventId,
 };
 
@@ -43,7 +43,7 @@ pub fn Rows(
             let _ = log.focus();
         }
     };
-    let follows = Signal::derive(move || {
+    let nothing_new = Signal::derive(move || {
         let feed = feed.read();
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
@@ -54,12 +54,12 @@ pub fn Rows(
         <div class="log-frame">
             <div class="log" role="log" aria-label="Messages" tabindex="0" node_ref=log on:scroll=scrolled>
                 <ol>
-                    <For each=rows key=Row::key let:row>
+                    <For each=rows key=|row| row.key let:row>
                         {row_view(&row, pace, subscription)}
                     </For>
                 </ol>
             </div>
-            <button type="button" class="newest" on:click=to_newest hidden=follows>
+            <button type="button" class="newest" on:click=to_newest hidden=nothing_new>
                 {text(move || messages(feed.read().waiting(), "new "))}
             </button>
         </div>
@@ -81,12 +81,13 @@ fn said_at(id: EventId, pace: u64) -> u64 {
 }
 
 fn row_view(row: &Row, pace: u64, subscription: Subscription) -> impl IntoView + use<> {
-    let (class, message) = match row {
-        Row::Message(message) => ("message", Some(message.clone())),
-        Row::End(message) => ("end", Some(message.clone())),
-        Row::Lost(_) => ("lost", None),
+    let class = match row.content {
+        Content::Message(_) => "message",
+        Content::End(_) => "end",
+        Content::Lost => "lost",
     };
-    let millis = message.as_ref().map(|message| said_at(message.id, pace));
+    let message = row.content.message();
+    let millis = message.map(|message| said_at(message.id, pace));
     // UTC until the page has come to life, so that both sides render the same; then the reader's.
     let local = move |at| if subscription.hydrated() { in_readers_zone(at) } else { at };
     let text = message.map_or_else(

@@ -11,19 +11,14 @@ use crate::message::{EventId, Message, Snapshot};
 
 const ELEMENT: &str = "snapshot";
 
-/// The element that carries `snapshot`, for the island that follows it in the page.
-#[component]
-pub fn SnapshotData(
-    /// What the page is rendered with.
-    snapshot: Snapshot,
-) -> impl IntoView {
+/// The element that carries a snapshot.
+pub(super) fn element(snapshot: &Snapshot) -> impl IntoView + use<> {
     // In a script only "<" could mean anything to HTML. A snapshot of ours always serializes.
-    let json = serde_json::to_string(&snapshot).unwrap_or_default().replace('<', "\\u003c");
-    provide_context(snapshot);
+    let json = serde_json::to_string(snapshot).unwrap_or_default().replace('<', "\\u003c");
     view! { <script id=ELEMENT type="application/json" inner_html=json></script> }
 }
 
-/// The snapshot of this page: at hand where the page is rendered, else read from the page.
+/// The snapshot of this page: at hand where it is rendered, else read from its element.
 pub(super) fn snapshot() -> Snapshot {
     use_context().or_else(read).unwrap_or_default()
 }

@@ -27,8 +27,8 @@ fn detail(link: Link, feed: &Feed) -> String {
     }
 }
 
-/// The status line: one sentence that is read out when it changes, details that are not, and the
-/// buttons that fit the moment.
+/// The status line: a word that is read out when it changes, details that change too often for
+/// that, and the buttons that fit the moment.
 #[component]
 pub fn Status(
     /// Where the connection stands.
@@ -37,7 +37,7 @@ pub fn Status(
     feed: RwSignal<Feed>,
 ) -> impl IntoView {
     let link = move || subscription.link();
-    let connected =
+    let nothing_to_retry =
         Signal::derive(move || !matches!(link(), Link::Reconnecting(_) | Link::Offline(_)));
     // One button for all three: it never goes, and so never takes the keyboard's focus with it.
     let label = text(move || {
@@ -63,10 +63,10 @@ pub fn Status(
             <p class="state" role="status">
                 {text(move || state(link(), &feed.read()).1.to_owned())}
             </p>
-            <span class="detail" aria-hidden="true">
+            <span class="detail">
                 {text(move || detail(link(), &feed.read()))}
             </span>
-            <button type="button" hidden=connected on:click=move |_| subscription.retry_now()>
+            <button type="button" hidden=nothing_to_retry on:click=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
             <button type="button" on:click=act>

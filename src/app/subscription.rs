@@ -1,8 +1,8 @@
 //! The subscription of a page: an `EventSource` that does as its
 //! [`Supervisor`](super::connection::Supervisor) says.
 //!
-//! Nothing here runs on a server, since effects do not; it is also the only module that touches
-//! the browser's own objects.
+//! Nothing here runs on a server, since effects do not; it is also the only module that uses
+//! `web_sys` itself.
 
 use std::{
     cell::{Cell, RefCell},
@@ -42,6 +42,9 @@ impl Subscription {
             hydrated.set(true);
             let started = Driver::start(events.clone(), feed, link);
             if !begin_ended {
+                if !window().navigator().on_line() {
+                    started.tell(Input::Offline);
+                }
                 started.tell(Input::Begin);
                 // A tab may be opened in the background.
                 started.tell(visibility());
@@ -90,8 +93,9 @@ struct Driver {
     feed: RwSignal<Feed>,
     link: RwSignal<Link>,
     supervisor: RefCell<Supervisor>,
-    /// When the server was last heard, on the clock of [`now`].
-    heard: Cell<f64>,
+    clock: Clock,
+    /// When the server was last heard.
+    heard: Cell<u64>,
     source: RefCell<Option<Source>>,
     timer: Cell<Option<TimeoutHandle>>,
     /// Whether the feed has changed since it was last shown.
@@ -117,6 +121,7 @@ impl Driver {
             feed,
             link,
             supervisor: RefCell::default(),
+            clock: Clock::default(),
             heard: Cell::default(),
             source: RefCell::default(),
             timer: Cell::default(),
@@ -148,10 +153,10 @@ impl Driver {
 
     /// Asks the supervisor, and does what it says.
     fn tell(self: &Rc<Self>, input: Input) {
-        let now = now();
+        let now = self.clock.now();
         let action = {
             let mut supervisor = self.supervisor.borrow_mut();
-            supervisor.heard(milliseconds(self.heard.get()));
+            supervisor.heard(self.heard.get());
             supervisor.on(input, now, jitter())
         };
         match action {
@@ -161,6 +166,8 @@ impl Driver {
         }
         let link = self.supervisor.borrow().link(now);
         if self.link.get_untracked() != link {
+            // What came before it is shown with it: "ended", and the last message.
+            self.show();
             self.link.set(link);
         }
         self.set_timer();
@@ -170,7 +177,7 @@ impl Driver {
         if let Some(timer) = self.timer.take() {
             timer.clear();
         }
-        let now = now();
+        let now = self.clock.now();
         let Some(at) = self.supervisor.borrow().next_tick(now) else { return };
         let driver = Rc::clone(self);
         let wake = move || driver.tell(Input::Tick);
@@ -191,13 +198,13 @@ impl Driver {
         let listeners = vec![
             self.listen(&events, "open", |driver, _| driver.tell(Input::Opened)),
             self.listen(&events, "error", |driver, _| driver.tell(Input::Failed)),
-            self.listen(&events, PING, |driver, event| driver.heard.set(event.time_stamp())),
+            self.listen(&events, PING, |driver, _| driver.heard.set(driver.clock.now())),
             self.listen(&events, NEW_MESSAGE, |driver, event| driver.take(event, Event::Message)),
             self.listen(&events, END_EVENT, |driver, event| {
                 driver.take(event, Event::End);
                 driver.tell(Input::Ended);
             }),
-            self.listen(&events, RESET, |driver, event| driver.apply(event, Event::Reset)),
+            self.listen(&events, RESET, |driver, _| driver.apply(Event::Reset)),
         ];
         self.source.replace(Some(Source { events, _listeners: listeners }));
     }
@@ -217,32 +224,43 @@ impl Driver {
     fn take(self: &Rc<Self>, event: &MessageEvent, kind: fn(Message) -> Event) {
         let id = event.last_event_id().parse();
         if let (Ok(id), Some(data)) = (id, event.data().as_string()) {
-            self.apply(event, kind(Message { id, data }));
+            self.apply(kind(Message { id, data }));
         }
     }
 
     /// Every event is applied when it comes; what they amount to is shown once per frame.
-    fn apply(self: &Rc<Self>, heard: &MessageEvent, event: Event) {
-        self.heard.set(heard.time_stamp());
+    fn apply(self: &Rc<Self>, event: Event) {
+        self.heard.set(self.clock.now());
         self.feed.update_untracked(|feed| feed.apply(event));
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);
-            request_animation_frame(move || {
-                driver.changed.set(false);
-                driver.feed.notify();
-            });
+            request_animation_frame(move || driver.show());
+        }
+    }
+
+    fn show(&self) {
+        if self.changed.replace(false) {
+            self.feed.notify();
         }
     }
 }
 
-/// Milliseconds since the page was opened: the clock that events are stamped with.
-fn now() -> u64 {
-    milliseconds(window().performance().map_or(0., |clock| clock.now()))
+/// Milliseconds that never go back. From the time of day, because the browser's monotonic clock
+/// may stand still while a computer sleeps; steps back are left out.
+#[derive(Default)]
+struct Clock {
+    last: Cell<u64>,
+    stepped_back: Cell<u64>,
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "since a past moment")]
-fn milliseconds(time: f64) -> u64 {
-    time as u64
+impl Clock {
+    fn now(&self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "after 1970")]
+        let time_of_day = js_sys::Date::now() as u64;
+        let last = self.last.replace(time_of_day);
+        self.stepped_back.set(self.stepped_back.get() + last.saturating_sub(time_of_day));
+        time_of_day + self.stepped_back.get()
+    }
 }
 
 fn jitter() -> u8 {
@@ -267,5 +285,6 @@ fn connections_are_scarce() -> bool {
     let protocol = navigation
         .and_then(|entry| entry.dyn_into::<PerformanceResourceTiming>().ok())
         .map(|entry| entry.next_hop_protocol());
-    protocol.is_none_or(|protocol| protocol.starts_with("http/1"))
+    // Empty when the page came from a cache.
+    !protocol.is_some_and(|protocol| ["h2", "h3"].contains(&protocol.as_str()))
 }

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, uri::Authority};
 use clap::{Parser, ValueEnum, builder::RangedU64ValueParser};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 /// A live message page: the server speaks, the browsers listen.
 ///
@@ -30,7 +31,9 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_COUNTER_DELAY", default_value = "1s", value_name = "DURATION")]
     pub counter_delay: Span<0>,
 
-    /// How long a browser waits before it takes up a broken stream again, 1ms to 1h
+    /// The `retry` of the stream: how long a browser's own `EventSource` waits before it
+    /// takes up a broken stream,
+    /// 1ms to 1h. Our own page decides by itself, within 30 s
     #[arg(long, env = "TIDINGS_RETRY", default_value = "15s", value_name = "DURATION")]
     pub retry: Span<1>,
 
@@ -73,6 +76,9 @@ impl<const MIN: u64> FromStr for Span<MIN> {
     fn from_str(text: &str) -> Result<Self, String> {
         let duration = humantime::parse_duration(text)
             .map_err(|error| format!("{error}; write it like 50ms, 15s or 2m"))?;
+        if duration.subsec_nanos() % 1_000_000 != 0 {
+            return Err("must be whole milliseconds".to_owned());
+        }
         if duration < Duration::from_millis(MIN) || duration > Duration::from_hours(1) {
             return Err(format!("must be {MIN}ms to 1h"));
         }
@@ -93,18 +99,20 @@ impl FromStr for Origin {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const HOW: &str = "must be * or an origin without a path, such as https://example.org";
+        const HOW: &str = "must be * or an origin as browsers send it: http:// or https://, a host \
+                           in lower case, and a port unless it is the usual one; no path";
         if text == "*" {
             return Ok(Self::Any);
         }
-        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-        // Browsers send the host in lower case: an origin written otherwise would never match.
-        let is_host = |host: &str| {
-            host.parse::<axum::http::uri::Authority>().is_ok()
-                && !host.contains('@')
-                && !host.contains(|c: char| c.is_ascii_uppercase())
+        let (host, usual_port) = match text.split_once("://") {
+            Some(("https", host)) => (host, ":443"),
+            Some(("http", host)) => (host, ":80"),
+            _ => return Err(HOW),
         };
-        if !host.is_some_and(is_host) {
+        let never_sent = host.ends_with(usual_port)
+            || host.contains(|c: char| c == '@' || c.is_ascii_uppercase())
+            || host.parse::<Authority>().is_err();
+        if never_sent {
             return Err(HOW);
         }
         HeaderValue::from_str(text).map(Self::One).map_err(|_| HOW)
@@ -116,10 +124,15 @@ impl FromStr for Origin {
 pub struct LogFilter(pub(super) String);
 
 impl FromStr for LogFilter {
-    type Err = tracing_subscriber::filter::ParseError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        tracing_subscriber::EnvFilter::builder().parse(text)?;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A word alone would be taken for the name of a module, and a level with a slip of the
+        // finger silence the log.
+        for part in text.split(',').filter(|part| !part.contains(['=', '['])) {
+            part.trim().parse::<LevelFilter>().map_err(|_| format!("{part:?} is not a level"))?;
+        }
+        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
         Ok(Self(text.to_owned()))
     }
 }

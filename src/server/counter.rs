@@ -27,6 +27,9 @@ use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
 /// The path of the stream.
 pub(super) const PATH: &str = "/stream";
 
+/// By how much the clocks of two servers may differ: a run that one began, the other goes on with.
+const CLOCK_SKEW_MS: u64 = 5_000;
+
 /// What the runs have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter {
@@ -86,7 +89,7 @@ impl Counter {
     /// An id from a run that has not begun, or of a value that no run has, is none of ours.
     fn check(&self, cursor: Cursor) -> Result<Place, Problem> {
         match cursor.place {
-            Place::After(id) if id.millis > self.clock.now() => cursor.refuse(
+            Place::After(id) if id.millis > self.clock.now() + CLOCK_SKEW_MS => cursor.refuse(
                 "last_event_id belongs to a run of the counter that has not begun. Leave it out \
                  to begin one.",
             ),
@@ -140,9 +143,8 @@ struct Run {
 impl Run {
     /// When value `n` is due.
     fn due(&self, n: u64) -> Instant {
-        let after_start = u32::try_from(n - 1)
-            .map_or(Duration::MAX, |delays| self.counter.delay.saturating_mul(delays));
-        self.taken_up + after_start.saturating_sub(self.age)
+        let delays = u32::try_from(n - 1).unwrap_or(u32::MAX);
+        self.taken_up + (self.counter.delay * delays).saturating_sub(self.age)
     }
 
     /// The rest of the run: as many frames at a time as are due and fit one write.
@@ -156,12 +158,12 @@ impl Run {
             let mut buffer = String::new();
             while run.next <= run.counter.end()
                 && run.due(run.next) <= now
-                && buffer.len() < frame::BATCH
+                && buffer.len() < events::BATCH
             {
                 run.write_next(&mut buffer);
             }
-            if buffer.len() >= frame::BATCH {
-                run.not_before = now + frame::BATCH_PAUSE;
+            if buffer.len() >= events::BATCH {
+                run.not_before = now + events::BATCH_PAUSE;
             }
             Some((Bytes::from(buffer), run))
         })

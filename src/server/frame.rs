@@ -8,13 +8,6 @@ use std::{fmt::Write as _, time::Duration};
 
 use crate::message::{EventId, PING};
 
-/// About how many bytes one write should hold: many frames to a system call.
-pub(super) const BATCH: usize = 16 * 1024;
-/// How long to wait after a full batch. A browser takes some 20 µs to dispatch one event, and
-/// dispatches all that has arrived without a pause: what comes faster freezes its page. This is
-/// 2 MB or 30,000 short events a second.
-pub(super) const BATCH_PAUSE: Duration = Duration::from_millis(8);
-
 /// Appends an event.
 ///
 /// `data` is sent line by line, as CRLF, CR and LF each end a line for a parser: nothing in it can

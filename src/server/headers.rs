@@ -1,7 +1,7 @@
 //! Headers that keep browsers from doing what nobody asked for.
 
 use axum::{
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, header, header::InvalidHeaderValue},
     response::Response,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -27,12 +27,11 @@ pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
 
 /// What every response carries unless it says otherwise itself.
 pub(super) async fn security(mut response: Response) -> Response {
-    const HEADERS: [(HeaderName, &str); 7] = [
+    const HEADERS: [(HeaderName, &str); 6] = [
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "same-origin"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
     ];
@@ -44,15 +43,14 @@ pub(super) async fn security(mut response: Response) -> Response {
 
 /// Nothing but our own files and the two scripts that carry the nonce. Under `cargo leptos watch`
 /// the page also listens for rebuilds, on a port of its own.
-pub(super) fn content_security_policy(nonce: &str) -> Option<HeaderValue> {
-    let reload = match std::env::var("LEPTOS_WATCH") {
-        Ok(_) => " ws:",
-        Err(_) => "",
-    };
+pub(super) fn content_security_policy(
+    nonce: &str,
+    watched: bool,
+) -> Result<HeaderValue, InvalidHeaderValue> {
+    let reload = if watched { " ws:" } else { "" };
     HeaderValue::try_from(format!(
         "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; \
          style-src 'self'; img-src 'self'; connect-src 'self'{reload}; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'"
     ))
-    .ok()
 }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use axum::{
     Router,
     body::Body,
-    extract::{FromRef, Request, State},
+    extract::{FromRef, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
     middleware::map_response,
     response::{IntoResponse, Response},
@@ -18,8 +18,9 @@ use leptos::{
 };
 use leptos_axum::{LeptosRoutes as _, ResponseOptions, generate_route_list};
 use tower_http::{services::ServeDir, trace::TraceLayer};
+use tracing::Span;
 
-use super::{App, config::Origin, counter, error::Problem, headers, health, site::PACKAGE};
+use super::{App, config::Origin, counter, error::Problem, headers, health, site};
 use crate::{
     app::{self, Visit},
     problem,
@@ -41,8 +42,15 @@ pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
         .layer(map_response(headers::security))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .with_state(app)
+}
+
+/// What the log says a request was: its route, not its address, so that requests can be counted.
+/// What fails is logged where it is handled, with its cause.
+fn span(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    tracing::debug_span!("request", method = %request.method(), route)
 }
 
 impl FromRef<App> for LeptosOptions {
@@ -60,11 +68,12 @@ fn shell(app: &App) -> impl Fn() -> AnyView + Clone + Send + use<> {
 /// What a page is told about the visit it is rendered for, and the headers it leaves with.
 fn visit(app: &App) -> impl Fn() + Clone + Send + use<> {
     let counter = app.counter;
+    let watched = std::env::var_os("LEPTOS_WATCH").is_some();
     move || {
         let response = expect_context::<ResponseOptions>();
         response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        let nonce = use_nonce();
-        if let Some(policy) = nonce.and_then(|nonce| headers::content_security_policy(&nonce)) {
+        let policy = use_nonce().map(|nonce| headers::content_security_policy(&nonce, watched));
+        if let Some(Ok(policy)) = policy {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
         let parts = expect_context::<Parts>();
@@ -72,13 +81,13 @@ fn visit(app: &App) -> impl Fn() + Clone + Send + use<> {
     }
 }
 
-/// The server's name and port, as this visitor wrote them.
+/// The server's name and port, as this visitor wrote them: for a command that people copy, and so
+/// nothing that a shell could take for more than a name.
 fn host(parts: &Parts) -> String {
     let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let authority = header.and_then(|host| host.parse::<Authority>().ok());
-    authority
-        .or_else(|| parts.uri.authority().cloned())
-        .map_or_else(|| "localhost".to_owned(), |authority| authority.to_string())
+    let host = header.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+    host.filter(|host| host.chars().all(plain)).unwrap_or("localhost").to_owned()
 }
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,
@@ -96,10 +105,10 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
         .await;
     match file {
         Ok(response) if response.status() != StatusCode::NOT_FOUND => {
-            let for_ever = app.site.is_hashed()
-                && parts.uri.path().strip_prefix('/').is_some_and(|path| path.starts_with(PACKAGE));
+            let for_ever = app.site.is_hashed() && site::is_built(parts.uri.path());
             let caching = if for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
-            ([(header::CACHE_CONTROL, caching)], response).into_response()
+            let headers = [(header::CACHE_CONTROL, caching), (header::VARY, "accept-encoding")];
+            (headers, response).into_response()
         }
         Err(error) if error.kind() != ErrorKind::InvalidFilename => {
             tracing::error!(%error, path = parts.uri.path(), "a file of the site can not be read");

@@ -1,5 +1,7 @@
 //! When to stop.
 
+use std::io;
+
 use tokio_util::sync::CancellationToken;
 
 /// A value that says when to stop; everything long-lived holds one.
@@ -7,19 +9,20 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// Stops at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
+    /// Stops at the first SIGINT or SIGTERM; a second one ends the process at once.
     ///
     /// # Errors
-    /// When the system refuses the handler.
-    pub fn on_signal() -> Result<Self, ctrlc::Error> {
+    /// When the system refuses to tell us of signals.
+    pub fn on_signal() -> io::Result<Self> {
         let shutdown = Self::default();
         let begun = shutdown.clone();
-        ctrlc::set_handler(move || {
-            if begun.has_begun() {
-                std::process::exit(130);
-            }
+        let mut signals = Signals::listen()?;
+        tokio::spawn(async move {
+            signals.next().await;
             begun.begin();
-        })?;
+            signals.next().await;
+            std::process::exit(130);
+        });
         Ok(shutdown)
     }
 
@@ -37,8 +40,45 @@ impl Shutdown {
     pub async fn wait(&self) {
         self.0.cancelled().await;
     }
+}
 
-    pub(super) async fn wait_owned(self) {
-        self.0.cancelled_owned().await;
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        // Where Ctrl+C can not be listened to, nothing else stops the server either.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

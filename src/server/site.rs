@@ -13,7 +13,12 @@ pub struct Site {
 }
 
 /// The folder, inside the site, of what the build makes. As in `Cargo.toml`.
-pub(super) const PACKAGE: &str = "pkg";
+const PACKAGE: &str = "pkg";
+
+/// Whether a file at this path of the site is one that the build makes.
+pub(super) fn is_built(path: &str) -> bool {
+    path.split('/').nth(1) == Some(PACKAGE)
+}
 
 impl Site {
     /// The site in `folder`, else in the folder `site` beside the executable, else beside the

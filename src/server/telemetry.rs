@@ -1,5 +1,7 @@
 //! The log.
 
+use std::io::{IsTerminal as _, stderr};
+
 use tracing_subscriber::EnvFilter;
 
 use super::config::{Config, LogFormat};
@@ -8,7 +10,8 @@ use super::config::{Config, LogFormat};
 pub fn init(config: &Config) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log.0))
-        .with_writer(std::io::stderr);
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr);
     match config.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

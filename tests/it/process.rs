@@ -47,8 +47,8 @@ impl Server {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill").success());
+        let kill = format!("kill -s {name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     /// Opens the event stream and reads until the first value has come.
@@ -80,9 +80,13 @@ fn bad_values_are_refused_by_name() {
         ("--counter-count", "many"),
         ("--counter-delay", "1"),
         ("--counter-delay", "2h"),
+        ("--counter-delay", "1500us"),
         ("--retry", "0s"),
         ("--allow-origin", "example.org"),
         ("--allow-origin", "https://example.org/path"),
+        ("--allow-origin", "https://example.org:443"),
+        ("--allow-origin", "https://Example.org"),
+        ("--log", "inof"),
         ("--log", "tidings=loud"),
         ("--log-format", "xml"),
     ] {
@@ -145,6 +149,21 @@ fn a_signal_lets_readers_go_and_ends_well() {
         assert!(rest.contains("retry: ") && rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
         assert_eq!(server.process.wait().expect("an end").code(), Some(0), "SIG{signal}");
     }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let site = built_site();
+    let fast = ["--counter-delay", "0ms", "--counter-count", "1000000"];
+    let mut server = Server::start(site.path(), &fast);
+    // One that takes nothing more holds up the drain: more is sent than buffers hold.
+    let _stalled = server.listen();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    server.signal("TERM");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(server.process.try_wait().expect("a process"), None, "it waits for the reader");
+    server.signal("TERM");
+    assert_eq!(server.process.wait().expect("an end").code(), Some(130));
 }
 
 #[test]

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, future::join_all};
 use reqwest::{Method, StatusCode};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 
 use crate::support::{NOW, TestApp, all_events, events, sequences};
 
@@ -99,12 +95,33 @@ async fn a_reader_that_has_gone_costs_nothing() {
 /// Design, *Slow reader*: one that takes no byte for a minute is disconnected.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_let_go() {
-    let app = TestApp::start(&["--counter-delay", "0ms", "--counter-count", "1000000"]).await;
-    let address = app.url.strip_prefix("http://").expect("a URL");
-    let mut stalled = TcpStream::connect(address).await.expect("a connection");
-    stalled.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-    tokio::time::sleep(Duration::from_mins(2)).await;
+    let app = TestApp::start(MORE_THAN_BUFFERS_HOLD).await;
+    let _stalled = stalled_reader(&app).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(app.open_streams().await, 1);
+    tokio::time::sleep(Duration::from_secs(90)).await;
     app.until_none_is_open().await;
+}
+
+const MORE_THAN_BUFFERS_HOLD: &[&str] = &["--counter-delay", "0ms", "--counter-count", "1000000"];
+
+/// A reader that asks for the stream and takes nothing of it.
+async fn stalled_reader(app: &TestApp) -> TcpStream {
+    let address = app.url.strip_prefix("http://").expect("a URL");
+    let mut connection = TcpStream::connect(address).await.expect("a connection");
+    connection.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    connection
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_does_not_keep_the_server() {
+    let app = TestApp::start(MORE_THAN_BUFFERS_HOLD).await;
+    let _stalled = stalled_reader(&app).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let begin = Instant::now();
+    app.shutdown.begin();
+    app.server.await.expect("no panic").expect("a clean end");
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,21 +147,19 @@ async fn stopping_ends_every_stream_at_a_frame_boundary() {
     app.server.await.expect("no panic").expect("a clean end");
 }
 
-#[tokio::test]
-async fn a_server_that_stops_is_not_ready() {
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_says_for_a_second_that_it_is_not_ready() {
     let app = TestApp::start(&[]).await;
-    let address = app.url.strip_prefix("http://").expect("a URL");
-    let mut connection = TcpStream::connect(address).await.expect("a connection");
-    connection.write_all(b"GET /health/ready HTTP/1.1\r\nhost: x\r\n").await.expect("sent");
-    // The server has begun to read this request once it has answered a later one.
-    assert_eq!(app.get("/health/live").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/health/ready").await.status(), StatusCode::OK);
     app.shutdown.begin();
-    connection.write_all(b"\r\n").await.expect("sent");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("text");
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
-    assert!(answer.contains(r#""type":"/problems#draining""#), "{answer}");
+    let response = app.get("/health/ready").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "5");
+    let problem: serde_json::Value = response.json().await.expect("JSON");
+    assert_eq!(problem["type"], "/problems#draining");
+    let late = app.get("/stream").await.text().await.expect("text");
+    assert!(late.contains("retry: ") && !late.contains("event: "), "{late}");
+    app.server.await.expect("no panic").expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]

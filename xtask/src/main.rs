@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         (Some("run"), server_arguments) => steps::run(server_arguments),
         (Some("watch"), server_arguments) => steps::watch(server_arguments),
         (Some("test"), []) => steps::test(),
+        (Some("test"), _) => Err("test takes no arguments".to_owned()),
         (None | Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");
             Ok(())

@@ -16,9 +16,19 @@ pub(crate) fn run(server_arguments: &[String]) -> Result<()> {
     let tools = Tools::for_build()?;
     build(&tools)?;
     say("Serving. Ctrl+C stops.");
-    let mut server = Command::new(target().join("release/tidings"));
-    server.args(server_arguments);
-    tools::run(&mut server, "the server has stopped")
+    become_it(Command::new(target().join("release/tidings")).args(server_arguments))
+}
+
+/// Leaves the terminal to the server, so that Ctrl+C waits until it has let its readers go.
+#[cfg(unix)]
+fn become_it(server: &mut Command) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    Err(format!("the server can not be run: {}", server.exec()))
+}
+
+#[cfg(not(unix))]
+fn become_it(server: &mut Command) -> Result<()> {
+    tools::run(server, "the server has stopped")
 }
 
 /// Sets up, then rebuilds and reloads at every change.
@@ -35,6 +45,7 @@ pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
 /// Sets up, then checks and tests everything.
 pub(crate) fn test() -> Result<()> {
     let tools = Tools::for_build()?;
+    tools::rust_components()?;
     tools::npm_packages()?;
     let chromium = tools::chromium()?;
 
@@ -43,6 +54,7 @@ pub(crate) fn test() -> Result<()> {
     say("Clippy: the server, its tests, and these tasks");
     cargo(&[
         "clippy",
+        "--locked",
         "--package=tidings",
         "--package=xtask",
         "--all-targets",
@@ -51,9 +63,9 @@ pub(crate) fn test() -> Result<()> {
     ])?;
     say("Clippy: the browser");
     let wasm = "--target=wasm32-unknown-unknown";
-    cargo(&["clippy", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
+    cargo(&["clippy", "--locked", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
     say("The Rust tests");
-    cargo(&["test", "--package=tidings"])?;
+    cargo(&["test", "--locked", "--package=tidings"])?;
     say("The release");
     build(&tools)?;
     say("The size of the page");

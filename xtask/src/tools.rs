@@ -67,7 +67,10 @@ pub(crate) fn run(command: &mut Command, on_failure: &str) -> Result<()> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(on_failure.to_owned()),
-        Err(error) => Err(format!("{} can not be run: {error}", command.get_program().display())),
+        Err(error) => {
+            let program = command.get_program().display();
+            Err(format!("{program} can not be run ({error}); {on_failure}"))
+        }
     }
 }
 
@@ -228,11 +231,12 @@ pub(crate) fn chromium() -> Result<Option<OsString>> {
             return Ok(Some(found));
         }
     }
-    say("Downloading Playwright's Chromium, to test the pages in.");
+    say("Making sure that Playwright's own Chromium is there, to test the pages in.");
+    let folder = root().join("end2end");
     run(
-        Command::new("npx")
-            .args(["playwright", "install", "chromium"])
-            .current_dir(root().join("end2end")),
+        Command::new(folder.join("node_modules/.bin/playwright"))
+            .args(["install", "chromium"])
+            .current_dir(folder),
         "there is no Chromium; install one, or say where it is with TIDINGS_CHROMIUM=<path>",
     )?;
     Ok(None)
@@ -243,7 +247,23 @@ fn find_browser() -> Option<OsString> {
     let folders: Vec<_> = env::split_paths(&path).collect();
     let mut candidates =
         BROWSERS.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    candidates.find(|candidate| candidate.is_file()).map(PathBuf::into_os_string)
+    // Ubuntu's chromium-browser may be a stub that only tells how to get the real one.
+    let runs = |candidate: &PathBuf| output(Command::new(candidate).arg("--version")).is_some();
+    candidates.find(|candidate| candidate.is_file() && runs(candidate)).map(PathBuf::into_os_string)
+}
+
+/// The parts of Rust that check its code, which a minimal installation lacks.
+pub(crate) fn rust_components() -> Result<()> {
+    for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        if output(Command::new("cargo").args([command, "--version"])).is_none() {
+            say(&format!("Adding {component} to Rust, to check the code with."));
+            run(
+                Command::new("rustup").args(["component", "add", component]).current_dir(root()),
+                &format!("install {component} by hand, then try again"),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// The version of a package in `Cargo.lock`.
