@@ -27,7 +27,7 @@ test("the network goes and comes back: no gap, no repeat", async ({ page, contex
   await counter.reaches("Counter value 4");
   await context.setOffline(true);
   await expect(counter.status).toHaveText("Offline");
-  await expect(page.getByText(/^next try in \d+ s$/)).toBeVisible();
+  await expect(page.getByText(/^retry in \d+ s$/)).toBeVisible();
   await context.setOffline(false);
   await counter.ends();
   await counter.shows(RUN);

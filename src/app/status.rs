@@ -21,7 +21,7 @@ pub(super) fn state(link: Link, feed: &Feed) -> (&'static str, &'static str) {
 fn detail(link: Link, feed: &Feed) -> String {
     match link {
         Link::Reconnecting(seconds) if seconds > 0 => format!("in {seconds} s"),
-        Link::Offline(seconds) if seconds > 0 => format!("next try in {seconds} s"),
+        Link::Offline(seconds) if seconds > 0 => format!("retry in {seconds} s"),
         _ if feed.paused() => format!("{} waiting", feed.waiting()),
         _ => String::new(),
     }
