@@ -89,6 +89,17 @@ export { expect };
 /** What a browser says of a server that is not there, and of an answer that is an error. */
 export const unreachable = /^Failed to load resource: /;
 
+/** Keeps the page as the server wrote it, until what this gives back is called. */
+export async function holdHydration(page: Page): Promise<() => void> {
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => (letGo = resolve));
+  await page.route("**/*.wasm", async (route) => {
+    await held;
+    await route.continue();
+  });
+  return letGo;
+}
+
 /** A run that no test outlasts. */
 export const ENDLESS = ["--counter-count", "1000000"];
 

@@ -1,10 +1,15 @@
 //! The Tidings server.
 
-use std::process::ExitCode;
+use std::{
+    io::{Write as _, stdout},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
-use tidings::server::{self, config::Config, shutdown::Shutdown, site::Site, telemetry};
+use tidings::server::{
+    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, telemetry,
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -26,6 +31,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     })?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
-    println!("Tidings is at http://{}", listener.local_addr()?);
-    server::run(listener, config, site, shutdown).await.context("the server failed")
+    // Nobody may be listening to that either.
+    let _ = writeln!(stdout(), "Tidings is at http://{}", listener.local_addr()?);
+    server::run(listener, config, site, Clock::System, shutdown).await.context("the server failed")
 }

@@ -41,7 +41,8 @@ struct App {
 }
 
 /// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
-/// at a frame boundary and resumes elsewhere by its cursor.
+/// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
+/// can stop.
 ///
 /// # Errors
 /// None in practice: what goes wrong with one connection ends that connection.
@@ -49,21 +50,8 @@ pub async fn run(
     listener: TcpListener,
     config: Config,
     site: Site,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    run_with_clock(listener, config, site, shutdown, Clock::System).await
-}
-
-/// [`run`], by another clock: tests stop it.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_with_clock(
-    listener: TcpListener,
-    config: Config,
-    site: Site,
-    shutdown: Shutdown,
     clock: Clock,
+    shutdown: Shutdown,
 ) -> io::Result<()> {
     let app = App {
         counter: Counter::new(&config, clock),

@@ -2,7 +2,7 @@
 
 import { AxeBuilder } from "@axe-core/playwright";
 import { type Page } from "@playwright/test";
-import { ENDLESS, MessagePage, expect, test, unreachable } from "../tidings.ts";
+import { ENDLESS, MessagePage, expect, holdHydration, test, unreachable } from "../tidings.ts";
 
 async function nothingToFind(page: Page, state: string): Promise<void> {
   const { violations } = await new AxeBuilder({ page }).analyze();
@@ -19,12 +19,7 @@ for (const colorScheme of ["light", "dark"] as const) {
 
       test("axe finds nothing in any state", async ({ page, context, start }) => {
         const server = await start("--counter-delay", "250ms", ...ENDLESS);
-        let letGo = () => {};
-        const held = new Promise<void>((resolve) => (letGo = resolve));
-        await page.route("**/*.wasm", async (route) => {
-          await held;
-          await route.continue();
-        });
+        const letGo = await holdHydration(page);
         const counter = await MessagePage.open(page, server);
         await expect(counter.status).toHaveText("Connecting");
         await nothingToFind(page, "connecting");

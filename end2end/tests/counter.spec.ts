@@ -4,7 +4,7 @@ import { EventSource } from "eventsource";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo } from "node:net";
-import { ENDLESS, MessagePage, expect, test, values } from "../tidings.ts";
+import { ENDLESS, MessagePage, expect, holdHydration, test, values } from "../tidings.ts";
 
 const RUN = [...values(20), "End of the stream"];
 
@@ -28,13 +28,7 @@ test("a run to its end, after which the connection stays closed", async ({ page,
 
 test("the first value is there before any script runs, and what is there is kept", async ({ page, start }) => {
   const server = await start("--counter-delay", "200ms");
-  let letGo = () => {};
-  const held = new Promise<void>((resolve) => (letGo = resolve));
-  await page.route("**/*.wasm", async (route) => {
-    await held;
-    await route.continue();
-  });
-
+  const letGo = await holdHydration(page);
   const counter = await MessagePage.open(page, server);
   expect(await counter.texts()).toEqual(["Counter value 1"]);
   await expect(counter.status).toHaveText("Connecting");

@@ -32,7 +32,7 @@ impl TestApp {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: NOW, origin: Instant::now() };
-        let server = server::run_with_clock(listener, config, site, shutdown.clone(), clock);
+        let server = server::run(listener, config, site, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
         Self { url, client, shutdown, server, _site: folder }
