@@ -72,7 +72,8 @@ export const test = base.extend<Fixtures>({
     await Promise.all(servers.map((server) => server.stop()));
   },
   mayComplain: [/^$/, { option: true }],
-  context: async ({ context, mayComplain }, use) => {
+  // It asks for the servers so that they outlive it: a page whose server is gone rightly complains.
+  context: async ({ context, mayComplain, start: _servers }, use) => {
     const complaints: string[] = [];
     context.on("weberror", (error) => complaints.push(error.error().message));
     context.on("console", (message) => {
