@@ -18,6 +18,8 @@ export default defineConfig({
   timeout: 90_000,
   expect: { timeout: 20_000 },
   forbidOnly: true,
+  // A shared machine may stall for longer than any slack; a second try is reported as flaky.
+  retries: process.env.CI ? 1 : 0,
   reporter: "list",
   use: {
     browserName: "chromium",

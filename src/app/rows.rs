@@ -12,15 +12,13 @@ use crate::{
     message::EventId,
 };
 
-/// How far from the bottom, in pixels, still counts as the bottom.
-const NEAR: i32 = 8;
-
 /// The log.
 ///
 /// It follows what arrives while the reader is at the bottom. Once the reader scrolls up the rows
 /// stay as they are, whatever the rate, and a button tells how many messages wait. The browser
 /// does the following: the box is filled from the bottom (`column-reverse`), where its scroll
-/// position is 0, and above which it is negative.
+/// position is 0, and above which it is negative. The first pixel counts: a row that came while the
+/// browser still moves would stop it.
 #[component]
 pub fn Rows(
     /// What brings the rows, and tells whether the page has come to life.
@@ -32,7 +30,7 @@ pub fn Rows(
 ) -> impl IntoView {
     let log = NodeRef::<html::Div>::new();
     let scrolled = move |_| {
-        let away = log.get_untracked().is_some_and(|log| log.scroll_top() < -NEAR);
+        let away = log.get_untracked().is_some_and(|log| log.scroll_top() < 0);
         if away != feed.read_untracked().scrolled_away() {
             feed.update(|feed| feed.scroll_away(away));
         }
