@@ -11,7 +11,8 @@
 //! - [`feed`]: what a page knows; applies events, bounded, pure
 //! - [`problem`]: the refusals, a table
 //! - [`app`]: the pages and the live island
-//!   - [`app::connection`]: when to connect, to wait, to give up; pure
+//!   - [`app::snapshot`]: how a page carries what it was rendered with
+//!   - [`app::connection`]: when to connect, to wait, to let go; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: configuration, routes, streams
 //!   - `router`: every route and layer on one screen; the only place where server meets app
@@ -25,7 +26,7 @@
 //! `main → server → {app (router only), feed, message}`; `app → {feed, message}`;
 //! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. `web_sys`
 //! stays inside `app::subscription`, configuration inside `main` and `server`. A test holds this
-//! (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg` of the library.
+//! (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg(feature)` there is.
 
 // A view's type is as deep as its markup.
 #![recursion_limit = "256"]

@@ -1,5 +1,4 @@
-//! The subscription of a page: an `EventSource` that does as its
-//! [`Supervisor`](super::connection::Supervisor) says.
+//! The subscription of a page: an `EventSource` that does as its [`Supervisor`] says.
 //!
 //! Nothing here runs on a server, since effects do not; it is also the only module that uses
 //! `web_sys` itself.
