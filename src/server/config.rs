@@ -31,9 +31,8 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_COUNTER_DELAY", default_value = "1s", value_name = "DURATION")]
     pub counter_delay: Span<0>,
 
-    /// The `retry` of the stream: how long a browser's own `EventSource` waits before it
-    /// takes up a broken stream,
-    /// 1ms to 1h. Our own page decides by itself, within 30 s
+    /// The `retry` of the stream, 1ms to 1h: how long an `EventSource` waits before it takes up a
+    /// broken stream. Our own page decides by itself, within 30 s
     #[arg(long, env = "TIDINGS_RETRY", default_value = "15s", value_name = "DURATION")]
     pub retry: Span<1>,
 

@@ -88,8 +88,9 @@ impl Counter {
 
     /// An id from a run that has not begun, or of a value that no run has, is none of ours.
     fn check(&self, cursor: Cursor) -> Result<Place, Problem> {
+        let latest_start = self.clock.now().saturating_add(CLOCK_SKEW_MS);
         match cursor.place {
-            Place::After(id) if id.millis > self.clock.now().saturating_add(CLOCK_SKEW_MS) => cursor.refuse(
+            Place::After(id) if id.millis > latest_start => cursor.refuse(
                 "last_event_id belongs to a run of the counter that has not begun. Leave it out \
                  to begin one.",
             ),
