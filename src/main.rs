@@ -6,15 +6,14 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
 use tidings::server::{
-    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, telemetry,
+    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams, telemetry,
 };
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Config::parse()).await {
+    match run(Config::from_command_line()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidings: {error:#}");
@@ -29,9 +28,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", config.listen)
     })?;
+    let streams = Streams::open(&config, Clock::System).await?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
     // Nobody may be listening to that either.
     let _ = writeln!(stdout(), "Tidings is at http://{}", listener.local_addr()?);
-    server::run(listener, config, site, Clock::System, shutdown).await.context("the server failed")
+    server::run(listener, config, site, streams, Clock::System, shutdown)
+        .await
+        .context("the server failed")
 }

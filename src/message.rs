@@ -20,6 +20,9 @@ pub const RESET: &str = "reset";
 /// not see comments.
 pub const PING: &str = "ping";
 
+/// What a stream says at its end unless it is given something better.
+pub const CLOSING_TEXT: &str = "End of the stream";
+
 /// When a message was accepted, and its place in its stream: `1763891234567-42`.
 ///
 /// Sequences rise strictly within a stream and may have gaps. Clients treat the text as opaque and
@@ -65,6 +68,45 @@ fn number(digits: &str) -> Result<u64, NotAnEventId> {
 impl Serialize for EventId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The name of a stream: 1 to 64 of `a-z 0-9 - _ .`, beginning with a letter or a digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct StreamName(String);
+
+impl StreamName {
+    /// The most bytes a name may have.
+    pub const LONGEST: usize = 64;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not a [`StreamName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAStreamName;
+
+impl FromStr for StreamName {
+    type Err = NotAStreamName;
+
+    fn from_str(text: &str) -> Result<Self, NotAStreamName> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let well_begun = text.bytes().next().is_some_and(plain);
+        let well_formed = text.bytes().all(|b| plain(b) || b"-_.".contains(&b));
+        if well_begun && well_formed && text.len() <= Self::LONGEST {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAStreamName)
+        }
     }
 }
 

@@ -32,7 +32,69 @@ pub const MALFORMED_QUERY: Kind = Kind {
     status: 400,
     title: "The query is malformed",
     meaning: "The part of the address behind the question mark can not be read: a parameter is \
-              given twice.",
+              given twice, or has a value that it can not have. The detail says which.",
+};
+
+/// The stream's name is not one.
+pub const MALFORMED_NAME: Kind = Kind {
+    slug: "malformed-name",
+    status: 400,
+    title: "The name of the stream is malformed",
+    meaning: "A stream is named with 1 to 64 of a-z, 0-9, hyphen, underscore and full stop, \
+              beginning with a letter or a digit.",
+};
+
+/// The idempotency key can not be used.
+pub const MALFORMED_KEY: Kind = Kind {
+    slug: "malformed-key",
+    status: 400,
+    title: "The idempotency key is malformed",
+    meaning: "The Idempotency-Key header holds 1 to 255 printable ASCII characters, once, and goes \
+              with a single message, not with ?lines.",
+};
+
+/// There is no message in the body.
+pub const EMPTY_MESSAGE: Kind = Kind {
+    slug: "empty-message",
+    status: 400,
+    title: "There is no message",
+    meaning: "The body of the request is the message, and it was empty: nearly always a mistake in \
+              the command.",
+};
+
+/// The body is not text.
+pub const NOT_UTF8: Kind = Kind {
+    slug: "not-utf8",
+    status: 400,
+    title: "The message is not UTF-8",
+    meaning: "Messages are text in UTF-8. What is binary can be sent as base64.",
+};
+
+/// The body did not arrive.
+pub const INCOMPLETE_BODY: Kind = Kind {
+    slug: "incomplete-body",
+    status: 400,
+    title: "The body did not arrive as a whole",
+    meaning: "The connection or the encoding of the request's body broke off. Send it again; with \
+              an Idempotency-Key that is safe.",
+};
+
+/// There is no such stream.
+pub const NO_SUCH_STREAM: Kind = Kind {
+    slug: "no-such-stream",
+    status: 404,
+    title: "There is no such stream",
+    meaning: "Nothing was published under this name, or the stream was deleted. The first message \
+              makes a stream.",
+};
+
+/// The id is not in the log.
+pub const UNKNOWN_CURSOR: Kind = Kind {
+    slug: "unknown-cursor",
+    status: 404,
+    title: "The message is not here",
+    meaning: "No message of this stream has this id: it was removed to make room, or the stream is \
+              another one of the same name.",
 };
 
 /// There is nothing at this path.
@@ -50,6 +112,42 @@ pub const METHOD_NOT_ALLOWED: Kind = Kind {
     title: "The method is not allowed",
     meaning: "The address is right, but does not answer this method. The allow header of the \
               response names those it answers.",
+};
+
+/// The stream has ended.
+pub const STREAM_ENDED: Kind = Kind {
+    slug: "stream-ended",
+    status: 409,
+    title: "The stream has ended",
+    meaning: "A stream that has ended takes no more messages. Publish under another name, or delete \
+              the stream and begin anew.",
+};
+
+/// There are as many streams as there may be.
+pub const TOO_MANY_STREAMS: Kind = Kind {
+    slug: "too-many-streams",
+    status: 409,
+    title: "There are too many streams",
+    meaning: "The server keeps as many streams as it is configured to (--max-streams). Delete one \
+              that is not needed, or publish to one that exists.",
+};
+
+/// The message is too large.
+pub const MESSAGE_TOO_LARGE: Kind = Kind {
+    slug: "message-too-large",
+    status: 413,
+    title: "The message is too large",
+    meaning: "A message has at most as many bytes as the server is configured to take \
+              (--max-message-bytes).",
+};
+
+/// The key belongs to another message.
+pub const KEY_REUSED: Kind = Kind {
+    slug: "key-reused",
+    status: 422,
+    title: "The idempotency key was used for another message",
+    meaning: "Within 24 hours a key stands for one message of a stream. Take a new key for a new \
+              message.",
 };
 
 /// The fault is the server's.
@@ -70,6 +168,34 @@ pub const DRAINING: Kind = Kind {
               retry-after header: by then it is back, or another one has taken its place.",
 };
 
+/// The store can not be written or read.
+pub const STORE_UNAVAILABLE: Kind = Kind {
+    slug: "store-unavailable",
+    status: 503,
+    title: "The store is not available",
+    meaning: "The server can not write to its disk, or not read from it. Nothing was stored; try \
+              again after the time in the retry-after header. Whoever runs the server finds the \
+              cause in its log.",
+};
+
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 6] =
-    [MALFORMED_CURSOR, MALFORMED_QUERY, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL, DRAINING];
+pub const ALL: [Kind; 18] = [
+    MALFORMED_NAME,
+    MALFORMED_CURSOR,
+    MALFORMED_QUERY,
+    MALFORMED_KEY,
+    EMPTY_MESSAGE,
+    NOT_UTF8,
+    INCOMPLETE_BODY,
+    NO_SUCH_STREAM,
+    UNKNOWN_CURSOR,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    STREAM_ENDED,
+    TOO_MANY_STREAMS,
+    MESSAGE_TOO_LARGE,
+    KEY_REUSED,
+    INTERNAL,
+    DRAINING,
+    STORE_UNAVAILABLE,
+];

@@ -3,24 +3,35 @@
 pub mod clock;
 pub mod config;
 mod counter;
+mod data;
+mod delete;
+mod end;
 mod error;
 mod events;
 mod frame;
 mod headers;
 mod health;
+mod history;
+mod hub;
+mod lines;
 mod listener;
+mod log;
+mod named;
+mod publish;
 mod router;
 pub mod shutdown;
 pub mod site;
+pub mod streams;
 pub mod telemetry;
+mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
 use self::{
-    clock::Clock, config::Config, counter::Counter, events::OpenStreams, shutdown::Shutdown,
-    site::Site,
+    clock::Clock, config::Config, counter::Counter, events::OpenStreams, hub::Hub, log::Log,
+    shutdown::Shutdown, site::Site, streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -33,6 +44,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 #[derive(Clone)]
 struct App {
     counter: Counter,
+    log: Log,
+    hub: Hub,
+    /// The most bytes a message may have.
+    max_message_bytes: usize,
     open_streams: OpenStreams,
     shutdown: Shutdown,
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
@@ -50,11 +65,16 @@ pub async fn run(
     listener: TcpListener,
     config: Config,
     site: Site,
+    streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
 ) -> io::Result<()> {
+    let Streams { log, hub } = streams;
     let app = App {
         counter: Counter::new(&config, clock),
+        log: log.clone(),
+        hub,
+        max_message_bytes: usize::try_from(config.max_message_bytes.0).unwrap_or(usize::MAX),
         open_streams: OpenStreams::default(),
         shutdown: shutdown.clone(),
         retry: config.retry.into(),
@@ -83,6 +103,7 @@ pub async fn run(
             tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
         }
     }
+    log.close().await;
     tracing::info!("stopped");
     Ok(())
 }

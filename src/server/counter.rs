@@ -19,10 +19,10 @@ use super::{
     clock::Clock,
     config::Config,
     error::Problem,
-    events::{self, Cursor, Place},
+    events::{self, Cursor, Place, Reader},
     frame,
 };
-use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
+use crate::message::{CLOSING_TEXT, END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
 
 /// The path of the stream.
 pub(super) const PATH: &str = "/stream";
@@ -40,7 +40,11 @@ pub(super) struct Counter {
 }
 
 /// `GET /stream`
-pub(super) async fn stream(State(app): State<App>, cursor: Cursor) -> Result<Response, Problem> {
+pub(super) async fn stream(
+    State(app): State<App>,
+    reader: Reader,
+    cursor: Cursor,
+) -> Result<Response, Problem> {
     let place = app.counter.check(cursor)?;
     let mut first = String::new();
     frame::retry(&mut first, app.retry);
@@ -67,7 +71,7 @@ pub(super) async fn stream(State(app): State<App>, cursor: Cursor) -> Result<Res
             run
         }
     };
-    Ok(events::respond(&app, first, run.frames()))
+    Ok(events::respond(&app, reader, first, run.frames()))
 }
 
 impl Counter {
@@ -117,8 +121,7 @@ impl Counter {
 
     fn take_up(&self, start: u64, next: u64) -> Run {
         let age = Duration::from_millis(self.clock.now().saturating_sub(start));
-        let now = Instant::now();
-        Run { counter: *self, start, age, taken_up: now, next, not_before: now }
+        Run { counter: *self, start, age, taken_up: Instant::now(), next }
     }
 }
 
@@ -137,8 +140,6 @@ struct Run {
     taken_up: Instant,
     /// What the reader gets next.
     next: u64,
-    /// When the reader is ready for it, after a burst.
-    not_before: Instant,
 }
 
 impl Run {
@@ -154,7 +155,7 @@ impl Run {
             if run.next > run.counter.end() {
                 return None;
             }
-            tokio::time::sleep_until(run.due(run.next).max(run.not_before)).await;
+            tokio::time::sleep_until(run.due(run.next)).await;
             let now = Instant::now();
             let mut buffer = String::new();
             while run.next <= run.counter.end()
@@ -163,9 +164,6 @@ impl Run {
             {
                 run.write_next(&mut buffer);
             }
-            if buffer.len() >= events::BATCH {
-                run.not_before = now + events::BATCH_PAUSE;
-            }
             Some((Bytes::from(buffer), run))
         })
     }
@@ -173,7 +171,7 @@ impl Run {
     fn write_next(&mut self, buffer: &mut String) {
         let id = EventId { millis: self.start, seq: self.next };
         if self.next == self.counter.end() {
-            frame::event(buffer, END_EVENT, Some(id), "End of the stream");
+            frame::event(buffer, END_EVENT, Some(id), CLOSING_TEXT);
         } else {
             frame::event(buffer, NEW_MESSAGE, Some(id), &value(self.next));
         }

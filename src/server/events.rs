@@ -2,10 +2,13 @@
 
 use std::{
     convert::Infallible,
+    future::Future as _,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -16,11 +19,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{
-    StreamExt as _,
-    stream::{self, Stream},
-};
+use futures::{StreamExt as _, stream::Stream};
 use serde::Deserialize;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{App, error::Problem, frame};
 use crate::{
@@ -32,10 +34,32 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// About how many bytes one write should hold: many frames to a system call.
 pub(super) const BATCH: usize = 16 * 1024;
-/// How long to wait after a full batch. A browser takes some 20 µs to dispatch one event, and
+/// How long a browser is left alone after a batch. It takes some 20 µs to dispatch one event, and
 /// dispatches all that has arrived without a pause: what comes faster freezes its page. This is
 /// 2 MB or 30,000 short events a second.
-pub(super) const BATCH_PAUSE: Duration = Duration::from_millis(8);
+const BATCH_PAUSE: Duration = Duration::from_millis(8);
+
+const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// It must not get more than it can show.
+    Browser,
+    /// It takes what it gets.
+    Program,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Every browser calls itself that.
+        let agent = parts.headers.get(header::USER_AGENT);
+        let browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+        Ok(if browser { Self::Browser } else { Self::Program })
+    }
+}
 
 /// Where a reader is, as its request says: the `Last-Event-ID` header, else the query parameter
 /// `last_event_id`, else nowhere. The header wins, because a browser that reconnects by itself
@@ -140,33 +164,101 @@ impl Drop for OpenStream {
 /// once its reader has gone.
 pub(super) fn respond(
     app: &App,
+    reader: Reader,
     first: String,
     frames: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Response {
-    let shutdown = app.shutdown.clone();
-    let retry = app.retry;
-    let rest = stream::unfold(Some((Box::pin(frames), app.open_streams.open())), move |open| {
-        let shutdown = shutdown.clone();
-        async move {
-            let (mut frames, open_stream) = open?;
-            tokio::select! {
-                biased;
-                () = shutdown.wait() => Some((farewell(retry), None)),
-                next = frames.next() => next.map(|bytes| (bytes, Some((frames, open_stream)))),
-                () = tokio::time::sleep(Duration::from_millis(PING_INTERVAL_MS)) => {
-                    Some((said(frame::ping), Some((frames, open_stream))))
-                }
-            }
-        }
-    });
-    let body = stream::iter([Bytes::from(first)]).chain(rest).map(Ok::<_, Infallible>);
+    let body = Events {
+        first: Some(Bytes::from(first)),
+        frames: Box::pin(frames),
+        stopping: Box::pin(app.shutdown.clone().wait_owned()),
+        timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
+        resting: false,
+        last_said: Instant::now(),
+        ended: false,
+        reader,
+        retry: app.retry,
+        _open_stream: app.open_streams.open(),
+    };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         // nginx and those who follow it would otherwise collect the stream before they pass it on.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(body)).into_response()
+    (headers, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
+}
+
+/// The body of such a response.
+struct Events<F> {
+    first: Option<Bytes>,
+    frames: Pin<Box<F>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
+    /// but looks when it goes off whether there was one.
+    timer: Pin<Box<Sleep>>,
+    resting: bool,
+    last_said: Instant,
+    ended: bool,
+    reader: Reader,
+    retry: Duration,
+    _open_stream: OpenStream,
+}
+
+impl<F: Stream<Item = Bytes>> Events<F> {
+    fn say(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+        self.last_said = Instant::now();
+        if self.reader == Reader::Browser && bytes.len() >= BATCH / 2 {
+            self.resting = true;
+            self.timer.as_mut().reset(self.last_said + BATCH_PAUSE);
+        }
+        Poll::Ready(Some(bytes))
+    }
+
+    /// Whether the timer has gone off.
+    fn time_is_up(&mut self, context: &mut Context<'_>) -> bool {
+        self.timer.as_mut().poll(context).is_ready()
+    }
+}
+
+impl<F: Stream<Item = Bytes>> Stream for Events<F> {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return self.say(first);
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.stopping.as_mut().poll(context).is_ready() {
+            self.ended = true;
+            return Poll::Ready(Some(farewell(self.retry)));
+        }
+        if self.resting {
+            if !self.time_is_up(context) {
+                return Poll::Pending;
+            }
+            self.resting = false;
+            let next_ping = self.last_said + PING_INTERVAL;
+            self.timer.as_mut().reset(next_ping);
+        }
+        match self.frames.as_mut().poll_next(context) {
+            Poll::Ready(Some(bytes)) => return self.say(bytes),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {}
+        }
+        while self.time_is_up(context) {
+            let due = self.last_said + PING_INTERVAL;
+            if due <= Instant::now() {
+                let next_ping = Instant::now() + PING_INTERVAL;
+                self.timer.as_mut().reset(next_ping);
+                return self.say(said(frame::ping));
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
 }
 
 /// The last words of a server that stops: come back, but not all at the same moment. (Our own page

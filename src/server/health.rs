@@ -1,15 +1,9 @@
-//! Whether the server lives, and whether it takes new readers.
+//! Whether the server lives, and whether it takes readers and messages.
 
-use axum::{
-    Json,
-    extract::State,
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde_json::json;
 
-use super::{App, error::Problem};
-use crate::problem;
+use super::{App, error::Problem, log::Refusal};
 
 /// `GET /health/live`
 pub(super) async fn live() -> Json<serde_json::Value> {
@@ -17,10 +11,12 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 }
 
 /// `GET /health/ready`
-pub(super) async fn ready(State(app): State<App>) -> Response {
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Value>, Problem> {
     if app.shutdown.has_begun() {
-        let stopping = Problem::new(problem::DRAINING, "Try another server, or this one later.");
-        return ([(header::RETRY_AFTER, "5")], stopping).into_response();
+        return Err(Problem::draining());
     }
-    Json(json!({ "status": "ready", "open_streams": app.open_streams.count() })).into_response()
+    if let Some(why) = app.log.trouble() {
+        return Err(Refusal::Unavailable(why).into());
+    }
+    Ok(Json(json!({ "status": "ready", "open_streams": app.open_streams.count() })))
 }

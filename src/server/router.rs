@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
     middleware::map_response,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use leptos::{
     config::LeptosOptions,
@@ -20,7 +20,10 @@ use leptos_axum::{LeptosRoutes as _, ResponseOptions, generate_route_list};
 use tower_http::{services::ServeDir, trace::TraceLayer};
 use tracing::Span;
 
-use super::{App, config::Origin, counter, error::Problem, headers, health, site};
+use super::{
+    App, config::Origin, counter, delete, end, error::Problem, headers, health, history, publish,
+    site, watch,
+};
 use crate::{
     app::{self, Visit},
     problem,
@@ -30,6 +33,10 @@ pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
     let pages = generate_route_list(app::App);
     let api = Router::new()
         .route(counter::PATH, get(counter::stream))
+        .route("/streams/{name}", post(publish::publish).delete(delete::delete))
+        .route("/streams/{name}/end", post(end::end))
+        .route("/streams/{name}/events", get(watch::watch))
+        .route("/streams/{name}/messages", get(history::history))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A value that says when to stop; everything long-lived holds one.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,11 @@ impl Shutdown {
     /// Waits until it is time to stop.
     pub async fn wait(&self) {
         self.0.cancelled().await;
+    }
+
+    /// The same, for a body that holds it.
+    pub(super) fn wait_owned(self) -> WaitForCancellationFutureOwned {
+        self.0.cancelled_owned()
     }
 }
 

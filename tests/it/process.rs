@@ -12,7 +12,7 @@ use crate::support::built_site;
 fn tidings() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     // Far from any folder that holds a site, as it is deployed.
-    command.current_dir(std::env::temp_dir()).env_clear();
+    command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
     command
 }
 
@@ -86,6 +86,15 @@ fn bad_values_are_refused_by_name() {
         ("--allow-origin", "https://example.org/path"),
         ("--allow-origin", "https://example.org:443"),
         ("--allow-origin", "https://Example.org"),
+        ("--data", ""),
+        ("--keep-messages", "0"),
+        ("--keep-age", "forever"),
+        ("--keep-age", "11y"),
+        ("--keep-bytes", "many"),
+        ("--keep-bytes", "1024"),
+        ("--max-streams", "0"),
+        ("--max-message-bytes", "0"),
+        ("--max-message-bytes", "17MiB"),
         ("--log", "inof"),
         ("--log", "tidings=loud"),
         ("--log-format", "xml"),

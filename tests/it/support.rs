@@ -7,7 +7,9 @@ use eventsource_stream::{Event, EventStream, Eventsource as _};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Client, Response};
 use tempfile::TempDir;
-use tidings::server::{self, clock::Clock, config::Config, shutdown::Shutdown, site::Site};
+use tidings::server::{
+    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams,
+};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 /// The time of day at which every server of a test starts.
@@ -24,7 +26,8 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let arguments = [&["tidings", "--listen", "127.0.0.1:0"], arguments].concat();
+        let arguments =
+            [&["tidings", "--listen", "127.0.0.1:0", "--data", ":memory:"], arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
@@ -32,7 +35,8 @@ impl TestApp {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: NOW, origin: Instant::now() };
-        let server = server::run(listener, config, site, clock, shutdown.clone());
+        let streams = Streams::open(&config, clock).await.expect("a store");
+        let server = server::run(listener, config, site, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
         Self { url, client, shutdown, server, _site: folder }

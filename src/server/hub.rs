@@ -1,0 +1,70 @@
+//! The streams that somebody watches, in memory.
+//!
+//! A watched stream has a [`Tail`]: its newest messages, encoded once for all. A watcher is a
+//! cursor and nothing else. It asks the tail what follows its place; where the tail does not reach
+//! back so far it reads the log instead, until it has caught up. Nothing is queued for it, so that
+//! it may be as slow as it likes.
+//!
+//! A stream leaves memory with its last watcher; whoever comes next begins in the log.
+
+mod tail;
+mod watcher;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use self::tail::Tail;
+pub(super) use self::watcher::{Start, Watcher};
+use super::log::Change;
+use crate::message::StreamName;
+
+/// The watched streams; a handle that is cloned around.
+///
+/// The channel of a stream holds its tail. Its senders are here and its receivers are the
+/// watchers, so that it knows by itself how many there are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hub(Arc<Mutex<HashMap<StreamName, watch::Sender<Tail>>>>);
+
+impl Hub {
+    fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, watch::Sender<Tail>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the log stored: encodes it once and wakes whoever watches the stream.
+    pub(super) fn take(&self, change: Change) {
+        let (Change::Appended { stream, .. }
+        | Change::Ended { stream, .. }
+        | Change::Deleted { stream, .. }) = &change;
+        // Nobody else is kept waiting while the watchers are woken.
+        let sender = self.streams().get(stream).cloned();
+        if let Some(sender) = sender {
+            sender.send_modify(|tail| tail.take(change));
+        }
+    }
+
+    /// How many watch a stream.
+    pub(super) fn watchers(&self, stream: &StreamName) -> usize {
+        self.streams().get(stream).map_or(0, watch::Sender::receiver_count)
+    }
+
+    /// Begins to watch: from now on no change is missed.
+    fn join(&self, stream: &StreamName) -> watch::Receiver<Tail> {
+        let mut streams = self.streams();
+        let sender =
+            streams.entry(stream.clone()).or_insert_with(|| watch::Sender::new(Tail::Unknown));
+        sender.subscribe()
+    }
+
+    /// Lets a stream go that nobody watches any more.
+    fn leave(&self, stream: &StreamName, tail: watch::Receiver<Tail>) {
+        let mut streams = self.streams();
+        drop(tail);
+        if streams.get(stream).is_some_and(|sender| sender.receiver_count() == 0) {
+            streams.remove(stream);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A watcher: a cursor that moves.
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::{
+    super::{
+        events, frame,
+        log::{Bound, Log, NotRead, Page, Place, Position, Range},
+    },
+    Hub, Tail,
+    tail::Next,
+};
+use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName};
+
+/// How much of the log a watcher reads at a time: it holds that much, no more.
+const PAGE: Bound = Bound { messages: 256, bytes: 16 * 1024 };
+
+/// Follows a stream for one reader.
+pub(in crate::server) struct Watcher {
+    hub: Hub,
+    log: Log,
+    stream: StreamName,
+    /// Taken when the watcher goes.
+    tail: Option<watch::Receiver<Tail>>,
+    position: Position,
+    /// Whether everything in the log up to the tail was read.
+    joined: bool,
+    ended: bool,
+}
+
+/// How a reader begins.
+pub(in crate::server) enum Start {
+    /// With these frames, which may be empty; then whatever the watcher brings.
+    Watching(String, Watcher),
+    /// It has everything, and the stream has ended.
+    Finished,
+}
+
+/// Why a reader has to begin anew.
+#[derive(Clone, Copy, Debug)]
+enum Reset {
+    /// The cursor is not in the log: it never was, or it was trimmed, or it is of another life.
+    UnknownCursor,
+    /// The stream was deleted.
+    Deleted,
+    /// Messages were trimmed before the reader came to them.
+    Trimmed,
+}
+
+impl Watcher {
+    /// Watches `stream` from `place` on.
+    ///
+    /// The tail is joined first and the log is read then: what happens in between is in both, and
+    /// nothing is in neither.
+    pub(in crate::server) async fn start(
+        hub: Hub,
+        log: Log,
+        stream: StreamName,
+        place: events::Place,
+    ) -> Result<Start, NotRead> {
+        let tail = hub.join(&stream);
+        let position = Position::NOWHERE;
+        let mut watcher =
+            Self { hub, log, stream, tail: Some(tail), position, joined: false, ended: false };
+        let mut first = String::new();
+        match place {
+            events::Place::Unknown => watcher.reset(Reset::UnknownCursor, &mut first).await?,
+            events::Place::Earliest => watcher.read(Place::Earliest, &mut first).await?,
+            events::Place::Latest => watcher.read(Place::Latest, &mut first).await?,
+            events::Place::After(id) => {
+                if !watcher.is_in_tail(id) {
+                    watcher.read(Place::Id(id), &mut first).await?;
+                }
+                if watcher.ended && first.is_empty() {
+                    return Ok(Start::Finished);
+                }
+                if first.is_empty() {
+                    frame::cursor(&mut first, id);
+                }
+            }
+        }
+        Ok(Start::Watching(first, watcher))
+    }
+
+    /// What follows, as soon as there is something, in pieces of about [`events::BATCH`] bytes.
+    pub(in crate::server) fn frames(self) -> impl Stream<Item = Bytes> {
+        stream::unfold(self, |mut watcher| async move {
+            let bytes = watcher.next().await?;
+            Some((bytes, watcher))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            let mut written = String::new();
+            let next = if self.joined {
+                self.tail.as_mut()?.borrow_and_update().next(self.position, events::BATCH)
+            } else {
+                Next::Log
+            };
+            // A store that can not be read lets its readers go; they come back with their cursors.
+            match next {
+                Next::Frames { bytes, life, seq, ended } => {
+                    self.position = Position { life: Some(life), seq };
+                    self.ended = ended;
+                    return Some(bytes);
+                }
+                Next::Nothing => self.tail.as_mut()?.changed().await.ok()?,
+                Next::Log => {
+                    self.read(Place::Position(self.position), &mut written).await.ok()?;
+                }
+                Next::Deleted => self.reset(Reset::Deleted, &mut written).await.ok()?,
+            }
+            if !written.is_empty() {
+                return Some(Bytes::from(written));
+            }
+        }
+    }
+
+    /// Goes on after a message that is still in memory.
+    fn is_in_tail(&mut self, id: EventId) -> bool {
+        let found = self.tail.as_ref().and_then(|tail| tail.borrow().find(id));
+        if let Some((position, ended)) = found {
+            (self.position, self.joined, self.ended) = (position, true, ended);
+        }
+        found.is_some()
+    }
+
+    /// Reads a page of the log.
+    async fn read(&mut self, place: Place, out: &mut String) -> Result<(), NotRead> {
+        match self.log.read(&self.stream, Range::After(place), PAGE).await {
+            Ok(page) => self.take(page, place, out),
+            Err(NotRead::NoStream | NotRead::UnknownPlace) if matches!(place, Place::Id(_)) => {
+                self.reset(Reset::UnknownCursor, out).await?;
+            }
+            // Not made yet, or deleted: then the tail is about to be told.
+            Err(NotRead::NoStream) => self.joined = true,
+            Err(NotRead::UnknownPlace) => self.reset(Reset::Trimmed, out).await?,
+            Err(unavailable) => return Err(unavailable),
+        }
+        Ok(())
+    }
+
+    /// Begins anew with everything there is, and says so.
+    async fn reset(&mut self, reason: Reset, out: &mut String) -> Result<(), NotRead> {
+        let page = match self.log.read(&self.stream, Range::After(Place::Earliest), PAGE).await {
+            Ok(page) => Some(page),
+            Err(NotRead::NoStream | NotRead::UnknownPlace) => None,
+            Err(unavailable) => return Err(unavailable),
+        };
+        let life = page.as_ref().and_then(|page| page.position.life);
+        let reason = match reason {
+            Reset::UnknownCursor => "unknown-cursor",
+            Reset::Trimmed if life == self.position.life => "trimmed",
+            Reset::Trimmed | Reset::Deleted => "deleted",
+        };
+        let oldest = page.as_ref().and_then(|page| page.oldest);
+        frame::event(out, RESET, None, &json!({ "reason": reason, "oldest": oldest }).to_string());
+        (self.position, self.joined) = (Position::NOWHERE, true);
+        if let Some(page) = page {
+            self.take(page, Place::Earliest, out);
+        }
+        Ok(())
+    }
+
+    /// Writes the frames of a page, and moves behind it.
+    fn take(&mut self, page: Page, from: Place, out: &mut String) {
+        for Message { id, data } in &page.messages {
+            frame::event(out, NEW_MESSAGE, Some(*id), data);
+        }
+        self.position = page.position;
+        self.joined = !page.more;
+        match page.end {
+            Some(Message { id, data }) if self.joined => {
+                self.ended = true;
+                if from != Place::Id(id) {
+                    frame::event(out, END_EVENT, Some(id), &data);
+                }
+            }
+            _ if out.is_empty() && from == Place::Latest && page.head.seq > 0 => {
+                frame::cursor(out, page.head);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(tail) = self.tail.take() {
+            self.hub.leave(&self.stream, tail);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Publishing line by line, as the lines arrive.
+
+use axum::{Json, body::Body};
+use futures::StreamExt as _;
+
+use super::{
+    App,
+    error::{Problem, Taken},
+    log::Append,
+    publish,
+};
+use crate::message::StreamName;
+
+/// How many lines are stored at a time.
+const BATCH: usize = 1024;
+
+/// `POST /streams/{name}?lines`
+pub(super) async fn publish(
+    app: &App,
+    stream: StreamName,
+    body: Body,
+) -> Result<Json<Taken>, Problem> {
+    let mut upload = Upload { app, stream, taken: Taken::default() };
+    let outcome = upload.run(body).await;
+    outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
+}
+
+struct Upload<'app> {
+    app: &'app App,
+    stream: StreamName,
+    taken: Taken,
+}
+
+impl Upload<'_> {
+    async fn run(&mut self, body: Body) -> Result<(), Problem> {
+        let most = self.app.max_message_bytes;
+        let mut pieces = body.into_data_stream();
+        let mut lines = Lines::default();
+        loop {
+            let piece = tokio::select! {
+                biased;
+                () = self.app.shutdown.wait() => return Err(Problem::draining()),
+                piece = pieces.next() => piece,
+            };
+            let Some(piece) = piece else { return self.store(lines.finish()).await };
+            // A line that breaks off is not one.
+            let piece = piece.map_err(|_| publish::incomplete())?;
+            self.store(lines.take(&piece)).await?;
+            // One more for the carriage return.
+            if lines.0.len() > most + 1 {
+                return Err(publish::too_large(most));
+            }
+        }
+    }
+
+    /// Stores lines up to the first that is refused.
+    async fn store(&mut self, lines: Vec<Vec<u8>>) -> Result<(), Problem> {
+        let mut lines = lines.into_iter().map(|line| publish::data(self.app, line)).peekable();
+        while lines.peek().is_some() {
+            let mut refused = None;
+            let batch: Vec<_> = lines
+                .by_ref()
+                .take(BATCH)
+                .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
+                .collect();
+            let count = batch.len() as u64;
+            if count > 0 {
+                let append = Append { stream: self.stream.clone(), batch, key: None };
+                let appended = self.app.log.append(append).await?;
+                self.taken.taken += count;
+                self.taken.last_id = Some(appended.last);
+            }
+            if let Some(problem) = refused {
+                return Err(problem);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts what arrives into lines, without their ends. Empty lines are left out.
+#[derive(Debug, Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    /// The lines that are complete with this piece.
+    fn take(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
+        let Some(end) = piece.iter().rposition(|&byte| byte == b'\n') else {
+            self.0.extend_from_slice(piece);
+            return Vec::new();
+        };
+        self.0.extend_from_slice(&piece[..end]);
+        let complete = std::mem::replace(&mut self.0, piece[end + 1..].to_vec());
+        complete.split(|&byte| byte == b'\n').filter_map(line).collect()
+    }
+
+    /// What is left when nothing more comes: a last line without an end is one too.
+    fn finish(self) -> Vec<Vec<u8>> {
+        line(&self.0).into_iter().collect()
+    }
+}
+
+fn line(bytes: &[u8]) -> Option<Vec<u8>> {
+    let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    (!line.is_empty()).then(|| line.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However an upload is cut into pieces, its lines are the same.
+        #[test]
+        fn cuts_do_not_matter(text in "[a\r\n]{0,40}", cuts in prop::collection::vec(1..8_usize, 1..20)) {
+            let expected: Vec<_> = text.as_bytes().split(|&byte| byte == b'\n').filter_map(line).collect();
+            let mut lines = Lines::default();
+            let mut found = Vec::new();
+            let mut rest = text.as_bytes();
+            for cut in cuts.into_iter().cycle() {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                found.extend(lines.take(piece));
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            found.extend(lines.finish());
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

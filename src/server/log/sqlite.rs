@@ -1,0 +1,212 @@
+//! The log in one `SQLite` file.
+//!
+//! One thread writes. It takes everything that waits and stores it as one transaction, so that one
+//! flush of the disk serves many publishers; then it answers them, and then it tells the observer.
+//! Readers have connections of their own, which write-ahead logging lets read meanwhile.
+
+mod file;
+mod read;
+mod retention;
+mod write;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rusqlite::Connection;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+};
+
+use self::{
+    file::Location,
+    write::{Group, Op, Writer},
+};
+use super::{
+    Append, Appended, Bound, Change, Clock, Data, EventId, Limits, Listed, NotRead, Page, Range,
+    Refusal, Store, StreamName,
+};
+
+/// How many appends may wait before those who bring more have to wait themselves.
+const WAITING: usize = 1024;
+/// How many reads go on at the same time.
+const READERS: usize = 4;
+/// How often old messages are looked for.
+const SWEEP: Duration = Duration::from_mins(1);
+/// How often a store in trouble is tried.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The engine; a handle that is cloned around.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Sqlite {
+    writer: mpsc::Sender<Op>,
+    /// The writer's, until it is closed.
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    readers: Arc<Readers>,
+    trouble: Trouble,
+}
+
+/// Why the store can not be written, if it can not.
+#[derive(Clone, Debug, Default)]
+struct Trouble(Arc<Mutex<Option<Arc<str>>>>);
+
+impl Trouble {
+    fn get(&self) -> Option<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes it; gives back what it was before.
+    fn set(&self, trouble: Option<Arc<str>>) -> Option<Arc<str>> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), trouble)
+    }
+}
+
+/// Connections that read; as many as there are permits.
+#[derive(Debug)]
+struct Readers {
+    location: Location,
+    permits: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(
+        store: Store,
+        limits: Limits,
+        clock: Clock,
+        observer: impl FnMut(Change) + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let (location, lock, connection) = spawn_blocking(move || {
+            let (location, lock) = Location::claim(store)?;
+            let connection = location.open_to_write()?;
+            anyhow::Ok((location, lock, connection))
+        })
+        .await??;
+        let trouble = Trouble::default();
+        let (sender, ops) = mpsc::channel(WAITING);
+        let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
+        let thread = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.run(ops, observer))
+            .context("the thread that writes can not be started")?;
+        let readers = Readers {
+            location,
+            permits: Semaphore::new(READERS),
+            idle: Mutex::new(Vec::with_capacity(READERS)),
+        };
+        tokio::spawn(sweep(sender.downgrade(), trouble.clone()));
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(Self { writer: sender, thread, readers: Arc::new(readers), trouble })
+    }
+
+    pub(super) async fn append(&self, append: Append) -> Result<Appended, Refusal> {
+        let size = append.batch.iter().map(|data| data.as_str().len()).sum();
+        self.ask(size, |group| group.append(append)).await
+    }
+
+    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
+        self.ask(text.as_str().len(), |group| group.end(stream, text)).await
+    }
+
+    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
+        self.ask(0, |group| group.delete(stream)).await
+    }
+
+    pub(super) async fn close(&self) {
+        // The last connection that closes takes the write-ahead log into the file.
+        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // It may have been told before; then there is no thread any more.
+        let _ = self.writer.send(Op::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Has the writer do something, and waits until that is stored.
+    async fn ask<T: Send + 'static>(
+        &self,
+        size: usize,
+        act: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (op, answer) = Op::new(size, act);
+        // Whoever is not answered was not served.
+        let not_served =
+            || Refusal::Unavailable(self.trouble().unwrap_or_else(|| "the store is closed".into()));
+        self.writer.send(op).await.map_err(|_| not_served())?;
+        answer.await.unwrap_or_else(|_| Err(not_served()))
+    }
+
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.get()
+    }
+
+    pub(super) async fn read(
+        &self,
+        stream: &StreamName,
+        range: Range,
+        bound: Bound,
+    ) -> Result<Page, NotRead> {
+        let stream = stream.clone();
+        self.reading(move |connection| read::page(connection, &stream, range, bound)).await
+    }
+
+    pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
+        self.reading(move |connection| read::streams(connection, most).map(Ok)).await
+    }
+
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> rusqlite::Result<Result<T, NotRead>> + Send + 'static,
+    ) -> Result<T, NotRead> {
+        let readers = Arc::clone(&self.readers);
+        let unavailable = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "the store can not be read");
+            NotRead::Unavailable(error.to_string().into())
+        };
+        // The semaphore is never closed.
+        let _permit = self.readers.permits.acquire().await.map_err(|error| unavailable(&error))?;
+        let found = spawn_blocking(move || {
+            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut connection = idle.map_or_else(|| readers.location.open_to_read(), Ok)?;
+            let found = read(&mut connection)?;
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(found)
+        });
+        let found: Result<rusqlite::Result<_>, _> = found.await;
+        match found {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+}
+
+/// Has the writer look for old messages now and then, and more often whether a store in trouble
+/// has recovered.
+async fn sweep(writer: mpsc::WeakSender<Op>, trouble: Trouble) {
+    loop {
+        let pause = if trouble.get().is_some() { PROBE } else { SWEEP };
+        // Trouble may begin in the middle of a long pause.
+        let mut waited = Duration::ZERO;
+        while waited < pause && (waited < PROBE || trouble.get().is_none()) {
+            tokio::time::sleep(PROBE).await;
+            waited += PROBE;
+        }
+        loop {
+            // The writer is gone when the log is.
+            let Some(writer) = writer.upgrade() else { return };
+            let (op, done) = Op::new(0, |group| retention::step(group).map(Ok));
+            if writer.send(op).await.is_err() {
+                return;
+            }
+            if !matches!(done.await, Ok(Ok(true))) {
+                break;
+            }
+        }
+    }
+}

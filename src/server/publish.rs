@@ -1,0 +1,182 @@
+//! Publishing: the body is the message.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::{
+    Json,
+    body::{Body, HttpBody as _},
+    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    App,
+    data::{Data, NotData},
+    error::Problem,
+    lines,
+    log::{Append, Appended, IdempotencyKey},
+    named::Named,
+};
+use crate::{
+    message::{EventId, StreamName},
+    problem,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The longest key, in characters (design, section 2).
+const LONGEST_KEY: usize = 255;
+
+/// `POST /streams/{name}`, and the same with `?lines`
+pub(super) async fn publish(
+    State(app): State<App>,
+    Named(stream): Named,
+    manner: Manner,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers)?;
+    if let Manner::Lines = manner {
+        if key.is_some() {
+            return Err(malformed_key("Leave the Idempotency-Key out with ?lines."));
+        }
+        return lines::publish(&app, stream, body).await.map(IntoResponse::into_response);
+    }
+    let bytes = read(body, app.max_message_bytes).await?;
+    let data = data(&app, bytes)?;
+    let appended = message(&app, stream, data, key).await?;
+    let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
+    if appended.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Publishes one message, whoever brings it.
+pub(super) async fn message(
+    app: &App,
+    stream: StreamName,
+    data: Data,
+    key: Option<IdempotencyKey>,
+) -> Result<Appended, Problem> {
+    if app.shutdown.has_begun() {
+        return Err(Problem::draining());
+    }
+    Ok(app.log.append(Append { stream, batch: vec![data], key }).await?)
+}
+
+/// What was accepted.
+#[derive(Serialize)]
+pub(super) struct Accepted {
+    id: EventId,
+    at: String,
+}
+
+impl Accepted {
+    pub(super) fn new(id: EventId) -> Self {
+        Self { id, at: at(id) }
+    }
+}
+
+/// When a message was accepted, as RFC 3339 has it, in UTC.
+pub(super) fn at(id: EventId) -> String {
+    /// The last millisecond of the year 9999, the last that has a spelling.
+    const LATEST: u64 = 253_402_300_799_999;
+    let moment = UNIX_EPOCH + Duration::from_millis(id.millis.min(LATEST));
+    humantime::format_rfc3339_millis(moment).to_string()
+}
+
+/// How the body is to be understood.
+pub(super) enum Manner {
+    /// As one message.
+    Whole,
+    /// As a message a line.
+    Lines,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Manner {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct PublishQuery {
+            lines: Option<String>,
+        }
+        let query = Query::<PublishQuery>::from_request_parts(parts, state).await;
+        let query = query.map_err(|rejection: QueryRejection| {
+            Problem::new(problem::MALFORMED_QUERY, rejection.body_text())
+        })?;
+        match query.0.lines.as_deref() {
+            None => Ok(Self::Whole),
+            Some("") => Ok(Self::Lines),
+            Some(_) => {
+                Err(Problem::new(problem::MALFORMED_QUERY, "Write ?lines alone, without a value."))
+            }
+        }
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let printable = |bytes: &[u8]| bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+    match key.to_str() {
+        Ok(text)
+            if keys.next().is_none()
+                && (1..=LONGEST_KEY).contains(&text.len())
+                && printable(text.as_bytes()) =>
+        {
+            Ok(Some(IdempotencyKey(text.to_owned())))
+        }
+        _ => Err(malformed_key("Send one Idempotency-Key of 1 to 255 printable ASCII characters.")),
+    }
+}
+
+fn malformed_key(detail: &str) -> Problem {
+    Problem::new(problem::MALFORMED_KEY, detail)
+}
+
+/// The bytes of a body, if there are not too many.
+pub(super) async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let announced = body.size_hint().lower();
+    if announced > most as u64 {
+        return Err(too_large(most));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| incomplete())?;
+        if bytes.len() + piece.len() > most {
+            return Err(too_large(most));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// The bytes as a message.
+pub(super) fn data(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
+    let most = app.max_message_bytes;
+    Data::new(bytes, most).map_err(|error| match error {
+        NotData::Empty => {
+            Problem::new(problem::EMPTY_MESSAGE, "Send the message as the body: curl -d 'hello' …")
+        }
+        NotData::TooLarge => too_large(most),
+        NotData::NotUtf8(place) => Problem::new(
+            problem::NOT_UTF8,
+            format!("The body is not UTF-8 from byte {place} on; send text in UTF-8."),
+        ),
+    })
+}
+
+pub(super) fn too_large(most: usize) -> Problem {
+    let detail = format!("A message has at most {most} bytes here; send less at a time.");
+    Problem::new(problem::MESSAGE_TOO_LARGE, detail)
+}
+
+pub(super) fn incomplete() -> Problem {
+    Problem::new(problem::INCOMPLETE_BODY, "Send the request again, to its end.")
+}

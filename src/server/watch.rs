@@ -1,0 +1,36 @@
+//! Watching a stream.
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    App,
+    error::Problem,
+    events::{self, Cursor, Reader},
+    frame,
+    hub::{Start, Watcher},
+    named::Named,
+};
+
+/// `GET /streams/{name}/events`
+pub(super) async fn watch(
+    State(app): State<App>,
+    Named(stream): Named,
+    reader: Reader,
+    cursor: Cursor,
+) -> Result<Response, Problem> {
+    let hub = app.hub.clone();
+    match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
+        // The only answer after which a browser does not come back.
+        Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
+        Start::Watching(frames, watcher) => {
+            let mut first = String::new();
+            frame::retry(&mut first, app.retry);
+            first.push_str(&frames);
+            Ok(events::respond(&app, reader, first, watcher.frames()))
+        }
+    }
+}
