@@ -14,8 +14,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{reader::Reader, text};
 
-/// How many may wait for their answer at a time: fewer than a listener lets queue.
-const UNANSWERED: usize = 200;
+/// How many may wait for their answer at a time: fewer than the 128 that a listener lets queue. One
+/// that finds no place there tries again after a second.
+const UNANSWERED: usize = 100;
 /// How long nothing may arrive before we take the rest for lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 

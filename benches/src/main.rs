@@ -50,7 +50,9 @@ struct Options {
 fn main() -> ExitCode {
     let mut table = Table::default();
     let measured = run(Options::parse(), &mut table);
-    println!("{table}");
+    if !table.is_empty() {
+        println!("{table}");
+    }
     for failure in table.failures() {
         println!("{failure}");
     }

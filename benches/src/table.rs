@@ -51,6 +51,10 @@ impl Table {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Notes that something went wrong which makes the figures worthless.
     pub(crate) fn fail(&mut self, failure: String) {
         eprintln!("{failure}");

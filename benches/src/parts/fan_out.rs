@@ -1,4 +1,7 @@
 //! What it costs to bring one message to one watcher, and how long that takes.
+//!
+//! As fast as the server takes them means to us: as fast as they can be stored and everybody gets
+//! them. The baseline takes more than it delivers, and its figures are about what it did not skip.
 
 use std::time::Instant;
 
