@@ -1,4 +1,4 @@
-//! `cargo xtask run`, `test` and `watch`: sets up what is missing, then does it.
+//! `cargo xtask run`, `test`, `watch` and `bench`: sets up what is missing, then does it.
 //!
 //! It has no dependencies, so that the first command a newcomer types answers at once.
 
@@ -9,12 +9,13 @@ mod tools;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Usage: cargo xtask <task> [-- arguments of the server]
+Usage: cargo xtask <task> [-- arguments of the server, or of the benchmarks]
 
 Tasks:
   run    Sets up what is missing, builds the release and serves it
   test   Sets up what is missing, then checks and tests everything
   watch  Sets up what is missing, then `cargo leptos watch`: rebuilds and reloads as you edit
+  bench  Builds the release of the server and measures it (-- --help says what)
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let done = match (task.as_deref(), rest.as_slice()) {
         (Some("run"), server_arguments) => steps::run(server_arguments),
         (Some("watch"), server_arguments) => steps::watch(server_arguments),
+        (Some("bench"), options) => steps::bench(options),
         (Some("test"), []) => steps::test(),
         (Some("test"), _) => Err("test takes no arguments".to_owned()),
         (None | Some("help" | "--help" | "-h"), _) => {

@@ -51,11 +51,12 @@ pub(crate) fn test() -> Result<()> {
 
     say("Is the code formatted?");
     cargo(&["fmt", "--all", "--check"])?;
-    say("Clippy: the server, its tests, and these tasks");
+    say("Clippy: the server, its tests, the benchmarks, and these tasks");
     cargo(&[
         "clippy",
         "--locked",
         "--package=tidings",
+        "--package=tidings-bench",
         "--package=xtask",
         "--all-targets",
         "--",
@@ -72,6 +73,19 @@ pub(crate) fn test() -> Result<()> {
     size::check(&target().join("site/pkg"))?;
     say("The pages, in Chromium");
     playwright(&tools, chromium.as_deref())
+}
+
+/// Builds what is measured and what measures, then measures. A server without pages is enough, so
+/// that no tools are needed.
+pub(crate) fn bench(options: &[String]) -> Result<()> {
+    say("Building: the server and the benchmarks");
+    // One after the other: together they would share features that neither has alone.
+    for package in ["--package=tidings", "--package=tidings-bench"] {
+        cargo(&["build", "--release", "--locked", package])?;
+    }
+    say("Measuring");
+    let mut bench = Command::new(target().join("release/tidings-bench"));
+    tools::run(bench.args(options), "the benchmarks failed")
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -1,0 +1,107 @@
+//! Measures the Tidings server beside a baseline: the usual axum example of a live stream.
+//!
+//! Both run as they would elsewhere, as processes that are reached over loopback, started afresh
+//! for every measurement. The load takes its share of the same processors, so that the delays
+//! mean something only beside each other; processor time and memory are the server's alone.
+
+mod crowd;
+mod parts;
+mod process;
+mod publisher;
+mod reader;
+mod table;
+mod text;
+
+use std::{env, path::PathBuf, process::ExitCode, thread};
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum as _};
+
+use self::{
+    parts::{Bench, Part},
+    table::Table,
+};
+
+/// Measures the Tidings server beside the usual axum example of a live stream.
+#[derive(Parser)]
+struct Options {
+    /// What to measure; by default everything
+    parts: Vec<Part>,
+
+    /// How often to measure it; the table has the medians, and in brackets the extremes
+    #[arg(long, default_value = "5", value_name = "NUMBER")]
+    runs: usize,
+
+    /// Only look whether it works: one run, and a tenth of the size
+    #[arg(long)]
+    quick: bool,
+
+    /// Where the servers keep their data meanwhile. For publishing to mean anything it must be on
+    /// a disk; the system's folder for temporary files, the default, may be memory
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+
+    /// The server to measure, by default the one beside this program. Give the baseline to see how
+    /// much the figures vary by themselves
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let mut table = Table::default();
+    let measured = run(Options::parse(), &mut table);
+    if !table.is_empty() {
+        println!("{table}");
+    }
+    for failure in table.failures() {
+        println!("{failure}");
+    }
+    if let Err(error) = &measured {
+        eprintln!("tidings-bench: {error:#}");
+    }
+    if measured.is_ok() && table.failures().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
+    ensure!(cfg!(target_os = "linux"), "what a server uses is read from /proc: this needs Linux");
+    let executable = env::current_exe()?;
+    let bench = Bench {
+        ours: options.server.unwrap_or_else(|| executable.with_file_name("tidings")),
+        baseline: executable.with_file_name("tidings-baseline"),
+        folder: options.dir.unwrap_or_else(env::temp_dir),
+        quick: options.quick,
+    };
+    let mut parts = options.parts;
+    if parts.is_empty() {
+        parts = Part::value_variants().to_vec();
+    }
+    open_files_suffice(&parts, &bench)?;
+
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let runs = if bench.quick { 1 } else { options.runs };
+    eprintln!("{runs} runs on {cores} cores; data in {}", bench.folder.display());
+    for part in parts {
+        for _ in 0..runs {
+            part.measure(&bench, table)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every connection is an open file, here as well as in the server, which inherits our limit.
+fn open_files_suffice(parts: &[Part], bench: &Bench) -> anyhow::Result<()> {
+    let connections = parts.iter().map(|part| part.connections(bench)).max().unwrap_or(0);
+    // What a process has open besides.
+    let needed = connections + 100;
+    let limit = rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
+    ensure!(
+        limit >= needed,
+        "this needs {needed} open files and may have {limit}: raise the hard limit (ulimit -Hn), \
+         or measure less"
+    );
+    Ok(())
+}

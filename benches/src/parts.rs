@@ -1,0 +1,164 @@
+//! The measurements, a file each, and what they share.
+
+mod catch_up;
+mod fan_out;
+mod idle;
+mod publish;
+mod stalled;
+
+use std::{
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::{
+    crowd::{Crowd, Tally},
+    process::Server,
+    publisher::Publisher,
+    table::{Table, Who},
+};
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Processor time and delay of a delivery
+    FanOut,
+    /// Memory of an idle watcher
+    Idle,
+    /// Memory of a reader that has stopped reading, and what it gets afterwards
+    Stalled,
+    /// Publishes a second
+    Publish,
+    /// Time to read what is stored
+    CatchUp,
+}
+
+impl Part {
+    /// Measures it once for both, one after the other: a machine has moods, which both then share.
+    pub(crate) fn measure(self, bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+        match self {
+            Self::FanOut => fan_out::measure(bench, table),
+            Self::Idle => idle::measure(bench, table),
+            Self::Stalled => stalled::measure(bench, table),
+            Self::Publish => publish::measure(bench, table),
+            Self::CatchUp => catch_up::measure(bench, table),
+        }
+    }
+
+    /// How many connections it needs at once.
+    pub(crate) fn connections(self, bench: &Bench) -> u64 {
+        let watchers = match self {
+            Self::FanOut => bench.size(fan_out::MOST_WATCHERS),
+            Self::Idle => bench.size(idle::WATCHERS),
+            Self::Stalled => bench.size(stalled::READERS),
+            Self::Publish => publish::MOST_PUBLISHERS,
+            Self::CatchUp => 1,
+        };
+        watchers as u64
+    }
+}
+
+/// Where everything is.
+pub(crate) struct Bench {
+    pub(crate) ours: PathBuf,
+    pub(crate) baseline: PathBuf,
+    /// The folder for the data files.
+    pub(crate) folder: PathBuf,
+    /// Whether a look is enough.
+    pub(crate) quick: bool,
+}
+
+impl Bench {
+    /// A size, or a tenth of it for a look.
+    fn size(&self, full: usize) -> usize {
+        if self.quick { full / 10 } else { full }
+    }
+
+    /// Starts a server with nothing stored.
+    fn start(&self, who: Who) -> anyhow::Result<Running> {
+        let data = tempfile::Builder::new()
+            .prefix("tidings-bench-")
+            .tempdir_in(&self.folder)
+            .with_context(|| format!("no data can be kept in {}", self.folder.display()))?;
+        // A site without pages: nobody looks at any.
+        fs::create_dir_all(data.path().join("site/pkg"))?;
+        Ok(Running { server: self.server(who, data.path())?, data })
+    }
+
+    fn server(&self, who: Who, data: &Path) -> anyhow::Result<Server> {
+        let executable = match who {
+            Who::Ours => &self.ours,
+            Who::Baseline => &self.baseline,
+        };
+        let (file, site) = (data.join("data.db"), data.join("site"));
+        let file = file.to_str().context("the path of the data is not valid UTF-8")?;
+        let site = site.to_str().context("the path of the data is not valid UTF-8")?;
+        let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
+        // Nothing that is measured may be trimmed away.
+        let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
+        Server::start(executable, &[&arguments[..], &keep].concat())
+    }
+}
+
+/// A server, and the folder of its data, which goes with it.
+struct Running {
+    // Before its data, so that it stops before they go.
+    server: Server,
+    data: TempDir,
+}
+
+impl Running {
+    /// Kills the server and starts it again with what is stored.
+    fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
+        let Self { server, data } = self;
+        drop(server);
+        Ok(Self { server: bench.server(who, data.path())?, data })
+    }
+}
+
+impl Deref for Running {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// Publishes, and watches meanwhile until everybody has all of it.
+fn publish_and_watch(
+    server: &Server,
+    crowd: &mut Crowd,
+    messages: u64,
+    publish: impl FnOnce(&mut Publisher) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut publisher = Publisher::connect(server.address)?;
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| crowd.watch(messages));
+        publish(&mut publisher)?;
+        watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What did not arrive as it should. For us that must be nothing; the baseline may miss messages.
+fn losses(who: Who, crowd: &Crowd, what: &str, table: &mut Table) {
+    let &Tally { received, missed, disordered, .. } = &crowd.tally;
+    if disordered > 0 || (who == Who::Ours && missed > 0) {
+        table.fail(format!(
+            "{who}: {missed} messages were missed and {disordered} came again or late: {what}"
+        ));
+    }
+    let part = as_f64(missed) / as_f64(received + missed);
+    table.add(who, &format!("{what}: missed, %"), 100.0 * part);
+}
+
+/// For figures that are shown: what is lost beyond 2^53 does not matter.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,49 @@
+//! What readers cost that have stopped reading, and whether they get everything once they go on.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Bench, as_f64, losses};
+use crate::{
+    crowd::Crowd,
+    process::Server,
+    publisher::Publisher,
+    table::{Table, Who},
+};
+
+pub(super) const READERS: usize = 200;
+const MESSAGES: usize = 100_000;
+/// What the kernel may receive in advance for a reader, in bytes: the rest is left to the server.
+const WINDOW: usize = 16 * 1024;
+
+pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let (readers, messages) = (bench.size(READERS), bench.size(MESSAGES) as u64);
+    let what = format!("{readers} stalled readers, {messages} messages");
+    for who in Who::BOTH {
+        // To publish takes memory too, which is no reader's fault.
+        let without = growth(&bench.start(who)?.server, messages)?;
+
+        let server = bench.start(who)?;
+        let mut crowd = Crowd::gather(server.address, readers, Some(WINDOW))?;
+        let with = growth(&server, messages)?;
+        let each = (with - without) / as_f64(readers as u64);
+        table.add(who, &format!("{what}: more memory for each, KiB"), each / 1024.0);
+
+        let start = Instant::now();
+        crowd.watch(messages)?;
+        let took = start.elapsed().as_secs_f64();
+        table.add(who, &format!("{what}: until all have the last, s"), took);
+        losses(who, &crowd, &what, table);
+    }
+    Ok(())
+}
+
+/// By how many bytes the server grows while `messages` are published.
+fn growth(server: &Server, messages: u64) -> anyhow::Result<f64> {
+    let before = server.resident_bytes()?;
+    Publisher::connect(server.address)?.publish_lines(messages)?;
+    thread::sleep(Duration::from_secs(1));
+    Ok(as_f64(server.resident_bytes()?) - as_f64(before))
+}

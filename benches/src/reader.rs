@@ -1,0 +1,146 @@
+//! The reading half of a watcher: takes the bytes of an HTTP/1.1 response and finds the data of
+//! the events in it. It copies only what a read has cut apart, since thousands of watchers share
+//! the processor with the server that is measured.
+
+use anyhow::{Context as _, ensure};
+
+/// What is known of one response so far.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    state: State,
+    /// The beginning of the head, or of a line of the body, whose rest has not arrived.
+    begun: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    /// The length of the next chunk, as far as its digits have arrived.
+    Length(usize),
+    /// What the chunk still has.
+    Chunk(usize),
+    /// The line end after a chunk.
+    ChunkEnd,
+    /// After the last chunk.
+    End,
+}
+
+impl Reader {
+    /// Whether the answer has begun.
+    pub(crate) fn has_head(&self) -> bool {
+        !matches!(self.state, State::Head)
+    }
+
+    /// Whether the answer is complete.
+    pub(crate) fn is_at_end(&self) -> bool {
+        matches!(self.state, State::End)
+    }
+
+    /// Takes what has arrived, and calls `on_data` with each line of data in it.
+    pub(crate) fn take(
+        &mut self,
+        mut bytes: &[u8],
+        on_data: &mut impl FnMut(&[u8]),
+    ) -> anyhow::Result<()> {
+        while let Some(&first) = bytes.first() {
+            match self.state {
+                State::Head => bytes = self.head(bytes)?,
+                State::Length(length) => {
+                    bytes = &bytes[1..];
+                    self.state = match char::from(first).to_digit(16) {
+                        Some(digit) => State::Length(16 * length + digit as usize),
+                        None if first == b'\r' => State::Length(length),
+                        None if first == b'\n' && length == 0 => State::End,
+                        None if first == b'\n' => State::Chunk(length),
+                        None => anyhow::bail!("byte {first} in the length of a chunk"),
+                    };
+                }
+                State::Chunk(length) => {
+                    let (part, rest) = bytes.split_at(length.min(bytes.len()));
+                    self.lines(part, on_data);
+                    self.state = if part.len() == length {
+                        State::ChunkEnd
+                    } else {
+                        State::Chunk(length - part.len())
+                    };
+                    bytes = rest;
+                }
+                State::ChunkEnd => {
+                    bytes = &bytes[1..];
+                    if first == b'\n' {
+                        self.state = State::Length(0);
+                    }
+                }
+                State::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the head, if all of it is there, and returns what follows.
+    fn head<'a>(&mut self, bytes: &'a [u8]) -> anyhow::Result<&'a [u8]> {
+        const END: &[u8] = b"\r\n\r\n";
+        let before = self.begun.len();
+        self.begun.extend_from_slice(bytes);
+        let Some(end) = memchr::memmem::find(&self.begun, END) else { return Ok(&[]) };
+        let head = std::str::from_utf8(&self.begun[..end]).context("a head that is not text")?;
+        let head = head.to_ascii_lowercase();
+        ensure!(head.starts_with("http/1.1 200 "), "refused: {head}");
+        ensure!(head.contains("transfer-encoding: chunked"), "not in chunks: {head}");
+        self.begun.clear();
+        self.state = State::Length(0);
+        Ok(&bytes[end + END.len() - before..])
+    }
+
+    fn lines(&mut self, mut bytes: &[u8], on_data: &mut impl FnMut(&[u8])) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if self.begun.is_empty() {
+                data(line, on_data);
+            } else {
+                self.begun.extend_from_slice(line);
+                data(&self.begun, on_data);
+                self.begun.clear();
+            }
+            bytes = rest;
+        }
+        self.begun.extend_from_slice(bytes);
+    }
+}
+
+fn data(line: &[u8], on_data: &mut impl FnMut(&[u8])) {
+    if let Some(data) = line.strip_prefix(b"data: ") {
+        on_data(data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESPONSE: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                            e\r\nretry: 15000\n\n\r\n\
+                            19\r\nid: 1\ndata: one\n\nid: 2\nda\r\n\
+                            0A\r\nta: two\n\n:\r\n0\r\n\r\n";
+
+    #[test]
+    fn finds_the_data_wherever_reads_cut() {
+        for length in 1..=RESPONSE.len() {
+            let mut found = Vec::new();
+            let mut reader = Reader::default();
+            for read in RESPONSE.as_bytes().chunks(length) {
+                let mut on_data = |data: &[u8]| found.push(data.to_owned());
+                assert!(reader.take(read, &mut on_data).is_ok(), "reads of {length}");
+            }
+            assert_eq!(found, [b"one", b"two"], "reads of {length}");
+            assert!(reader.is_at_end(), "reads of {length}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_refusal() {
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
+        assert!(Reader::default().take(answer, &mut |_| {}).is_err());
+    }
+}
