@@ -77,7 +77,7 @@ fn visit(app: &App) -> impl Fn() + Clone + Send + use<> {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
         let parts = expect_context::<Parts>();
-        provide_context(Visit { host: host(&parts), snapshot: counter.snapshot() });
+        provide_context(Visit { host: host(&parts), page: app::Page::Counter(counter.snapshot()) });
     }
 }
 

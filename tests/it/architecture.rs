@@ -43,7 +43,7 @@ fn never(module: &str, scope: &str, except: &[&str]) {
 
 #[test]
 fn directions() {
-    never("web_sys", "", &["app/subscription.rs"]);
+    never("web_sys", "", &["app/browser.rs", "app/subscription.rs"]);
     for server in ["axum", "tokio", "server"] {
         never(server, "app", &[]);
         never(server, "feed.rs", &[]);
