@@ -1,34 +1,102 @@
 //! The pages. They are rendered on the server; only the live part is an island that the browser
 //! brings to life, so that no router and no page travels in the wasm.
 
+pub mod archive;
+mod browser;
 pub mod chart;
+pub mod command;
+pub mod composer;
 pub mod connection;
 pub mod counter;
+pub mod days;
 pub mod live;
+pub mod older;
 pub mod problems;
+pub mod refused;
+pub mod row;
 pub mod rows;
 pub mod snapshot;
 pub mod status;
+pub mod stream;
+pub mod streams;
 pub mod subscription;
 pub mod time;
+mod title;
 
 use leptos::prelude::*;
-use leptos_meta::{HashedStylesheet, Meta, MetaTags, Title, provide_meta_context};
+use leptos_meta::{HashedStylesheet, MetaTags, provide_meta_context};
 use leptos_router::{
-    SsrMode, StaticSegment,
+    ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
 };
+use serde::Serialize;
 
-use self::{counter::CounterPage, problems::ProblemsPage};
-use crate::message::Snapshot;
+use self::{
+    counter::CounterPage, problems::ProblemsPage, refused::RefusedPage, stream::StreamAddress,
+    streams::StreamsPage,
+};
+use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 
 /// What the server tells a page about the visit it is rendered for.
 #[derive(Clone, Debug)]
 pub struct Visit {
     /// The server's name and port, as the visitor wrote them.
     pub host: String,
+    /// What the page shows.
+    pub page: Page,
+}
+
+/// What a page shows. Its address chooses the view; all that it says comes from here.
+#[derive(Clone, Debug)]
+pub enum Page {
     /// The counter, as it is now.
-    pub snapshot: Snapshot,
+    Counter(Snapshot),
+    /// The streams there are, in the order to show them in.
+    Streams(Vec<Summary>),
+    /// A stream, as it is now.
+    Stream {
+        /// Its name.
+        name: StreamName,
+        /// The stream as one read found it.
+        snapshot: Snapshot,
+        /// How many readers are connected.
+        watchers: usize,
+        /// What its composer sent without JavaScript, and was refused.
+        draft: Option<Draft>,
+    },
+    /// A part of what a stream was.
+    Archive {
+        /// The stream.
+        name: StreamName,
+        /// The messages, oldest first.
+        messages: Vec<Message>,
+        /// The one that the page is about.
+        at: Option<EventId>,
+        /// Whether there are messages before these.
+        older: bool,
+        /// Whether there are messages after these.
+        newer: bool,
+        /// The end, where these are the last messages before it.
+        end: Option<Message>,
+    },
+    /// Nothing, and why: an error page, whose status the server sets.
+    Refused {
+        /// What happened, in a few words.
+        title: String,
+        /// What it means, and what to do.
+        detail: String,
+    },
+    /// What needs nothing from the server.
+    Text,
+}
+
+/// What was written and refused.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Draft {
+    /// What was written.
+    pub text: String,
+    /// A sentence that says why it was refused.
+    pub problem: String,
 }
 
 /// The document around every page.
@@ -65,9 +133,16 @@ pub fn App() -> impl IntoView {
                     <img src="/favicon.svg" alt="" width="24" height="24" />
                     "Tidings"
                 </a>
+                <a href="/streams">"Streams"</a>
             </header>
-            <Routes fallback=NotFoundPage>
+            <Routes fallback=NoPage>
                 <Route path=StaticSegment("") view=CounterPage ssr=SsrMode::Async />
+                <Route path=StaticSegment("streams") view=StreamsPage ssr=SsrMode::Async />
+                <Route
+                    path=(StaticSegment("streams"), ParamSegment("name"))
+                    view=StreamAddress
+                    ssr=SsrMode::Async
+                />
                 <Route path=StaticSegment("problems") view=ProblemsPage ssr=SsrMode::Async />
             </Routes>
         </Router>
@@ -80,17 +155,13 @@ fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
     Signal::derive(of)
 }
 
+/// A view of what this visit shows. A request always has one; where there is none, a list of
+/// routes is being made.
+fn page<View: IntoView>(view: impl FnOnce(Visit) -> View) -> Option<View> {
+    use_context::<Visit>().map(view)
+}
+
 #[component]
-fn NotFoundPage() -> impl IntoView {
-    view! {
-        <Title text="Nothing here · Tidings" />
-        <Meta name="robots" content="noindex" />
-        <main class="prose">
-            <h1>"Nothing here"</h1>
-            <p>"No page has this address. It may have been mistyped, or the page has gone."</p>
-            <p>
-                <a href="/">"Go to the counter"</a>
-            </p>
-        </main>
-    }
+fn NoPage() -> impl IntoView {
+    page(|Visit { page, .. }| view! { <RefusedPage page /> })
 }

@@ -17,8 +17,17 @@ pub enum Event {
     Message(Message),
     /// The last message.
     End(Message),
-    /// The cursor was not in the log: what follows is everything there is.
-    Reset,
+    /// The cursor is not in the log: what follows is everything there is.
+    Reset(Reason),
+}
+
+/// Why a cursor is not in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The stream was deleted. What follows belongs to another stream of the same name.
+    Deleted,
+    /// Anything else: the messages after it were trimmed, or the log is another one.
+    Lost,
 }
 
 /// One row of the page.
@@ -40,6 +49,8 @@ pub enum Content {
     End(Arc<Message>),
     /// Messages were lost before this point.
     Lost,
+    /// The stream was deleted.
+    Deleted,
 }
 
 impl Content {
@@ -47,7 +58,7 @@ impl Content {
     pub fn message(&self) -> Option<&Arc<Message>> {
         match self {
             Self::Message(message) | Self::End(message) => Some(message),
-            Self::Lost => None,
+            Self::Lost | Self::Deleted => None,
         }
     }
 }
@@ -67,6 +78,8 @@ pub struct Feed {
     paused: bool,
     scrolled_away: bool,
     cursor: Option<EventId>,
+    /// Whether messages came before the first row.
+    older: bool,
     /// Messages since the feed began, those it was rendered with included.
     count: u64,
     ended: bool,
@@ -77,7 +90,7 @@ pub struct Feed {
 impl Feed {
     /// The feed of a page rendered with this snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        let mut feed = Self::default();
+        let mut feed = Self { older: snapshot.older, ..Self::default() };
         for message in snapshot.messages {
             feed.apply(Event::Message(message));
         }
@@ -101,12 +114,21 @@ impl Feed {
                 self.ended = true;
                 self.push(Content::End(Arc::new(message)));
             }
-            Event::Reset => {
+            Event::Reset(Reason::Lost) => {
                 self.cursor = None;
                 self.push(Content::Lost);
             }
+            Event::Reset(Reason::Deleted) => self.delete(),
             Event::Message(_) | Event::End(_) => {}
         }
+    }
+
+    /// Even a paused page shows nothing of what was deleted.
+    fn delete(&mut self) {
+        let (paused, scrolled_away) = (self.paused, self.scrolled_away);
+        self.restart();
+        self.push(Content::Deleted);
+        (self.paused, self.scrolled_away) = (paused, scrolled_away);
     }
 
     fn is_new(&self, id: EventId) -> bool {
@@ -120,7 +142,7 @@ impl Feed {
             self.waiting_count += u64::from(matches!(row.content, Content::Message(_)));
             push_bounded(&mut self.waiting, row);
         } else {
-            push_bounded(&mut self.rows, row);
+            self.show(row);
         }
     }
 
@@ -146,7 +168,16 @@ impl Feed {
         }
         self.waiting_count = 0;
         for row in std::mem::take(&mut self.waiting) {
-            push_bounded(&mut self.rows, row);
+            self.show(row);
+        }
+    }
+
+    fn show(&mut self, row: Row) {
+        match push_bounded(&mut self.rows, row).map(|row| row.content) {
+            Some(Content::Message(_)) => self.older = true,
+            // What is older than this is of a log that is no more.
+            Some(Content::Lost) => self.older = false,
+            Some(Content::End(_) | Content::Deleted) | None => {}
         }
     }
 
@@ -158,6 +189,16 @@ impl Feed {
     /// The rows to show, oldest first.
     pub fn rows(&self) -> impl DoubleEndedIterator<Item = &Row> {
         self.rows.iter()
+    }
+
+    /// Where messages older than the first row end, if the log holds any: the id of that row.
+    ///
+    /// It tells of no older messages while rows of a log that is no more are shown: whoever asks
+    /// for what came before them is told nothing.
+    pub fn older(&self) -> Option<EventId> {
+        let lost = self.rows.iter().chain(&self.waiting).any(|row| row.content == Content::Lost);
+        let first = self.rows.front()?.content.message()?;
+        (self.older && !lost).then_some(first.id)
     }
 
     /// How many messages wait to be shown.
@@ -191,11 +232,11 @@ impl Feed {
     }
 }
 
-fn push_bounded(rows: &mut VecDeque<Row>, row: Row) {
-    if rows.len() == WINDOW {
-        rows.pop_front();
-    }
+/// Adds a row, and gives the one that leaves for it.
+fn push_bounded(rows: &mut VecDeque<Row>, row: Row) -> Option<Row> {
+    let leaves = if rows.len() == WINDOW { rows.pop_front() } else { None };
     rows.push_back(row);
+    leaves
 }
 
 #[cfg(test)]
@@ -251,7 +292,7 @@ mod tests {
     fn a_reset_is_shown_and_starts_anew() {
         let mut feed = Feed::default();
         feed.apply(Event::Message(message(7)));
-        feed.apply(Event::Reset);
+        feed.apply(Event::Reset(Reason::Lost));
         feed.apply(Event::Message(message(1)));
         let rows: Vec<_> = feed.rows().map(|row| row.content.clone()).collect();
         let (seven, one) =
@@ -261,11 +302,59 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_stream_leaves_nothing_and_may_begin_again() {
+        let mut feed = Feed::new(Snapshot {
+            messages: vec![message(7), message(8)],
+            older: true,
+            ..Snapshot::default()
+        });
+        let keys: HashSet<_> = feed.rows().map(|row| row.key).collect();
+        feed.pause(true);
+        feed.apply(Event::Message(message(9)));
+        feed.apply(Event::Reset(Reason::Deleted));
+        let rows: Vec<_> = feed.rows().map(|row| &row.content).collect();
+        assert_eq!(rows, [&Content::Deleted], "a pause does not keep it");
+        assert_eq!((feed.waiting(), feed.count(), feed.cursor(), feed.older()), (0, 0, None, None));
+        feed.apply(Event::Message(message(1)));
+        assert_eq!(feed.waiting(), 1, "the page is paused still");
+        feed.pause(false);
+        assert_eq!((shown(&feed), feed.cursor()), (vec![1], Some(message(1).id)));
+        assert!(feed.rows().all(|row| !keys.contains(&row.key)));
+    }
+
+    #[test]
+    fn older_messages_end_where_the_rows_begin() {
+        let snapshot =
+            |older| Snapshot { messages: vec![message(7)], older, ..Snapshot::default() };
+        assert_eq!(Feed::new(snapshot(false)).older(), None);
+        let mut feed = Feed::new(snapshot(true));
+        assert_eq!(feed.older(), Some(message(7).id));
+        feed.apply(Event::Reset(Reason::Lost));
+        assert_eq!(feed.older(), None, "the log that held them is no more");
+
+        let mut feed = Feed::new(snapshot(false));
+        (8..=507).for_each(|seq| feed.apply(Event::Message(message(seq))));
+        assert_eq!(feed.older(), Some(message(8).id), "what left the window is in the log");
+    }
+
+    #[test]
+    fn what_is_older_than_a_loss_is_in_no_log() {
+        let mut feed = Feed::new(Snapshot { messages: vec![message(7)], ..Snapshot::default() });
+        feed.apply(Event::Reset(Reason::Lost));
+        (1..=499).for_each(|seq| feed.apply(Event::Message(message(seq))));
+        assert_eq!(feed.older(), None, "the first row is the loss");
+        feed.apply(Event::Message(message(500)));
+        assert_eq!((shown(&feed)[0], feed.older()), (1, None), "the first of the new log");
+        feed.apply(Event::Message(message(501)));
+        assert_eq!(feed.older(), Some(message(2).id));
+    }
+
+    #[test]
     fn no_two_rows_share_a_key() {
         let mut feed = Feed::default();
         for _ in 0..3 {
             feed.apply(Event::Message(message(7)));
-            feed.apply(Event::Reset);
+            feed.apply(Event::Reset(Reason::Lost));
         }
         let before: HashSet<_> = feed.rows().map(|row| row.key).collect();
         assert_eq!(before.len(), 6);

@@ -71,13 +71,16 @@ impl Serialize for EventId {
     }
 }
 
-/// The name of a stream: 1 to 64 of `a-z 0-9 - _ .`, beginning with a letter or a digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// The name of a stream: what stands for it in an address.
+///
+/// 1 to 64 of `a-z 0-9 - _ .`, beginning with a letter or digit: nothing that a shell, an address
+/// or a page could take for more than a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct StreamName(String);
 
 impl StreamName {
-    /// The most bytes a name may have.
-    pub const LONGEST: usize = 64;
+    /// The most characters a name may have.
+    pub const MAX: usize = 64;
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
@@ -100,9 +103,9 @@ impl FromStr for StreamName {
 
     fn from_str(text: &str) -> Result<Self, NotAStreamName> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let well_begun = text.bytes().next().is_some_and(plain);
-        let well_formed = text.bytes().all(|b| plain(b) || b"-_.".contains(&b));
-        if well_begun && well_formed && text.len() <= Self::LONGEST {
+        let begins_well = text.bytes().next().is_some_and(plain);
+        let goes_on_well = text.bytes().all(|b| plain(b) || b"-_.".contains(&b));
+        if begins_well && goes_on_well && text.len() <= Self::MAX {
             Ok(Self(text.to_owned()))
         } else {
             Err(NotAStreamName)
@@ -128,11 +131,28 @@ pub struct Snapshot {
     pub events: String,
     /// The newest messages, oldest first.
     pub messages: Vec<Message>,
+    /// Whether the log holds messages before the first of these.
+    pub older: bool,
     /// The end of the stream, once it has come.
     pub end: Option<Message>,
     /// How many milliseconds lie between a message and the next, where ids carry the beginning of
     /// a run and not the time of the message: in the counter. Otherwise 0.
     pub pace: u64,
+}
+
+/// A stream as the list of all streams shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub name: StreamName,
+    /// How many messages it holds; the end is none of them.
+    pub messages: u64,
+    /// How many readers are connected.
+    pub watchers: usize,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// The newest message, or the end.
+    pub last: Option<Message>,
 }
 
 #[cfg(test)]
@@ -162,5 +182,22 @@ mod tests {
             assert_eq!(text.parse::<EventId>(), Err(NotAnEventId), "{text:?}");
         }
         assert_eq!("18446744073709551616-1".parse::<EventId>(), Err(NotAnEventId));
+    }
+
+    #[test]
+    fn what_is_a_name() {
+        let longest = "a".repeat(StreamName::MAX);
+        for text in ["a", "0", "ci", "build-42_x.log", "a..", longest.as_str()] {
+            assert_eq!(
+                text.parse::<StreamName>().map(|name| name.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        let too_long = "a".repeat(StreamName::MAX + 1);
+        for text in
+            ["", ".", "..", "-a", "_a", ".a", "A", "a b", "a/b", "é", "a\n", "a%20", &too_long]
+        {
+            assert_eq!(text.parse::<StreamName>(), Err(NotAStreamName), "{text:?}");
+        }
     }
 }

@@ -44,6 +44,16 @@ pub const MALFORMED_NAME: Kind = Kind {
               beginning with a letter or a digit.",
 };
 
+/// A form's fields can not be read.
+pub const MALFORMED_FORM: Kind = Kind {
+    slug: "malformed-form",
+    status: 400,
+    title: "The form is malformed",
+    meaning: "The forms of the pages send the fields stream and text, as \
+              application/x-www-form-urlencoded. To publish from a program, POST the message to \
+              the stream itself.",
+};
+
 /// The idempotency key can not be used.
 pub const MALFORMED_KEY: Kind = Kind {
     slug: "malformed-key",
@@ -179,10 +189,11 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 18] = [
+pub const ALL: [Kind; 19] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
+    MALFORMED_FORM,
     MALFORMED_KEY,
     EMPTY_MESSAGE,
     NOT_UTF8,

@@ -17,6 +17,7 @@ mod lines;
 mod listener;
 mod log;
 mod named;
+mod pages;
 mod publish;
 mod router;
 pub mod shutdown;

@@ -4,43 +4,49 @@ use leptos::prelude::*;
 
 use super::{
     chart::Chart,
+    composer::Composer,
+    row::Style,
     rows::Rows,
-    snapshot,
+    snapshot::{self, Given},
     status::{Status, state},
     subscription::Subscription,
-    text,
+    text, title,
 };
-use crate::{feed::Feed, message::Snapshot};
+use crate::feed::Feed;
 
 /// A stream from its snapshot on: rendered by the server, live in the browser.
 #[component]
 pub fn LiveStream(
-    /// The stream as one read found it.
-    snapshot: Snapshot,
+    /// What it begins with.
+    given: Given,
 ) -> impl IntoView {
-    let carrier = snapshot::element(&snapshot);
-    provide_context(snapshot);
+    let carrier = snapshot::element(&given);
+    provide_context(given);
     view! {
         {carrier}
         <Live />
     }
 }
 
-/// The island. Its snapshot comes from the page around it; see [`snapshot`].
+/// The island. What it begins with comes from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let snapshot = snapshot::snapshot();
+    let Given { snapshot, stream, draft } = snapshot::given();
     let events = snapshot.events.clone();
-    let pace = snapshot.pace;
+    let style = Style { stream: stream.clone(), pace: snapshot.pace, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
+    title::count(feed, subscription);
+    let again = stream.is_none();
+    let composer = stream.map(|stream| view! { <Composer stream draft subscription /> });
     let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
 
     view! {
         <section class="live" aria-label="Stream" data-state=state>
             <Chart feed />
-            <Status subscription feed />
-            <Rows subscription feed pace />
+            <Status subscription feed again />
+            <Rows subscription feed style />
+            {composer}
         </section>
     }
 }

@@ -3,14 +3,13 @@
 use leptos::{html, prelude::*};
 
 use super::{
+    days::{Line, lines},
+    older::{Older, OlderMessages},
+    row::{Style, clock, line_view},
     subscription::Subscription,
     text,
-    time::{datetime, in_readers_zone, time_of_day},
 };
-use crate::{
-    feed::{Content, Feed, Row},
-    message::EventId,
-};
+use crate::feed::Feed;
 
 /// The log.
 ///
@@ -25,8 +24,8 @@ pub fn Rows(
     subscription: Subscription,
     /// What the page knows.
     feed: RwSignal<Feed>,
-    /// The pace of the stream, as in its snapshot.
-    pace: u64,
+    /// What the rows have in common.
+    style: Style,
 ) -> impl IntoView {
     let log = NodeRef::<html::Div>::new();
     let scrolled = move |_| {
@@ -45,17 +44,37 @@ pub fn Rows(
         let feed = feed.read();
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
-    let rows = move || feed.read().rows().cloned().collect::<Vec<_>>();
+    let older = RwSignal::new(Older::default());
+    let dated = style.stream.is_some();
+    let lines = move || {
+        let feed = feed.read();
+        let rows = feed.rows().cloned();
+        if !dated {
+            return rows.map(Line::Row).collect::<Vec<_>>();
+        }
+        let local = clock(Some(subscription));
+        let (_, day) = older.read().lines(&feed, local);
+        lines(rows, day, local).0
+    };
+    let link = style.stream.clone().map(|stream| {
+        let style = style.clone();
+        view! { <OlderMessages older feed subscription stream style log /> }
+    });
+    let empty = dated.then(|| view! { <p class="empty">"Nothing has been said yet."</p> });
     let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };
 
     view! {
         <div class="log-frame">
             <div class="log" role="log" aria-label="Messages" tabindex="0" node_ref=log on:scroll=scrolled>
-                <ol>
-                    <For each=rows key=|row| row.key let:row>
-                        {row_view(&row, pace, subscription)}
-                    </For>
-                </ol>
+                <div>
+                    {link}
+                    <ol>
+                        <For each=lines key=Line::key let:line>
+                            {line_view(&line, &style, Some(subscription))}
+                        </For>
+                    </ol>
+                    {empty}
+                </div>
             </div>
             <button type="button" class="newest" on:click=to_newest hidden=nothing_new>
                 {text(move || messages(feed.read().waiting(), "new "))}
@@ -71,31 +90,4 @@ pub fn Rows(
 fn messages(count: u64, which: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {which}message{plural}")
-}
-
-/// When a message was said.
-fn said_at(id: EventId, pace: u64) -> u64 {
-    id.millis.saturating_add(pace.saturating_mul(id.seq.saturating_sub(1)))
-}
-
-fn row_view(row: &Row, pace: u64, subscription: Subscription) -> impl IntoView + use<> {
-    let class = match row.content {
-        Content::Message(_) => "message",
-        Content::End(_) => "end",
-        Content::Lost => "lost",
-    };
-    let message = row.content.message();
-    let millis = message.map(|message| said_at(message.id, pace));
-    // UTC until the page has come to life, so that both sides render the same; then the reader's.
-    let local = move |at| if subscription.hydrated() { in_readers_zone(at) } else { at };
-    let text = message.map_or_else(
-        || "Messages were lost before this point.".to_owned(),
-        |message| message.data.clone(),
-    );
-    view! {
-        <li class=class>
-            <time datetime=millis.map(datetime)>{move || millis.map(|at| time_of_day(local(at)))}</time>
-            <p dir="auto">{text}</p>
-        </li>
-    }
 }

@@ -5,31 +5,46 @@
 
 use js_sys::{Array, JSON, Reflect};
 use leptos::prelude::*;
+use serde::Serialize;
 use wasm_bindgen::JsValue;
 
-use crate::message::{EventId, Message, Snapshot};
+use super::Draft;
+use crate::message::{EventId, Message, Snapshot, StreamName};
 
 const ELEMENT: &str = "snapshot";
 
-/// The element that carries a snapshot.
-pub(super) fn element(snapshot: &Snapshot) -> impl IntoView + use<> {
+/// What the live part of a page is given.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Given {
+    /// The stream as one read found it.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// The stream's name, where its messages are stored and anyone may add to them.
+    pub stream: Option<StreamName>,
+    /// What was refused when the composer was used without JavaScript.
+    pub draft: Option<Draft>,
+}
+
+/// The element that carries what the live part is given.
+pub(super) fn element(given: &Given) -> impl IntoView + use<> {
     // In a script only "<" could mean anything to HTML. A snapshot of ours always serializes.
-    let json = serde_json::to_string(snapshot).unwrap_or_default().replace('<', "\\u003c");
+    let json = serde_json::to_string(given).unwrap_or_default().replace('<', "\\u003c");
     view! { <script id=ELEMENT type="application/json" inner_html=json></script> }
 }
 
-/// The snapshot of this page: at hand where it is rendered, else read from its element.
-pub(super) fn snapshot() -> Snapshot {
+/// What this page was given: at hand where it is rendered, else read from its element.
+pub(super) fn given() -> Given {
     use_context().or_else(read).unwrap_or_default()
 }
 
-fn read() -> Option<Snapshot> {
+fn read() -> Option<Given> {
     let json = document().get_element_by_id(ELEMENT)?.text_content()?;
     let value = JSON::parse(&json).ok()?;
-    let messages = Array::from(&field(&value, "messages")?);
-    Some(Snapshot {
-        events: field(&value, "events")?.as_string()?,
-        messages: messages.iter().map(|value| message(&value)).collect::<Option<_>>()?,
+    let text = |name| field(&value, name)?.as_string();
+    let snapshot = Snapshot {
+        events: text("events")?,
+        messages: messages(&value)?,
+        older: field(&value, "older")?.is_truthy(),
         end: field(&value, "end").and_then(|value| message(&value)),
         #[expect(
             clippy::cast_possible_truncation,
@@ -37,7 +52,25 @@ fn read() -> Option<Snapshot> {
             reason = "an hour at most"
         )]
         pace: field(&value, "pace")?.as_f64()? as u64,
+    };
+    let draft = field(&value, "draft").filter(JsValue::is_object);
+    // What was written is in the form already.
+    let problem = draft.and_then(|draft| field(&draft, "problem")?.as_string());
+    Some(Given {
+        snapshot,
+        stream: text("stream").and_then(|name| name.parse().ok()),
+        draft: problem.map(|problem| Draft { text: String::new(), problem }),
     })
+}
+
+/// A page of history, as JSON: its messages, and where the next one begins.
+pub(super) fn page(value: &JsValue) -> Option<(Vec<Message>, Option<EventId>)> {
+    let next = field(value, "next")?.as_string().and_then(|id| id.parse().ok());
+    Some((messages(value)?, next))
+}
+
+fn messages(value: &JsValue) -> Option<Vec<Message>> {
+    Array::from(&field(value, "messages")?).iter().map(|value| message(&value)).collect()
 }
 
 fn message(value: &JsValue) -> Option<Message> {

@@ -35,11 +35,15 @@ pub fn Status(
     subscription: Subscription,
     /// What the page knows.
     feed: RwSignal<Feed>,
+    /// Whether a stream that has ended can be watched again from its beginning.
+    again: bool,
 ) -> impl IntoView {
     let link = move || subscription.link();
     let nothing_to_retry =
         Signal::derive(move || !matches!(link(), Link::Reconnecting(_) | Link::Offline(_)));
-    // One button for all three: it never goes, and so never takes the keyboard's focus with it.
+    let nothing_to_do =
+        Signal::derive(move || !again && link() == Link::Ended && !feed.read().paused());
+    // One button for all three, so that what changes never takes the keyboard's focus with it.
     let label = text(move || {
         let label = match link() {
             _ if feed.read().paused() => "Resume",
@@ -69,7 +73,7 @@ pub fn Status(
             <button type="button" hidden=nothing_to_retry on:click=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
-            <button type="button" on:click=act>
+            <button type="button" hidden=nothing_to_do on:click=act>
                 {label}
             </button>
         </div>

@@ -1,13 +1,15 @@
 //! The subscription of a page: an `EventSource` that does as its [`Supervisor`] says.
 //!
-//! Nothing here runs on a server, since effects do not; it is also the only module that uses
-//! `web_sys` itself.
+//! Nothing here runs on a server, since effects do not; it and
+//! [`browser`](super::browser) are the only modules that use `web_sys` themselves.
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    time::Duration,
 };
 
+use js_sys::{JSON, Reflect};
 use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast as _, closure::Closure};
@@ -17,15 +19,19 @@ use web_sys::{
 
 use super::connection::{Action, Input, Link, Supervisor};
 use crate::{
-    feed::{Event, Feed},
+    feed::{Event, Feed, Reason},
     message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET},
 };
+
+/// What arrives in a tab in the background is shown after so long.
+const UNSEEN: Duration = Duration::from_secs(1);
 
 /// A page's subscription; a handle that is copied around.
 #[derive(Clone, Copy)]
 pub struct Subscription {
     link: RwSignal<Link>,
     hydrated: RwSignal<bool>,
+    hidden: RwSignal<bool>,
     driver: StoredValue<Option<SendWrapper<Rc<Driver>>>>,
 }
 
@@ -36,10 +42,11 @@ impl Subscription {
         let begin_ended = feed.read_untracked().ended();
         let link = RwSignal::new(if begin_ended { Link::Ended } else { Link::Connecting });
         let hydrated = RwSignal::new(false);
+        let hidden = RwSignal::new(false);
         let driver = StoredValue::new(None);
         Effect::new(move || {
             hydrated.set(true);
-            let started = Driver::start(events.clone(), feed, link);
+            let started = Driver::start(events.clone(), feed, link, hidden);
             if !begin_ended {
                 if !window().navigator().on_line() {
                     started.tell(Input::Offline);
@@ -50,7 +57,7 @@ impl Subscription {
             }
             driver.set_value(Some(SendWrapper::new(started)));
         });
-        Self { link, hydrated, driver }
+        Self { link, hydrated, hidden, driver }
     }
 
     /// What the reader is told of the connection.
@@ -66,6 +73,11 @@ impl Subscription {
     /// Whether the page has come to life. Until then it shows what the server wrote.
     pub fn hydrated(self) -> bool {
         self.hydrated.get()
+    }
+
+    /// Whether the tab is in the background.
+    pub fn hidden(self) -> bool {
+        self.hidden.get()
     }
 
     /// Does not wait for the next attempt.
@@ -91,6 +103,7 @@ struct Driver {
     events: String,
     feed: RwSignal<Feed>,
     link: RwSignal<Link>,
+    hidden: RwSignal<bool>,
     supervisor: RefCell<Supervisor>,
     clock: Clock,
     /// When the server was last heard.
@@ -114,11 +127,17 @@ impl Drop for Source {
 }
 
 impl Driver {
-    fn start(events: String, feed: RwSignal<Feed>, link: RwSignal<Link>) -> Rc<Self> {
+    fn start(
+        events: String,
+        feed: RwSignal<Feed>,
+        link: RwSignal<Link>,
+        hidden: RwSignal<bool>,
+    ) -> Rc<Self> {
         let driver = Rc::new(Self {
             events,
             feed,
             link,
+            hidden,
             supervisor: RefCell::default(),
             clock: Clock::default(),
             heard: Cell::default(),
@@ -152,6 +171,15 @@ impl Driver {
 
     /// Asks the supervisor, and does what it says.
     fn tell(self: &Rc<Self>, input: Input) {
+        match input {
+            Input::Hidden { .. } => {
+                // No frame will show it.
+                self.show();
+                self.hidden.set(true);
+            }
+            Input::Shown => self.hidden.set(false),
+            _ => {}
+        }
         let now = self.clock.now();
         let action = {
             let mut supervisor = self.supervisor.borrow_mut();
@@ -180,7 +208,7 @@ impl Driver {
         let Some(at) = self.supervisor.borrow().next_tick(now) else { return };
         let driver = Rc::clone(self);
         let wake = move || driver.tell(Input::Tick);
-        let pause = std::time::Duration::from_millis(at.saturating_sub(now));
+        let pause = Duration::from_millis(at.saturating_sub(now));
         self.timer.set(set_timeout_with_handle(wake, pause).ok());
     }
 
@@ -203,7 +231,9 @@ impl Driver {
                 driver.take(event, Event::End);
                 driver.tell(Input::Ended);
             }),
-            self.listen(&events, RESET, |driver, _| driver.apply(Event::Reset)),
+            self.listen(&events, RESET, |driver, event| {
+                driver.apply(Event::Reset(reason(event)));
+            }),
         ];
         self.source.replace(Some(Source { events, _listeners: listeners }));
     }
@@ -227,13 +257,18 @@ impl Driver {
         }
     }
 
-    /// Every event is applied when it comes; what they amount to is shown once per frame.
+    /// Every event is applied when it comes; what they amount to is shown once per frame. A tab in
+    /// the background has no frames, only its title to show.
     fn apply(self: &Rc<Self>, event: Event) {
         self.heard.set(self.clock.now());
         self.feed.update_untracked(|feed| feed.apply(event));
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);
-            request_animation_frame(move || driver.show());
+            if self.hidden.get_untracked() {
+                set_timeout(move || driver.show(), UNSEEN);
+            } else {
+                request_animation_frame(move || driver.show());
+            }
         }
     }
 
@@ -260,6 +295,12 @@ impl Clock {
         self.stepped_back.set(self.stepped_back.get() + last.saturating_sub(time_of_day));
         time_of_day + self.stepped_back.get()
     }
+}
+
+fn reason(event: &MessageEvent) -> Reason {
+    let data = event.data().as_string().and_then(|json| JSON::parse(&json).ok());
+    let reason = data.and_then(|data| Reflect::get(&data, &"reason".into()).ok()?.as_string());
+    if reason.as_deref() == Some("deleted") { Reason::Deleted } else { Reason::Lost }
 }
 
 fn jitter() -> u8 {

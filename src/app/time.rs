@@ -12,10 +12,42 @@ pub fn time_of_day(millis: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// The day, counted since the Unix epoch.
+pub fn day(millis: u64) -> u64 {
+    millis / DAY
+}
+
+/// A day since the Unix epoch as people write it: `23 November 2026`.
+pub fn day_in_words(days: u64) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let (year, month, day) = date(days);
+    let month = MONTHS.get(usize::try_from(month - 1).unwrap_or_default()).unwrap_or(&MONTHS[0]);
+    format!("{day} {month} {year}")
+}
+
+/// A day since the Unix epoch as `<time datetime>` wants it: `2026-11-23`.
+pub fn day_as_datetime(days: u64) -> String {
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// The moment as `<time datetime>` wants it, in UTC: `2025-11-23T08:53:54.567Z`.
 pub fn datetime(millis: u64) -> String {
-    let (year, month, day) = date(millis / DAY);
-    format!("{year:04}-{month:02}-{day:02}T{}.{:03}Z", time_of_day(millis), millis % 1000)
+    let date = day_as_datetime(day(millis));
+    format!("{date}T{}.{:03}Z", time_of_day(millis), millis % 1000)
 }
 
 /// The reader's time at a moment, as milliseconds that read like UTC. Only in a browser.
@@ -57,6 +89,19 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(datetime(millis), text);
+        }
+    }
+
+    #[test]
+    fn days() {
+        for (millis, words) in [
+            (0, "1 January 1970"),
+            (951_782_400_000, "29 February 2000"),
+            (1_795_391_999_999, "22 November 2026"),
+            (1_795_392_000_000, "23 November 2026"),
+            (1_798_675_200_000, "31 December 2026"),
+        ] {
+            assert_eq!(day_in_words(day(millis)), words);
         }
     }
 

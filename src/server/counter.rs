@@ -85,6 +85,7 @@ impl Counter {
         Snapshot {
             events: PATH.to_owned(),
             messages: vec![Message { id, data: value(1) }],
+            older: false,
             end: None,
             pace: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
         }

@@ -17,12 +17,15 @@ pub(super) async fn end(
     Named(stream): Named,
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
-    let mut text = publish::read(body, app.max_message_bytes).await?;
-    if text.is_empty() {
-        text = CLOSING_TEXT.into();
-    }
-    let text = publish::data(&app, text)?;
+    let text = publish::read(body, app.max_message_bytes).await?;
+    let text = closing_text(&app, text)?;
     stream_end(&app, stream, text).await.map(|id| Json(Accepted::new(id)))
+}
+
+/// What is said at the end: these bytes, if there are any.
+pub(super) fn closing_text(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
+    let bytes = if bytes.is_empty() { CLOSING_TEXT.into() } else { bytes };
+    publish::data(app, bytes)
 }
 
 /// Ends a stream, whoever asks for it.

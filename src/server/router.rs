@@ -1,51 +1,47 @@
-//! Every route and layer; the only place where the server meets the app.
+//! Every route and layer.
 
 use std::io::ErrorKind;
 
 use axum::{
     Router,
     body::Body,
-    extract::{FromRef, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    extract::{MatchedPath, Request, State},
+    http::{Method, StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use leptos::{
-    config::LeptosOptions,
-    nonce::use_nonce,
-    prelude::{AnyView, IntoAny as _, expect_context, provide_context},
-};
-use leptos_axum::{LeptosRoutes as _, ResponseOptions, generate_route_list};
 use tower_http::{services::ServeDir, trace::TraceLayer};
 use tracing::Span;
 
 use super::{
-    App, config::Origin, counter, delete, end, error::Problem, headers, health, history, publish,
-    site, watch,
+    App, config::Origin, counter, delete, end, error::Problem, headers, health, history, pages,
+    publish, site, watch,
 };
-use crate::{
-    app::{self, Visit},
-    problem,
-};
+use crate::problem;
 
 pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
-    let pages = generate_route_list(app::App);
-    let api = Router::new()
+    // What pages of other origins may read, if they are allowed to.
+    let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
-        .route("/streams/{name}", post(publish::publish).delete(delete::delete))
-        .route("/streams/{name}/end", post(end::end))
         .route("/streams/{name}/events", get(watch::watch))
         .route("/streams/{name}/messages", get(history::history))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.
         .method_not_allowed_fallback(method_not_allowed);
-    let api = if allow_origin.is_empty() { api } else { api.layer(headers::cors(allow_origin)) };
+    let reading =
+        if allow_origin.is_empty() { reading } else { reading.layer(headers::cors(allow_origin)) };
 
     Router::new()
-        .merge(api)
-        .leptos_routes_with_context(&app, pages, visit(&app), shell(&app))
+        .merge(reading)
+        .route("/", get(pages::counter))
+        .route("/problems", get(pages::text))
+        .route("/streams", get(pages::streams))
+        .route("/streams/{name}", get(pages::stream).post(publish::publish).delete(delete::delete))
+        .route("/streams/{name}/end", post(end::end))
+        .route("/api/publish", post(pages::form))
+        .route("/api/end", post(pages::form))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
         .layer(map_response(headers::security))
@@ -58,43 +54,6 @@ pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     tracing::debug_span!("request", method = %request.method(), route)
-}
-
-impl FromRef<App> for LeptosOptions {
-    fn from_ref(app: &App) -> Self {
-        app.site.leptos_options().clone()
-    }
-}
-
-/// The document around every page.
-fn shell(app: &App) -> impl Fn() -> AnyView + Clone + Send + use<> {
-    let options = app.site.leptos_options().clone();
-    move || app::shell(options.clone()).into_any()
-}
-
-/// What a page is told about the visit it is rendered for, and the headers it leaves with.
-fn visit(app: &App) -> impl Fn() + Clone + Send + use<> {
-    let counter = app.counter;
-    let watched = std::env::var_os("LEPTOS_WATCH").is_some();
-    move || {
-        let response = expect_context::<ResponseOptions>();
-        response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        let policy = use_nonce().map(|nonce| headers::content_security_policy(&nonce, watched));
-        if let Some(Ok(policy)) = policy {
-            response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
-        }
-        let parts = expect_context::<Parts>();
-        provide_context(Visit { host: host(&parts), snapshot: counter.snapshot() });
-    }
-}
-
-/// The server's name and port, as this visitor wrote them: for a command that people copy, and so
-/// nothing that a shell could take for more than a name.
-fn host(parts: &Parts) -> String {
-    let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = header.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
-    host.filter(|host| host.chars().all(plain)).unwrap_or("localhost").to_owned()
 }
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,
@@ -125,22 +84,11 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
             )
             .into_response()
         }
-        _ if wants_page(&parts) => {
-            let render = leptos_axum::render_app_async_with_context(visit(&app), shell(&app));
-            let mut page = render(Request::from_parts(parts, body)).await;
-            *page.status_mut() = StatusCode::NOT_FOUND;
-            page
+        _ if pages::wants_page(&parts) => {
+            pages::not_found(&app, Request::from_parts(parts, body)).await
         }
         _ => not_found(),
     }
-}
-
-/// Whether a person is waiting. A request without a path, `GET host:80`, is not a browser's, and
-/// `leptos_axum` would panic.
-fn wants_page(parts: &Parts) -> bool {
-    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    parts.uri.path_and_query().is_some()
-        && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn not_found() -> Response {

@@ -1,0 +1,64 @@
+//! A part of what a stream was: the messages before one, or around one. Plain links lead from part
+//! to part.
+
+use leptos::prelude::*;
+use leptos_meta::{Meta, Title};
+
+use super::{
+    days::lines,
+    row::{Style, line_view},
+};
+use crate::{
+    feed::{Content, Row},
+    message::{EventId, Message, StreamName},
+};
+
+/// Older messages of a stream. Nothing here is live.
+#[component]
+pub fn ArchivePage(
+    /// The stream.
+    name: StreamName,
+    /// The messages, oldest first.
+    messages: Vec<Message>,
+    /// The one that the page is about.
+    at: Option<EventId>,
+    /// Whether there are messages before these.
+    older: bool,
+    /// Whether there are messages after these.
+    newer: bool,
+    /// The end, where these are the last messages before it.
+    end: Option<Message>,
+) -> impl IntoView {
+    let path = format!("/streams/{name}");
+    let first = messages.first().map(|message| message.id).filter(|_| older);
+    let last = messages.last().map(|message| message.id).filter(|_| newer);
+    let older = first.map(|id| view! { <a href=format!("{path}?before={id}")>"Older"</a> });
+    // Around the last of these are those that follow it.
+    let newer = last.map(|id| view! { <a href=format!("{path}?at={id}#at")>"Newer"</a> });
+
+    let ending = end.map(|end| Content::End(end.into()));
+    let said = messages.into_iter().map(|message| Content::Message(message.into())).chain(ending);
+    let rows = (0..).zip(said).map(|(key, content)| Row { key, content });
+    let style = Style { stream: Some(name.clone()), pace: 0, at };
+    let lines = lines(rows, None, |utc| utc).0;
+    let nothing = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
+    let lines = lines.iter().map(|line| line_view(line, &style, None)).collect_view();
+    let live = move || view! { <a href=path.clone()>"Live"</a> };
+
+    view! {
+        <Title text=format!("{name}, older messages · Tidings") />
+        <Meta name="robots" content="noindex" />
+        <main class="archive">
+            <header class="stream-head">
+                <h1>{name.to_string()}</h1>
+                <p>"What was said earlier. Times are in UTC."</p>
+            </header>
+            <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>
+            {nothing}
+            <div class="log">
+                <ol aria-label="Messages">{lines}</ol>
+            </div>
+            <nav aria-label="Older and newer messages, again">{older} {newer} {live()}</nav>
+        </main>
+    }
+}

@@ -1,0 +1,208 @@
+//! Saying something in a stream from its page, and ending it.
+//!
+//! The forms are plain forms, sent to the server functions below: they work before the page has
+//! come to life, and without JavaScript. Once alive, the page sends the same fields to the same
+//! address by itself and stays where it is.
+
+use std::{pin::Pin, sync::Arc};
+
+use leptos::{
+    ev::{KeyboardEvent, SubmitEvent},
+    html,
+    prelude::*,
+    server_fn::ServerFn as _,
+    task::spawn_local,
+};
+
+use super::{Draft, browser, connection::Link, subscription::Subscription, text};
+use crate::message::{EventId, StreamName};
+
+/// What the server does with what it is told: the id of what was said, or a sentence that says why
+/// it was refused.
+type Answer = Pin<Box<dyn Future<Output = Result<EventId, String>> + Send>>;
+type Take = Arc<dyn Fn(String, String) -> Answer + Send + Sync>;
+
+/// Where the server functions hand in what they are given. The server provides it as a context,
+/// and so the pages need not know the server.
+#[derive(Clone)]
+pub struct Desk {
+    publish: Take,
+    end: Take,
+}
+
+impl Desk {
+    /// A desk that publishes and ends as these functions do. Both are given the stream's name as it
+    /// came, and a text: the message, or the closing text, which is empty where there is none.
+    pub fn new<Publish, End>(
+        publish: impl Fn(String, String) -> Publish + Send + Sync + 'static,
+        end: impl Fn(String, String) -> End + Send + Sync + 'static,
+    ) -> Self
+    where
+        Publish: Future<Output = Result<EventId, String>> + Send + 'static,
+        End: Future<Output = Result<EventId, String>> + Send + 'static,
+    {
+        Self {
+            publish: Arc::new(move |stream, text| Box::pin(publish(stream, text))),
+            end: Arc::new(move |stream, text| Box::pin(end(stream, text))),
+        }
+    }
+
+    /// Hands in a message.
+    ///
+    /// # Errors
+    /// With a sentence that says why it was refused.
+    pub async fn publish(&self, stream: String, text: &str) -> Result<EventId, String> {
+        (self.publish)(stream, as_typed(text)).await
+    }
+
+    /// Hands in the end of a stream.
+    ///
+    /// # Errors
+    /// With a sentence that says why it was refused.
+    pub async fn end(&self, stream: String, text: &str) -> Result<EventId, String> {
+        (self.end)(stream, as_typed(text)).await
+    }
+}
+
+/// A form sends the end of a line as CRLF, whatever was typed.
+fn as_typed(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
+/// Publishes a message; gives its id.
+///
+/// # Errors
+/// With a sentence that says why it was refused.
+#[server(prefix = "/api", endpoint = "publish")]
+pub async fn publish(
+    /// The stream's name.
+    stream: String,
+    /// The message.
+    text: String,
+) -> Result<String, ServerFnError> {
+    let id = expect_context::<Desk>().publish(stream, &text).await;
+    id.map(|id| id.to_string()).map_err(ServerFnError::new)
+}
+
+/// Ends a stream; gives the id of the end.
+///
+/// # Errors
+/// With a sentence that says why it was refused.
+#[server(prefix = "/api", endpoint = "end")]
+pub async fn end(
+    /// The stream's name.
+    stream: String,
+    /// The closing text, which may be empty.
+    text: String,
+) -> Result<String, ServerFnError> {
+    let id = expect_context::<Desk>().end(stream, &text).await;
+    id.map(|id| id.to_string()).map_err(ServerFnError::new)
+}
+
+/// The form that says something in a stream. It keeps what was written until it has been taken.
+#[component]
+pub fn Composer(
+    /// The stream.
+    stream: StreamName,
+    /// What was refused when the form was sent without JavaScript.
+    draft: Option<Draft>,
+    /// Whether the stream has ended.
+    subscription: Subscription,
+) -> impl IntoView {
+    let Draft { text: draft, problem } = draft.unwrap_or_default();
+    let form = NodeRef::<html::Form>::new();
+    let written = NodeRef::<html::Textarea>::new();
+    let problem = RwSignal::new(problem);
+    let sending = RwSignal::new(false);
+    let name = stream.to_string();
+    let send = move |event: SubmitEvent| {
+        event.prevent_default();
+        let Some(written) = written.get_untracked().filter(|_| !sending.get_untracked()) else {
+            return;
+        };
+        sending.set(true);
+        let stream = name.clone();
+        spawn_local(async move {
+            let text = written.value();
+            let sent = browser::post(Publish::url(), &[("stream", &stream), ("text", &text)]).await;
+            // Who went on writing meanwhile keeps it.
+            if sent.is_ok() && written.value() == text {
+                written.set_value("");
+            }
+            problem.set(sent.err().unwrap_or_default());
+            sending.set(false);
+        });
+    };
+    let keyed = move |event: KeyboardEvent| {
+        let asks_to_send = event.key() == "Enter" && (event.ctrl_key() || event.meta_key());
+        if let Some(form) = form.get_untracked().filter(|_| asks_to_send) {
+            let _ = form.request_submit();
+        }
+    };
+    let ended = Signal::derive(move || subscription.link() == Link::Ended);
+    let label = text(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
+
+    view! {
+        <form class="composer" method="post" action=Publish::url() node_ref=form hidden=ended on:submit=send>
+            <input type="hidden" name="stream" value=stream.to_string() />
+            <label for="text">"Say something"</label>
+            <textarea
+                id="text"
+                name="text"
+                rows="1"
+                required
+                dir="auto"
+                placeholder="Say something"
+                aria-describedby="problem keys"
+                node_ref=written
+                on:keydown=keyed
+                inner_html=as_content(&draft)
+            ></textarea>
+            <button type="submit">{label}</button>
+            <p id="problem" role="alert">{text(move || problem.get())}</p>
+            <p id="keys">"Ctrl+Enter or ⌘+Enter sends"</p>
+        </form>
+    }
+}
+
+/// A text as the content of a textarea: there only "&" and "<" mean anything, and a line break at
+/// its very beginning is left out. (Leptos 0.8 writes the children of a textarea as they are.)
+fn as_content(text: &str) -> String {
+    format!("\n{}", text.replace('&', "&amp;").replace('<', "&lt;"))
+}
+
+/// The form that ends a stream; it asks before it does.
+#[component]
+pub fn EndForm(
+    /// The stream.
+    stream: StreamName,
+) -> impl IntoView {
+    view! {
+        <details class="ending">
+            <summary>"End this stream"</summary>
+            <form method="post" action=End::url()>
+                <input type="hidden" name="stream" value=stream.to_string() />
+                <p>
+                    "Everyone sees that it has ended. What was said stays; nothing can be added, \
+                     and this can not be taken back."
+                </p>
+                <label for="closing">"Closing text, if there is more to say than “End of the stream”"</label>
+                <input type="text" id="closing" name="text" dir="auto" autocomplete="off" />
+                <button type="submit">"End it for everyone"</button>
+            </form>
+        </details>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_written_leaves_its_textarea() {
+        assert_eq!(
+            as_content("\n</textarea><script>&lt;"),
+            "\n\n&lt;/textarea>&lt;script>&amp;lt;"
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! The pages that say why there is no page.
+
+use leptos::prelude::*;
+use leptos_meta::{Meta, Title};
+
+use super::Page;
+
+/// Why there is nothing to show: as the server says, else because there is no such page.
+#[component]
+pub fn RefusedPage(
+    /// What the server said.
+    page: Page,
+) -> impl IntoView {
+    let (title, detail) = match page {
+        Page::Refused { title, detail } => (title, detail),
+        _ => (
+            "Nothing here".to_owned(),
+            "No page has this address. It may have been mistyped, or the page has gone.".to_owned(),
+        ),
+    };
+    view! {
+        <Title text=format!("{title} · Tidings") />
+        <Meta name="robots" content="noindex" />
+        <main class="prose">
+            <h1>{title}</h1>
+            <p>{detail}</p>
+            <p>
+                <a href="/streams">"See all streams"</a>
+                ", or "
+                <a href="/">"go to the counter"</a>
+                "."
+            </p>
+        </main>
+    }
+}
