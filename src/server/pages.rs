@@ -37,6 +37,11 @@ const NEIGHBOURS: Bound = Bound { messages: 50, bytes: 128 * 1024 };
 /// How many streams the list of streams shows.
 const STREAMS: usize = 1000;
 
+/// Lets pages be rendered; to be called once before. It does no harm to call it again.
+pub(super) fn init() {
+    let _ = any_spawner::Executor::init_tokio();
+}
+
 /// `GET /`
 pub(super) async fn counter(State(app): State<App>, request: Request) -> Response {
     let page = Page::Counter(app.counter.snapshot());

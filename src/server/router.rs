@@ -21,6 +21,7 @@ use super::{
 use crate::problem;
 
 pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
+    pages::init();
     // What pages of other origins may read, if they are allowed to.
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
