@@ -33,7 +33,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // Nobody may be listening to that either.
     let _ = writeln!(stdout(), "Tidings is at http://{}", listener.local_addr()?);
-    server::run(listener, config, site, streams, Clock::System, shutdown)
-        .await
-        .context("the server failed")
+    server::run(listener, config, site, streams, Clock::System, shutdown).await;
+    Ok(())
 }

@@ -14,19 +14,19 @@ mod health;
 mod history;
 mod hub;
 mod lines;
-mod listener;
 mod log;
 mod named;
 mod pages;
 mod publish;
 mod router;
+mod serve;
 pub mod shutdown;
 pub mod site;
 pub mod streams;
 pub mod telemetry;
 mod watch;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
@@ -59,9 +59,7 @@ struct App {
 /// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
 /// can stop.
-///
-/// # Errors
-/// None in practice: what goes wrong with one connection ends that connection.
+/// What goes wrong with one connection ends that connection.
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -69,7 +67,7 @@ pub async fn run(
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
-) -> io::Result<()> {
+) {
     let Streams { log, hub } = streams;
     let app = App {
         counter: Counter::new(&config, clock),
@@ -90,8 +88,7 @@ pub async fn run(
             tokio::time::sleep(NOTICE).await;
         }
     };
-    let serving = axum::serve(listener::bounded_writes(listener), router)
-        .with_graceful_shutdown(notice_given);
+    let serving = serve::serve(listener, router, notice_given);
 
     let drained = async {
         shutdown.wait().await;
@@ -99,12 +96,11 @@ pub async fn run(
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        served = async { serving.await } => served?,
+        () = serving => {}
         () = drained => {
             tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
         }
     }
     log.close().await;
     tracing::info!("stopped");
-    Ok(())
 }

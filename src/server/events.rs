@@ -22,9 +22,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::Stream};
 use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{App, error::Problem, frame};
+use super::{App, error::Problem, frame, shutdown::Stopping};
 use crate::{
     message::{EventId, PING_INTERVAL_MS},
     problem,
@@ -171,7 +170,7 @@ pub(super) fn respond(
     let body = Events {
         first: Some(Bytes::from(first)),
         frames: Box::pin(frames),
-        stopping: Box::pin(app.shutdown.clone().wait_owned()),
+        stopping: Stopping::new(&app.shutdown),
         timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
         resting: false,
         last_said: Instant::now(),
@@ -193,7 +192,7 @@ pub(super) fn respond(
 struct Events<F> {
     first: Option<Bytes>,
     frames: Pin<Box<F>>,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    stopping: Stopping,
     /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
     /// but looks when it goes off whether there was one.
     timer: Pin<Box<Sleep>>,
@@ -231,7 +230,7 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.stopping.as_mut().poll(context).is_ready() {
+        if self.stopping.has_begun(context) {
             self.ended = true;
             return Poll::Ready(Some(farewell(self.retry)));
         }

@@ -1,12 +1,24 @@
 //! When to stop.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Waker},
+};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A value that says when to stop; everything long-lived holds one.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown(CancellationToken);
+pub struct Shutdown {
+    token: CancellationToken,
+    /// The same, for a glance.
+    begun: Arc<AtomicBool>,
+}
 
 impl Shutdown {
     /// Stops at the first SIGINT or SIGTERM; a second one ends the process at once.
@@ -28,22 +40,43 @@ impl Shutdown {
 
     /// Says stop.
     pub fn begin(&self) {
-        self.0.cancel();
+        self.begun.store(true, Ordering::Release);
+        self.token.cancel();
     }
 
     /// Whether it is time to stop.
     pub fn has_begun(&self) -> bool {
-        self.0.is_cancelled()
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Waits until it is time to stop.
     pub async fn wait(&self) {
-        self.0.cancelled().await;
+        self.token.cancelled().await;
+    }
+}
+
+/// Whether it is time to stop, for a body that is asked often. To ask is cheap: what would wake the
+/// task is set up the first time, and again only if another task asks.
+pub(super) struct Stopping {
+    shutdown: Shutdown,
+    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
+    task: Option<Waker>,
+}
+
+impl Stopping {
+    pub(super) fn new(shutdown: &Shutdown) -> Self {
+        let waiting = Box::pin(shutdown.token.clone().cancelled_owned());
+        Self { shutdown: shutdown.clone(), waiting, task: None }
     }
 
-    /// The same, for a body that holds it.
-    pub(super) fn wait_owned(self) -> WaitForCancellationFutureOwned {
-        self.0.cancelled_owned()
+    /// Whether it is time to stop; if not yet, the task is woken then.
+    pub(super) fn has_begun(&mut self, context: &mut Context<'_>) -> bool {
+        let known = self.task.as_ref().is_some_and(|task| task.will_wake(context.waker()));
+        if !known {
+            self.task = Some(context.waker().clone());
+            return self.waiting.as_mut().poll(context).is_ready();
+        }
+        self.shutdown.has_begun()
     }
 }
 

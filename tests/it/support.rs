@@ -20,7 +20,7 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
-    pub(crate) server: JoinHandle<std::io::Result<()>>,
+    pub(crate) server: JoinHandle<()>,
     _site: TempDir,
 }
 

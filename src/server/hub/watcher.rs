@@ -112,10 +112,14 @@ impl Watcher {
                     return Some(bytes);
                 }
                 Next::Nothing => self.tail.as_mut()?.changed().await.ok()?,
+                // Both are rare, and what they need meanwhile is large: a watcher that waits is small.
                 Next::Log => {
-                    self.read(Place::Position(self.position), &mut written).await.ok()?;
+                    let place = Place::Position(self.position);
+                    Box::pin(self.read(place, &mut written)).await.ok()?;
                 }
-                Next::Deleted => self.reset(Reset::Deleted, &mut written).await.ok()?,
+                Next::Deleted => {
+                    Box::pin(self.reset(Reset::Deleted, &mut written)).await.ok()?;
+                }
             }
             if !written.is_empty() {
                 return Some(Bytes::from(written));
