@@ -48,6 +48,30 @@ export class Server {
     await this.listen(new URL(this.url).host);
   }
 
+  /** Publishes messages, one after the other; gives their ids. */
+  async publish(stream: string, ...texts: string[]): Promise<string[]> {
+    const ids: string[] = [];
+    for (const text of texts) {
+      const response = await this.ask("POST", `/streams/${stream}`, text);
+      ids.push(((await response.json()) as { id: string }).id);
+    }
+    return ids;
+  }
+
+  async end(stream: string, text?: string): Promise<void> {
+    await this.ask("POST", `/streams/${stream}/end`, text);
+  }
+
+  async delete(stream: string): Promise<void> {
+    await this.ask("DELETE", `/streams/${stream}`);
+  }
+
+  private async ask(method: string, path: string, body?: string): Promise<Response> {
+    const response = await fetch(this.url + path, { method, body });
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+    return response;
+  }
+
   async openStreams(): Promise<number> {
     const ready = await fetch(`${this.url}/health/ready`);
     return ((await ready.json()) as { open_streams: number }).open_streams;
@@ -104,9 +128,25 @@ export async function holdHydration(page: Page): Promise<() => void> {
 /** A run that no test outlasts. */
 export const ENDLESS = ["--counter-count", "1000000"];
 
+/** What a page without scripts complains of: that what is preloaded for them is in vain. */
+export const idlePreload = /was preloaded using link preload but not used/;
+
+/** "message 1" to "message n". */
+export function messages(n: number, from = 1): string[] {
+  return Array.from({ length: n - from + 1 }, (_, i) => `message ${from + i}`);
+}
+
 /** "Counter value 1" to "Counter value n". */
 export function values(n: number, from = 1): string[] {
   return Array.from({ length: n - from + 1 }, (_, i) => `Counter value ${from + i}`);
+}
+
+/** Makes the page believe that its tab is hidden, or shown. */
+export async function show(page: Page, visibilityState: "visible" | "hidden"): Promise<void> {
+  await page.evaluate((state) => {
+    Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+  }, visibilityState);
 }
 
 /** A message page, by what a person finds on it. */
@@ -121,9 +161,19 @@ export class MessagePage {
     this.status = page.getByRole("status");
   }
 
-  static async open(page: Page, server: Server): Promise<MessagePage> {
-    await page.goto(server.url);
+  /** Opens the page of a stream; without a name, the counter's. */
+  static async open(page: Page, server: Server, stream?: string): Promise<MessagePage> {
+    await page.goto(stream === undefined ? server.url : `${server.url}/streams/${stream}`);
     return new MessagePage(page);
+  }
+
+  async isLive(): Promise<void> {
+    await expect(this.status).toHaveText("Live");
+  }
+
+  /** The field in which a message is written. */
+  get composer() {
+    return this.page.getByRole("textbox", { name: "Say something" });
   }
 
   button(name: string | RegExp) {

@@ -2,7 +2,7 @@
 // that are not there.
 
 import { type Page } from "@playwright/test";
-import { ENDLESS, MessagePage, expect, test, unreachable, values } from "../tidings.ts";
+import { ENDLESS, MessagePage, expect, show, test, unreachable, values } from "../tidings.ts";
 
 const RUN = [...values(20), "End of the stream"];
 
@@ -70,14 +70,6 @@ test("a connection that died silently is noticed and replaced", async ({ page, s
   await again;
   await expect(counter.status).toHaveText("Live");
 });
-
-/** Makes the page believe that its tab is hidden, or shown. */
-async function show(page: Page, visibilityState: "visible" | "hidden"): Promise<void> {
-  await page.evaluate((state) => {
-    Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
-  }, visibilityState);
-}
 
 test("a hidden tab lets its connection go on HTTP/1.1, and resumes when shown", async ({ page, start }) => {
   const server = await start("--counter-delay", "500ms", ...ENDLESS);

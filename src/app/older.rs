@@ -7,7 +7,7 @@ use leptos::{ev::MouseEvent, html, prelude::*, task::spawn_local};
 use super::{
     browser,
     days::{Line, lines},
-    row::{Style, clock, line_view},
+    row::{Lines, Style, clock},
     snapshot,
     subscription::Subscription,
     text,
@@ -122,7 +122,8 @@ pub fn OlderMessages(
     let link = NodeRef::<html::A>::new();
     let before = move || older.read().before(&feed.read());
     let state = move || older.read().state(&feed.read());
-    let lines = move || older.read().lines(&feed.read(), clock(Some(subscription))).0;
+    let lines =
+        Signal::derive(move || older.read().lines(&feed.read(), clock(Some(subscription))).0);
     let nothing = Signal::derive(move || before().is_none());
     let none_brought = Signal::derive(move || !older.read().fits(&feed.read()));
     let no_failure = Signal::derive(move || state() != State::Failed);
@@ -165,9 +166,7 @@ pub fn OlderMessages(
         </p>
         // What the reader asked for need not be read out as news.
         <ol aria-live="off" hidden=none_brought>
-            <For each=lines key=Line::key let:line>
-                {line_view(&line, &style, Some(subscription))}
-            </For>
+            <Lines lines style subscription />
         </ol>
     }
 }

@@ -32,6 +32,23 @@ pub fn clock(subscription: Option<Subscription>) -> fn(u64) -> u64 {
     }
 }
 
+/// Lines that change.
+#[component]
+pub fn Lines(
+    /// The lines.
+    lines: Signal<Vec<Line>>,
+    /// What the rows have in common.
+    style: Style,
+    /// Whether the page has come to life.
+    subscription: Subscription,
+) -> impl IntoView {
+    view! {
+        <For each=move || lines.get() key=Line::key let:line>
+            {line_view(&line, &style, Some(subscription))}
+        </For>
+    }
+}
+
 /// A line: a date, or a row.
 pub fn line_view(
     line: &Line,

@@ -5,7 +5,7 @@ use leptos::{html, prelude::*};
 use super::{
     days::{Line, lines},
     older::{Older, OlderMessages},
-    row::{Style, clock, line_view},
+    row::{Lines, Style, clock},
     subscription::Subscription,
     text,
 };
@@ -46,7 +46,7 @@ pub fn Rows(
     });
     let older = RwSignal::new(Older::default());
     let dated = style.stream.is_some();
-    let lines = move || {
+    let lines = Signal::derive(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
         if !dated {
@@ -55,7 +55,7 @@ pub fn Rows(
         let local = clock(Some(subscription));
         let (_, day) = older.read().lines(&feed, local);
         lines(rows, day, local).0
-    };
+    });
     let link = style.stream.clone().map(|stream| {
         let style = style.clone();
         view! { <OlderMessages older feed subscription stream style log /> }
@@ -69,9 +69,7 @@ pub fn Rows(
                 <div>
                     {link}
                     <ol>
-                        <For each=lines key=Line::key let:line>
-                            {line_view(&line, &style, Some(subscription))}
-                        </For>
+                        <Lines lines style subscription />
                     </ol>
                     {empty}
                 </div>
