@@ -11,6 +11,11 @@ use tidings::server::{
 };
 use tokio::net::TcpListener;
 
+/// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Config::from_command_line()).await {
