@@ -2,7 +2,9 @@
 
 mod architecture;
 mod cursor;
+mod interface;
 mod page;
 mod process;
+mod publish;
 mod stream;
 mod support;
