@@ -3,6 +3,7 @@
 mod architecture;
 mod cursor;
 mod interface;
+mod kill;
 mod page;
 mod process;
 mod publish;

@@ -1,5 +1,6 @@
 //! What makes a test five lines long.
 
+pub(crate) mod process;
 pub(crate) mod table;
 
 use std::{fs, path::Path, time::Duration};
@@ -113,19 +114,7 @@ impl TestApp {
 
     /// Everything that a stream holds, as its history says: ids and texts.
     pub(crate) async fn log(&self, stream: &str) -> Vec<(String, String)> {
-        let mut log = Vec::new();
-        let mut after = "earliest".to_owned();
-        loop {
-            let path = format!("/streams/{stream}/messages?limit=1000&after={after}");
-            let page: Value = self.get(&path).await.json().await.expect("JSON");
-            let text = |value: &Value| value.as_str().expect("text").to_owned();
-            let messages = page["messages"].as_array().expect("messages");
-            log.extend(messages.iter().map(|one| (text(&one["id"]), text(&one["data"]))));
-            match page["next"].as_str() {
-                Some(next) => next.clone_into(&mut after),
-                None => return log,
-            }
-        }
+        all_pages(&self.client, &format!("{}/streams/{stream}/messages", self.url)).await
     }
 
     /// Lets the server stop, as a signal would, without the pauses that people need.
@@ -166,6 +155,31 @@ pub(crate) fn built_site() -> TempDir {
     file("pkg/tidings.AAA.js", "script");
     file("pkg/tidings.AAA.js.br", "compressed script");
     folder
+}
+
+/// Chance that can be had again: set `SEED` to what a failed test printed.
+pub(crate) fn chance() -> fastrand::Rng {
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// A whole history, page by page: ids and texts.
+pub(crate) async fn all_pages(client: &Client, url: &str) -> Vec<(String, String)> {
+    let mut log = Vec::new();
+    let mut after = "earliest".to_owned();
+    loop {
+        let page = client.get(format!("{url}?limit=1000&after={after}")).send().await;
+        let page: Value = page.expect("an answer").json().await.expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let messages = page["messages"].as_array().expect("messages");
+        log.extend(messages.iter().map(|one| (text(&one["id"]), text(&one["data"]))));
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => return log,
+        }
+    }
 }
 
 /// What a response says, as an independent parser understands it.
