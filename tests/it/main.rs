@@ -3,7 +3,9 @@
 mod architecture;
 mod cursor;
 mod interface;
+mod joint;
 mod kill;
+mod life;
 mod page;
 mod process;
 mod publish;
