@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cursor;
+mod cuts;
 mod interface;
 mod joint;
 mod kill;

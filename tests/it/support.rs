@@ -2,6 +2,7 @@
 
 pub(crate) mod process;
 pub(crate) mod table;
+pub(crate) mod text;
 
 use std::{fs, path::Path, time::Duration};
 
