@@ -1,6 +1,7 @@
 //! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
 
 mod architecture;
+mod contents;
 mod cursor;
 mod cuts;
 mod interface;
@@ -10,5 +11,8 @@ mod life;
 mod page;
 mod process;
 mod publish;
+mod retention;
+mod slow;
+mod store;
 mod stream;
 mod support;

@@ -9,16 +9,8 @@ use std::{
 
 use crate::support::{
     built_site,
-    process::{Server, tidings},
+    process::{Server, refused, tidings},
 };
-
-fn refused(command: &mut Command) -> (Output, String) {
-    let output = command.output().expect("a process");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
-    assert!(output.stdout.is_empty());
-    (output, said)
-}
 
 /// Opens the event stream and reads until the first value has come.
 fn listen(server: &Server) -> TcpStream {

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 /// The program, far from any folder that holds a site, as it is deployed.
@@ -11,6 +11,15 @@ pub(crate) fn tidings() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
     command
+}
+
+/// What a server says that refuses to start.
+pub(crate) fn refused(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    assert!(output.stdout.is_empty());
+    (output, said)
 }
 
 /// A running server, killed when it is dropped.
