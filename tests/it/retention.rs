@@ -39,9 +39,13 @@ async fn until(app: &TestApp, stream: &str, status: u16, count: usize) {
 }
 
 async fn next_reset(reader: &mut Events) -> Value {
-    let event = next(reader).await;
-    assert_eq!(event.event, "reset", "{event:?}");
-    serde_json::from_str(&event.data).expect("JSON")
+    loop {
+        let event = next(reader).await;
+        if event.event != "ping" {
+            assert_eq!(event.event, "reset", "{event:?}");
+            return serde_json::from_str(&event.data).expect("JSON");
+        }
+    }
 }
 
 /// A server on a store that was filled `age` milliseconds ago.
