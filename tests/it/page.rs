@@ -163,3 +163,14 @@ async fn built_files_are_compressed_and_kept_for_ever() {
     assert_eq!(icon.headers()["cache-control"], "no-cache");
     assert_eq!(icon.headers()["content-type"], "image/svg+xml");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_can_not_be_read_is_the_fault_of_the_server() {
+    let app = TestApp::start(&[]).await;
+    std::os::unix::fs::symlink("circle.svg", app.site().join("circle.svg")).expect("a link");
+    let response = app.get("/circle.svg").await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let problem: Value = response.json().await.expect("JSON");
+    assert_eq!(problem["type"], "/problems#internal");
+}

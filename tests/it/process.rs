@@ -1,75 +1,27 @@
 //! The server as a process: how it starts, refuses to start, and stops.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Output, Stdio},
 };
 
-use crate::support::built_site;
+use crate::support::{
+    built_site,
+    process::{Server, refused, tidings},
+};
 
-fn tidings() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    // Far from any folder that holds a site, as it is deployed.
-    command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
-    command
-}
-
-fn refused(command: &mut Command) -> (Output, String) {
-    let output = command.output().expect("a process");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
-    assert!(output.stdout.is_empty());
-    (output, said)
-}
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(site: &Path, arguments: &[&str]) -> Self {
-        let mut process = tidings()
-            .args(["--listen", "127.0.0.1:0", "--site-root"])
-            .arg(site)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let mut line = String::new();
-        let output = process.stdout.as_mut().expect("an output");
-        BufReader::new(output).read_line(&mut line).expect("a line");
-        let address = line.trim().strip_prefix("Tidings is at http://").expect("an address");
-        Self { address: address.to_owned(), process }
+/// Opens the event stream and reads until the first value has come.
+fn listen(server: &Server) -> TcpStream {
+    let mut connection = TcpStream::connect(&server.address).expect("a connection");
+    connection.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("Counter value 1\n") {
+        let mut byte = [0];
+        connection.read_exact(&mut byte).expect("a byte");
+        seen.push(byte[0]);
     }
-
-    fn signal(&self, name: &str) {
-        let kill = format!("kill -s {name} {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
-    }
-
-    /// Opens the event stream and reads until the first value has come.
-    fn listen(&self) -> TcpStream {
-        let mut connection = TcpStream::connect(&self.address).expect("a connection");
-        connection.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
-        let mut seen = Vec::new();
-        while !String::from_utf8_lossy(&seen).contains("Counter value 1\n") {
-            let mut byte = [0];
-            connection.read_exact(&mut byte).expect("a byte");
-            seen.push(byte[0]);
-        }
-        connection
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    connection
 }
 
 #[test]
@@ -151,7 +103,7 @@ fn a_signal_lets_readers_go_and_ends_well() {
     let site = built_site();
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(site.path(), &[]);
-        let mut reader = server.listen();
+        let mut reader = listen(&server);
         server.signal(signal);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
@@ -166,7 +118,7 @@ fn a_second_signal_ends_at_once() {
     let fast = ["--counter-delay", "0ms", "--counter-count", "1000000"];
     let mut server = Server::start(site.path(), &fast);
     // One that takes nothing more holds up the drain: more is sent than buffers hold.
-    let _stalled = server.listen();
+    let _stalled = listen(&server);
     std::thread::sleep(std::time::Duration::from_secs(3));
     server.signal("TERM");
     std::thread::sleep(std::time::Duration::from_secs(1));

@@ -1,11 +1,17 @@
 //! What makes a test five lines long.
 
-use std::{fs, time::Duration};
+pub(crate) mod process;
+pub(crate) mod table;
+pub(crate) mod text;
 
+use std::{fs, path::Path, time::Duration};
+
+use bytes::Bytes;
 use clap::Parser as _;
 use eventsource_stream::{Event, EventStream, Eventsource as _};
-use futures::{Stream, StreamExt as _};
-use reqwest::{Client, Response};
+use futures::{StreamExt as _, stream::BoxStream};
+use reqwest::{Body, Client, Method, Response, StatusCode};
+use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
     self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams,
@@ -21,25 +27,39 @@ pub(crate) struct TestApp {
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
     pub(crate) server: JoinHandle<()>,
-    _site: TempDir,
+    site: TempDir,
 }
 
 impl TestApp {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let arguments =
-            [&["tidings", "--listen", "127.0.0.1:0", "--data", ":memory:"], arguments].concat();
+        Self::start_at(NOW, &[&["--data", ":memory:"], arguments].concat()).await
+    }
+
+    /// A server that keeps its messages in a file, and begins at another time of day.
+    pub(crate) async fn start_on(file: &Path, now: u64, arguments: &[&str]) -> Self {
+        let file = file.to_str().expect("text");
+        Self::start_at(now, &[&["--data", file], arguments].concat()).await
+    }
+
+    async fn start_at(now: u64, arguments: &[&str]) -> Self {
+        let arguments = [&["tidings", "--listen", "127.0.0.1:0"], arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
         let listener = TcpListener::bind(config.listen).await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shutdown = Shutdown::default();
-        let clock = Clock::Following { millis: NOW, origin: Instant::now() };
+        let clock = Clock::Following { millis: now, origin: Instant::now() };
         let streams = Streams::open(&config, clock).await.expect("a store");
         let server = server::run(listener, config, site, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { url, client, shutdown, server, _site: folder }
+        Self { url, client, shutdown, server, site: folder }
+    }
+
+    /// The folder with the files of the site.
+    pub(crate) fn site(&self) -> &Path {
+        self.site.path()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -52,6 +72,58 @@ impl TestApp {
             request = request.header(*name, *value);
         }
         request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Response {
+        self.send(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        request.body(body).send().await.expect("an answer")
+    }
+
+    /// Publishes a message and gives back its id.
+    pub(crate) async fn publish(&self, stream: &str, text: &str) -> String {
+        let response = self.post(&format!("/streams/{stream}"), text.to_owned()).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let accepted: Value = response.json().await.expect("JSON");
+        accepted["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Publishes a message a line.
+    pub(crate) async fn publish_lines(&self, stream: &str, lines: String) {
+        let response = self.post(&format!("/streams/{stream}?lines"), lines).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    pub(crate) async fn end(&self, stream: &str) {
+        let response = self.post(&format!("/streams/{stream}/end"), "").await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    pub(crate) async fn delete(&self, stream: &str) {
+        let response = self.send(Method::DELETE, &format!("/streams/{stream}"), "").await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    }
+
+    /// What a reader gets whose cursor is given by the header that browsers send.
+    pub(crate) async fn watch(&self, stream: &str, cursor: &str) -> Events {
+        let path = format!("/streams/{stream}/events");
+        events(self.get_with(&path, &[("last-event-id", cursor)]).await)
+    }
+
+    /// Everything that a stream holds, as its history says: ids and texts.
+    pub(crate) async fn log(&self, stream: &str) -> Vec<(String, String)> {
+        all_pages(&self.client, &format!("{}/streams/{stream}/messages", self.url)).await
+    }
+
+    /// Lets the server stop, as a signal would, without the pauses that people need.
+    pub(crate) async fn stop(self) {
+        tokio::time::pause();
+        self.shutdown.begin();
+        self.server.await.expect("no panic");
+        tokio::time::resume();
     }
 
     /// How many event streams the server says are open.
@@ -86,11 +158,43 @@ pub(crate) fn built_site() -> TempDir {
     folder
 }
 
+/// Chance that can be had again: set `SEED` to what a failed test printed.
+pub(crate) fn chance() -> fastrand::Rng {
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// A whole history, page by page: ids and texts.
+pub(crate) async fn all_pages(client: &Client, url: &str) -> Vec<(String, String)> {
+    let mut log = Vec::new();
+    let mut after = "earliest".to_owned();
+    loop {
+        let page = client.get(format!("{url}?limit=1000&after={after}")).send().await;
+        let page: Value = page.expect("an answer").json().await.expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let messages = page["messages"].as_array().expect("messages");
+        log.extend(messages.iter().map(|one| (text(&one["id"]), text(&one["data"]))));
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => return log,
+        }
+    }
+}
+
 /// What a response says, as an independent parser understands it.
-pub(crate) fn events(
-    response: Response,
-) -> EventStream<impl Stream<Item = reqwest::Result<impl AsRef<[u8]>>>> {
-    response.bytes_stream().eventsource()
+pub(crate) fn events(response: Response) -> Events {
+    response.bytes_stream().boxed().eventsource()
+}
+
+/// A response as its reader sees it, event by event.
+pub(crate) type Events = EventStream<BoxStream<'static, reqwest::Result<Bytes>>>;
+
+/// The next event, which must come.
+pub(crate) async fn next(events: &mut Events) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+    event.expect("an event in time").expect("an event").expect("a valid stream")
 }
 
 /// Everything a response says until it ends.

@@ -34,8 +34,8 @@ pub(super) enum Op {
 }
 
 /// Does its part, and gives back how to answer once that is stored. If it is not, the answer is
-/// dropped, and who waits for it sees that.
-pub(super) type Work = Box<dyn FnOnce(&mut Group<'_>) -> rusqlite::Result<Answer> + Send>;
+/// dropped, and who waits for it sees that: not before the trouble is known.
+pub(super) type Work = Box<dyn FnOnce(&mut Group<'_>) -> (rusqlite::Result<()>, Answer) + Send>;
 pub(super) type Answer = Box<dyn FnOnce() + Send>;
 
 impl Op {
@@ -45,10 +45,10 @@ impl Op {
         act: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, Refusal>>) {
         let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |group| {
-            let outcome = act(group)?;
+        let work: Work = Box::new(move |group| match act(group) {
             // Who does not wait any more does not hear it.
-            Ok(Box::new(move || drop(reply.send(outcome))))
+            Ok(outcome) => (Ok(()), Box::new(move || drop(reply.send(outcome)))),
+            Err(error) => (Err(error), Box::new(move || drop(reply))),
         });
         (Self::Work { size, work }, answer)
     }
@@ -96,8 +96,9 @@ impl Writer {
 
     /// Stores, acknowledges, fans out: in this order, always.
     fn serve(&mut self, group: Vec<Work>, observer: &mut impl FnMut(Change)) {
-        match self.store(group) {
-            Ok((answers, changes)) => {
+        let (mut group, mut answers) = (group.into_iter(), Vec::new());
+        match self.store(&mut group, &mut answers) {
+            Ok(changes) => {
                 if self.trouble.set(None).is_some() {
                     tracing::info!("the store can be written again");
                 }
@@ -114,7 +115,13 @@ impl Writer {
         }
     }
 
-    fn store(&mut self, group: Vec<Work>) -> rusqlite::Result<(Vec<Answer>, Vec<Change>)> {
+    /// Both stay with the caller, so that nobody hears of a failure from the answer that is not
+    /// given.
+    fn store(
+        &mut self,
+        group: &mut impl Iterator<Item = Work>,
+        answers: &mut Vec<Answer>,
+    ) -> rusqlite::Result<Vec<Change>> {
         let mut transaction = Group {
             tx: self.connection.transaction()?,
             limits: self.limits,
@@ -122,9 +129,12 @@ impl Writer {
             open: BTreeMap::new(),
             changes: Vec::new(),
         };
-        let answers =
-            group.into_iter().map(|work| work(&mut transaction)).collect::<Result<_, _>>()?;
-        Ok((answers, transaction.commit()?))
+        for work in group {
+            let (done, answer) = work(&mut transaction);
+            answers.push(answer);
+            done?;
+        }
+        transaction.commit()
     }
 }
 

@@ -1,0 +1,185 @@
+//! Retention: the oldest messages go, and who stood there is told.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+
+use crate::support::{Events, NOW, TestApp, next};
+
+/// In milliseconds, as clocks have it.
+const MINUTE: u64 = 60 * 1000;
+
+/// Publishes numbered messages of some twenty bytes.
+async fn publish(app: &TestApp, stream: &str, numbers: std::ops::Range<u32>) {
+    app.publish_lines(stream, numbers.map(|n| format!("{n:020}\n")).collect()).await;
+}
+
+/// The numbers that a stream still has.
+async fn numbers(app: &TestApp, stream: &str) -> Vec<u32> {
+    let log = app.log(stream).await;
+    log.iter().map(|(_, text)| text.parse().expect("a number")).collect()
+}
+
+/// Waits until the history of a stream is answered like this; minutes pass in no time.
+async fn until(app: &TestApp, stream: &str, status: u16, count: usize) {
+    tokio::time::pause();
+    let mut messages = Vec::new();
+    for _ in 0..3_000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answer = app.get(&format!("/streams/{stream}/messages?limit=1000")).await;
+        let as_expected = answer.status() == status;
+        let page: Value = answer.json().await.expect("JSON");
+        messages = page["messages"].as_array().cloned().unwrap_or_default();
+        if as_expected && messages.len() == count {
+            tokio::time::resume();
+            return;
+        }
+    }
+    panic!("{} messages stay", messages.len());
+}
+
+async fn next_reset(reader: &mut Events) -> Value {
+    loop {
+        let event = next(reader).await;
+        if event.event != "ping" {
+            assert_eq!(event.event, "reset", "{event:?}");
+            return serde_json::from_str(&event.data).expect("JSON");
+        }
+    }
+}
+
+/// A server on a store that was filled `age` milliseconds ago.
+async fn aged(file: &Path, age: u64, arguments: &[&str]) -> TestApp {
+    let app = TestApp::start_on(file, NOW, &[]).await;
+    publish(&app, "news", 0..5).await;
+    publish(&app, "over", 0..5).await;
+    app.end("over").await;
+    app.stop().await;
+    TestApp::start_on(file, NOW + age, arguments).await
+}
+
+#[tokio::test]
+async fn as_many_messages_are_kept_as_configured() {
+    let app = TestApp::start(&["--keep-messages", "10"]).await;
+    for n in 0..30 {
+        publish(&app, "news", n..n + 1).await;
+    }
+    assert_eq!(numbers(&app, "news").await, (20..30).collect::<Vec<_>>());
+    publish(&app, "news", 30..300).await;
+    assert_eq!(numbers(&app, "news").await, (290..300).collect::<Vec<_>>());
+    publish(&app, "other", 0..5).await;
+    assert_eq!(numbers(&app, "other").await.len(), 5, "each stream has a limit of its own");
+}
+
+#[tokio::test]
+async fn as_many_bytes_are_kept_as_configured() {
+    let app = TestApp::start(&["--keep-bytes", "100", "--max-message-bytes", "100"]).await;
+    publish(&app, "news", 0..30).await;
+    assert_eq!(numbers(&app, "news").await, [25, 26, 27, 28, 29]);
+    app.publish("news", &"x".repeat(100)).await;
+    assert_eq!(app.log("news").await.len(), 1, "the largest message there may be is kept");
+    app.publish("news", "y").await;
+    assert_eq!(app.log("news").await.len(), 1);
+    app.publish("news", &"\0".repeat(98)).await;
+    assert_eq!(app.log("news").await.len(), 2, "bytes are bytes");
+}
+
+#[tokio::test]
+async fn messages_are_kept_as_long_as_configured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tidings.db");
+    let app = aged(&file, 10 * MINUTE, &["--keep-age", "15m"]).await;
+    publish(&app, "news", 5..10).await;
+    assert_eq!(numbers(&app, "news").await.len(), 10, "young enough");
+    app.stop().await;
+    let app = TestApp::start_on(&file, NOW + 20 * MINUTE, &["--keep-age", "15m"]).await;
+    until(&app, "news", 200, 5).await;
+    assert_eq!(numbers(&app, "news").await, [5, 6, 7, 8, 9], "nobody had to publish for that");
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_forgotten_ended_or_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tidings.db");
+    let app = aged(&file, 20 * MINUTE, &["--keep-age", "15m", "--max-streams", "2"]).await;
+    let mut reader = app.watch("news", "latest").await;
+    for stream in ["news", "over"] {
+        until(&app, stream, 404, 0).await;
+    }
+    assert_eq!(next_reset(&mut reader).await["reason"], "deleted");
+    app.publish("over", "a new life").await;
+    app.publish("another", "for which there is room").await;
+}
+
+#[tokio::test]
+async fn a_reader_whose_place_was_trimmed_is_told() {
+    let app = TestApp::start(&["--keep-messages", "10"]).await;
+    publish(&app, "news", 0..30).await;
+    let first = app.log("news").await[0].0.clone();
+    let mut reader = app.watch("news", &first).await;
+    assert_eq!(next(&mut reader).await.data, format!("{:020}", 21));
+
+    publish(&app, "news", 30..60).await;
+    let mut late = app.watch("news", &first).await;
+    // Its place may still be in memory: then it goes on as if nothing had been trimmed.
+    let log = app.log("news").await;
+    let event = next(&mut late).await;
+    if event.event == "reset" {
+        let why: Value = serde_json::from_str(&event.data).expect("JSON");
+        assert_eq!(
+            (&why["reason"], &why["oldest"]),
+            (&"unknown-cursor".into(), &log[0].0[..].into())
+        );
+        assert_eq!(next(&mut late).await.id, log[0].0);
+    } else {
+        assert_eq!(event.data, format!("{:020}", 21));
+    }
+}
+
+/// One that reads so slowly that its place is trimmed gets what there is, and is told that it is
+/// not all.
+#[tokio::test]
+async fn a_reader_that_is_left_behind_is_told_what_it_missed() {
+    const MESSAGES: u32 = 20_000;
+    let app = TestApp::start(&["--keep-messages", "100"]).await;
+    let mut reader = app.watch("news", "").await;
+    for from in (0..MESSAGES).step_by(500) {
+        let lines = (from..from + 500).map(|n| format!("{n:01000}\n")).collect();
+        app.publish_lines("news", lines).await;
+    }
+    let log = app.log("news").await;
+    let mut expected = 0;
+    let why = loop {
+        let event = next(&mut reader).await;
+        if event.event == "reset" {
+            break serde_json::from_str::<Value>(&event.data).expect("JSON");
+        }
+        assert_eq!(event.data, format!("{expected:01000}"), "nothing is missing before that");
+        expected += 1;
+    };
+    assert!(expected > 0 && expected < MESSAGES - 100, "it was left behind at {expected}");
+    assert_eq!((&why["reason"], &why["oldest"]), (&"trimmed".into(), &log[0].0[..].into()));
+    for (id, text) in log {
+        let event = next(&mut reader).await;
+        assert_eq!((event.id, event.data), (id, text));
+    }
+}
+
+#[tokio::test]
+async fn lower_limits_are_kept_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tidings.db");
+    let app = TestApp::start_on(&file, NOW, &[]).await;
+    publish(&app, "news", 0..5_000).await;
+    publish(&app, "over", 0..5_000).await;
+    app.end("over").await;
+    app.stop().await;
+
+    let app = TestApp::start_on(&file, NOW, &["--keep-messages", "50"]).await;
+    publish(&app, "news", 5_000..5_001).await;
+    assert!(app.log("news").await.len() > 1_000, "nobody has to wait for all of it");
+    for (stream, newest) in [("news", 5_001), ("over", 5_000)] {
+        until(&app, stream, 200, 50).await;
+        assert_eq!(numbers(&app, stream).await, (newest - 50..newest).collect::<Vec<_>>());
+    }
+}

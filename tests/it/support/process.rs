@@ -1,0 +1,80 @@
+//! The server as a process.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// The program, far from any folder that holds a site, as it is deployed.
+pub(crate) fn tidings() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
+    command
+}
+
+/// What a server says that refuses to start.
+pub(crate) fn refused(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    assert!(output.stdout.is_empty());
+    (output, said)
+}
+
+/// A running server, killed when it is dropped.
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(site: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(
+            tidings().args(["--listen", "127.0.0.1:0", "--site-root"]).arg(site).args(arguments),
+        )
+    }
+
+    /// A server that keeps its messages in a file.
+    pub(crate) fn start_on(file: &Path, site: &Path, arguments: &[&str]) -> Self {
+        Self::start(site, &[&["--data", file.to_str().expect("text")], arguments].concat())
+    }
+
+    /// Runs a command that becomes a server, and waits until that says where it is.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+        let mut line = String::new();
+        let output = process.stdout.as_mut().expect("an output");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        let Some(address) = line.trim().strip_prefix("Tidings is at http://") else {
+            let mut said = String::new();
+            process.stderr.take().expect("a log").read_to_string(&mut said).expect("text");
+            panic!("the server does not start: {line}{said}");
+        };
+        Self { address: address.to_owned(), process }
+    }
+
+    /// The beginning of every address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// Ends it without notice, in the middle of whatever it does.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("an end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,41 @@
+//! Texts that lean towards what could break a format of lines.
+
+const PARTS: [&str; 20] = [
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "\0",
+    "\u{feff}",
+    "\u{85}",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{202e}abc\u{202c}",
+    " ",
+    ":",
+    "data: x",
+    "id: 1-1\n\n",
+    "event: end_event\n",
+    "\"\\/\u{8}\u{c}\u{1b}",
+    "</script><!--",
+    "\u{1f642}\u{10ffff}",
+    "\u{ffff}\u{fffd}",
+    "hello",
+];
+
+/// A text that is not empty.
+pub(crate) fn text(chance: &mut fastrand::Rng) -> String {
+    let mut text = String::new();
+    for _ in 0..chance.usize(1..12) {
+        match chance.usize(0..PARTS.len() + 4) {
+            part if part < PARTS.len() => text.push_str(PARTS[part]),
+            _ => text.extend((0..chance.usize(1..20)).map(|_| chance.char(..))),
+        }
+    }
+    text
+}
+
+/// The text as a parser of event streams gives it back.
+pub(crate) fn with_lf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
