@@ -4,7 +4,6 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Command, Output},
 };
 
 use crate::support::{

@@ -4,14 +4,14 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
-use crate::support::{Events, NOW, TestApp, next};
+use crate::support::{Events, NOW, TestApp, lines, next};
 
 /// In milliseconds, as clocks have it.
 const MINUTE: u64 = 60 * 1000;
 
 /// Publishes numbered messages of some twenty bytes.
 async fn publish(app: &TestApp, stream: &str, numbers: std::ops::Range<u32>) {
-    app.publish_lines(stream, numbers.map(|n| format!("{n:020}\n")).collect()).await;
+    app.publish_lines(stream, lines(numbers.map(|n| format!("{n:020}")))).await;
 }
 
 /// The numbers that a stream still has.
@@ -144,7 +144,7 @@ async fn a_reader_that_is_left_behind_is_told_what_it_missed() {
     let app = TestApp::start(&["--keep-messages", "100"]).await;
     let mut reader = app.watch("news", "").await;
     for from in (0..MESSAGES).step_by(500) {
-        let lines = (from..from + 500).map(|n| format!("{n:01000}\n")).collect();
+        let lines = lines((from..from + 500).map(|n| format!("{n:01000}")));
         app.publish_lines("news", lines).await;
     }
     let log = app.log("news").await;
