@@ -147,7 +147,7 @@ async fn any_request_is_answered_well_or_with_a_problem() {
         let head = head(address, &request).await;
         let said = format!("{}\n{head}", String::from_utf8_lossy(&request));
         let status: u16 = head[9..12].parse().expect("a status");
-        assert!(status < 500 && status >= 200, "{said}");
+        assert!((200..500).contains(&status), "{said}");
         // What is no HTTP never comes so far that it could be told what is wrong.
         let is_http = !head.starts_with("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n");
         let page = head.contains("content-type: text/html");
