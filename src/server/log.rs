@@ -22,6 +22,8 @@
 //! processes may write too (their changes come through the observer), and a read may take a while.
 
 mod sqlite;
+#[cfg(test)]
+mod suite;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

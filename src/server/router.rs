@@ -79,7 +79,10 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
             let headers = [(header::CACHE_CONTROL, caching), (header::VARY, "accept-encoding")];
             (headers, response).into_response()
         }
-        Err(error) if error.kind() != ErrorKind::InvalidFilename => {
+        // A name that is too long, or that holds a NUL, is the name of nothing.
+        Err(error)
+            if ![ErrorKind::InvalidFilename, ErrorKind::InvalidInput].contains(&error.kind()) =>
+        {
             tracing::error!(%error, path = parts.uri.path(), "a file of the site can not be read");
             Problem::new(
                 problem::INTERNAL,

@@ -169,7 +169,9 @@ async fn cuts_at_any_byte_neither_lose_nor_repeat() {
     }
     app.end("news").await;
     let mut log = app.log("news").await;
-    log.iter_mut().for_each(|(_, data)| *data = with_lf(data));
+    for (_, data) in &mut log {
+        *data = with_lf(data);
+    }
     let mut connections = 0;
     for (n, reader) in join_all(readers).await.into_iter().enumerate() {
         let reader = reader.expect("no panic");

@@ -24,7 +24,7 @@ const PUBLISH: &str = r#"
     POST /streams/news?lines&lines | -                          | one                 | 400 | problem | malformed-query
 "#;
 
-const NAMES: &str = r#"
+const NAMES: &str = r"
     POST /streams/{a*65}     | - | x | 400 | problem | malformed-name 64
     POST /streams/News       | - | x | 400 | problem | malformed-name
     POST /streams/.news      | - | x | 400 | problem | malformed-name
@@ -50,7 +50,7 @@ const NAMES: &str = r#"
     POST /streams/           | - | x | 404 | problem | not-found
     POST /streams/a/b        | - | x | 404 | problem | not-found
     GET /streams/a/messages/ | - | - | 404 | problem | not-found
-"#;
+";
 
 const LINES: &str = r#"
     POST /streams/log?lines  | - | one\ntwo\n                | 200 | json | {"taken":2,"last_id":"T-2"}
@@ -204,7 +204,7 @@ const EVENTS: &str = r#"
     GET /streams/radio/events                    | last-event-id: 1000000000000-4 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
 "#;
 
-const METHODS: &str = r#"
+const METHODS: &str = r"
     PUT /streams/a           | - | x | 405 | problem | method-not-allowed | allow: …POST…
     PATCH /streams/a         | - | x | 405 | problem | method-not-allowed | allow: …DELETE…
     GET /streams/a/end       | - | - | 405 | problem | method-not-allowed | allow: POST
@@ -217,7 +217,7 @@ const METHODS: &str = r#"
     POST /api/end            | - | stream=a | 400 | problem | malformed-form
     GET /api/publish         | - | - | 405 | problem | method-not-allowed | allow: POST
     HEAD /streams/a/events   | - | - | 200 | sse | -
-"#;
+";
 
 const TOO_MANY: &str = r#"
     POST /streams/a          | - | 1     | 201 | json | {…}

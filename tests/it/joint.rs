@@ -14,7 +14,7 @@ use futures::future::join_all;
 use reqwest::{Client, Response};
 use serde_json::Value;
 
-use crate::support::{TestApp, chance};
+use crate::support::{NOW, TestApp, chance, lines};
 
 const READERS: usize = 250;
 const PUBLISHERS: usize = 4;
@@ -72,7 +72,7 @@ impl Joint {
                 return None;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let lines: String = (0..10).map(|line| format!("lines/{n}/{line}\n")).collect();
+            let lines = lines((0..10).map(|line| format!("lines/{n}/{line}")));
             Some((Ok::<_, std::io::Error>(lines), (joint, n + 1)))
         });
         let upload = self.client.post(format!("{}?lines", self.url));
@@ -128,8 +128,8 @@ fn sequence(id: &str) -> u64 {
 async fn each_reader_gets_what_follows_its_cursor_once_and_in_order() {
     let mut chance = chance();
     let folder = tempfile::tempdir().expect("a folder");
-    let app = TestApp::start_on(&folder.path().join("tidings.db"), crate::support::NOW, &[]).await;
-    app.publish_lines("news", (0..HISTORY).map(|n| format!("before/{n}\n")).collect()).await;
+    let app = TestApp::start_on(&folder.path().join("tidings.db"), NOW, &[]).await;
+    app.publish_lines("news", lines((0..HISTORY).map(|n| format!("before/{n}")))).await;
     let first = app.publish("news", "the first to be acknowledged").await;
     let joint = Joint {
         client: app.client.clone(),

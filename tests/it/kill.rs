@@ -15,7 +15,7 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
-use crate::support::{all_pages, built_site, chance, events, process::Server};
+use crate::support::{all_pages, built_site, chance, events, lines, process::Server};
 
 const KILLS: usize = 60;
 const PUBLISHERS: usize = 4;
@@ -58,7 +58,7 @@ impl Visitor {
     /// Publishes lines and does not care what becomes of them.
     async fn publish_lines(self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
-            let lines: String = (0..50).map(|n| format!("line {n}\n")).collect();
+            let lines = lines((0..50).map(|n| format!("line {n}")));
             let _ = self.client.post(self.url("?lines")).body(lines).send().await;
             sleep(PAUSE).await;
         }

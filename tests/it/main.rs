@@ -1,6 +1,7 @@
 //! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
 
 mod architecture;
+mod bytes;
 mod contents;
 mod cursor;
 mod cuts;

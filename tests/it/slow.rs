@@ -8,7 +8,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 
-use crate::support::{built_site, process::Server};
+use crate::support::{built_site, lines, process::Server};
 
 const STALLED: usize = 200;
 const MESSAGES: usize = 100_000;
@@ -60,10 +60,8 @@ async fn readers_that_take_nothing_cost_next_to_nothing() {
     let ordinary = tokio::spawn(read_all(watch().await));
     let before = memory(server.process.id());
 
-    let lines = stream::iter((0..MESSAGES).step_by(1000)).map(|from| {
-        let lines: String = (from..from + 1000).map(|n| message(n) + "\n").collect();
-        Ok::<_, std::io::Error>(lines)
-    });
+    let lines = stream::iter((0..MESSAGES).step_by(1000))
+        .map(|from| Ok::<_, std::io::Error>(lines((from..from + 1000).map(message))));
     let upload = client.post(format!("{url}?lines")).body(Body::wrap_stream(lines)).send();
     let taken: Value = upload.await.expect("an answer").json().await.expect("JSON");
     assert_eq!(taken["taken"], MESSAGES);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    NOW, TestApp, all_pages, built_site, events, next,
+    NOW, TestApp, all_pages, built_site, events, lines, next,
     process::{Server, refused, tidings},
 };
 
@@ -23,7 +23,7 @@ async fn stored() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
     let app = TestApp::start_on(&file, NOW, &[]).await;
-    app.publish_lines("news", (0..5_000).map(|n| format!("message {n}\n")).collect()).await;
+    app.publish_lines("news", lines((0..5_000).map(|n| format!("message {n}")))).await;
     app.stop().await;
     (folder, file)
 }

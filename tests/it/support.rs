@@ -158,6 +158,11 @@ pub(crate) fn built_site() -> TempDir {
     folder
 }
 
+/// Lines of text, as an upload has them.
+pub(crate) fn lines(texts: impl Iterator<Item = String>) -> String {
+    texts.fold(String::new(), |lines, text| lines + &text + "\n")
+}
+
 /// Chance that can be had again: set `SEED` to what a failed test printed.
 pub(crate) fn chance() -> fastrand::Rng {
     let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
@@ -193,7 +198,7 @@ pub(crate) type Events = EventStream<BoxStream<'static, reqwest::Result<Bytes>>>
 
 /// The next event, which must come.
 pub(crate) async fn next(events: &mut Events) -> Event {
-    let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+    let event = tokio::time::timeout(Duration::from_mins(1), events.next()).await;
     event.expect("an event in time").expect("an event").expect("a valid stream")
 }
 
