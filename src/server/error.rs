@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    extract::rejection::QueryRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -68,6 +69,13 @@ impl Problem {
     /// What to do, in a sentence.
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        let why = rejection.body_text();
+        Self::new(problem::MALFORMED_QUERY, format!("Give each parameter once, in UTF-8. ({why})"))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, Query, rejection::QueryRejection},
+    extract::{FromRequestParts, Query},
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -117,11 +117,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Cursor {
             let place = value.to_str().ok().and_then(place).unwrap_or(Place::Unknown);
             return Ok(Self { place, from_header: true });
         }
-        let Query(query) = Query::<CursorQuery>::from_request_parts(parts, state).await.map_err(
-            |rejection: QueryRejection| {
-                Problem::new(problem::MALFORMED_QUERY, rejection.body_text())
-            },
-        )?;
+        let Query(query) = Query::<CursorQuery>::from_request_parts(parts, state).await?;
         let text = query.last_event_id.unwrap_or_default();
         let cursor = Self { place: Place::Unknown, from_header: false };
         let place = match place(&text) {

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, Query, State},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -123,9 +123,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             limit: Option<String>,
         }
         let malformed = |detail: &str| Problem::new(problem::MALFORMED_QUERY, detail);
-        let query = Query::<HistoryQuery>::from_request_parts(parts, state).await;
         let Query(HistoryQuery { after, before, limit }) =
-            query.map_err(|rejection: QueryRejection| malformed(&rejection.body_text()))?;
+            Query::<HistoryQuery>::from_request_parts(parts, state).await?;
         let range = match (after, before) {
             (None, None) => Range::After(Place::Earliest),
             (Some(after), None) => Range::After(place(&after)?),

@@ -100,8 +100,7 @@ async fn stream_page(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Page, Problem> {
     let name: StreamName = name.parse().map_err(|_| malformed_name())?;
-    let Query(part) =
-        part.map_err(|rejection| Problem::new(problem::MALFORMED_QUERY, rejection.body_text()))?;
+    let Query(part) = part?;
     match (part.at, part.before) {
         (Some(id), _) => around(app, name, &id).await,
         (None, Some(id)) => before(app, name, &id).await,

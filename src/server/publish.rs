@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::{
     Json,
     body::{Body, HttpBody as _},
-    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -105,11 +105,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Manner {
         struct PublishQuery {
             lines: Option<String>,
         }
-        let query = Query::<PublishQuery>::from_request_parts(parts, state).await;
-        let query = query.map_err(|rejection: QueryRejection| {
-            Problem::new(problem::MALFORMED_QUERY, rejection.body_text())
-        })?;
-        match query.0.lines.as_deref() {
+        let Query(query) = Query::<PublishQuery>::from_request_parts(parts, state).await?;
+        match query.lines.as_deref() {
             None => Ok(Self::Whole),
             Some("") => Ok(Self::Lines),
             Some(_) => {
