@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leptos::{ev::MouseEvent, html, prelude::*, task::spawn_local};
+use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
@@ -119,14 +119,10 @@ pub fn OlderMessages(
     /// The log around it.
     log: NodeRef<html::Div>,
 ) -> impl IntoView {
-    let link = NodeRef::<html::A>::new();
     let before = move || older.read().before(&feed.read());
-    let state = move || older.read().state(&feed.read());
     let lines =
         Signal::derive(move || older.read().lines(&feed.read(), clock(Some(subscription))).0);
     let nothing = Signal::derive(move || before().is_none());
-    let none_brought = Signal::derive(move || !older.read().fits(&feed.read()));
-    let no_failure = Signal::derive(move || state() != State::Failed);
     let path = format!("/streams/{stream}");
     let href = {
         let path = path.clone();
@@ -139,11 +135,12 @@ pub fn OlderMessages(
         event.prevent_default();
         let asked = older.try_update(|older| older.load(&feed.read_untracked())).flatten();
         let Some(before) = asked else { return };
+        let link = event_target(&event);
         let url = format!("{path}/messages?before={before}&limit={PAGE}");
-        spawn_local(async move {
-            let page = browser::get(&url).await.and_then(|page| snapshot::page(&page));
+        browser::get(&url, move |answer| {
+            let page = answer.ok().and_then(|page| snapshot::page(&page));
             let no_more = page.as_ref().is_some_and(|(_, next)| next.is_none());
-            let focused = link.get_untracked().is_some_and(|link| browser::has_focus(&link));
+            let focused = browser::has_focus(&link);
             older.update(|older| older.loaded(before, page));
             if let Some(log) = log.get_untracked().filter(|_| no_more && focused) {
                 browser::focus_in_place(&log);
@@ -151,21 +148,22 @@ pub fn OlderMessages(
         });
     };
     let label = text(move || {
-        let label = if state() == State::Loading { "Loading…" } else { "Older messages" };
+        let label = match older.read().state(&feed.read()) {
+            State::Resting => "Older messages",
+            State::Loading => "Loading…",
+            State::Failed => "Older messages could not be loaded. Try again",
+        };
         label.to_owned()
     });
 
     view! {
         <p class="older">
-            <span role="alert" hidden=no_failure>
-                "Older messages could not be loaded. Try again: "
-            </span>
-            <a node_ref=link href=href hidden=nothing on:click=load>
+            <a href=href hidden=nothing on:click=load>
                 {label}
             </a>
         </p>
         // What the reader asked for need not be read out as news.
-        <ol aria-live="off" hidden=none_brought>
+        <ol aria-live="off">
             <Lines lines style subscription />
         </ol>
     }
