@@ -234,6 +234,13 @@ test("older messages come in place, and nothing jumps", async ({ page, start }) 
   const older = page.getByRole("link", { name: "Older messages" });
   await older.scrollIntoViewIfNeeded();
   const seen = stream.rows.filter({ hasText: /^[\d:]*message 155$/ });
+  // Until the rows that came into sight are laid out.
+  const settled = async () => {
+    const before = await scrollPlace(page);
+    await page.waitForTimeout(500);
+    return before === (await scrollPlace(page));
+  };
+  await expect.poll(settled).toBe(true);
   const before = await scrollPlace(page);
   const top = (await seen.boundingBox())!.y;
   await older.click();

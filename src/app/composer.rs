@@ -13,7 +13,7 @@ use leptos::{
 };
 
 use super::{Draft, browser, connection::Link, subscription::Subscription, text};
-use crate::message::{EventId, StreamName};
+use crate::message::EventId;
 
 /// What the server does with what it is told: the id of what was said, or a sentence that says why
 /// it was refused.
@@ -100,8 +100,9 @@ pub async fn end(
 /// The form that says something in a stream. It keeps what was written until it has been taken.
 #[component]
 pub fn Composer(
-    /// The stream.
-    stream: StreamName,
+    /// The stream's name.
+    #[prop(into)]
+    stream: String,
     /// What was refused when the form was sent without JavaScript.
     draft: Option<Draft>,
     /// Whether the stream has ended.
@@ -138,7 +139,7 @@ pub fn Composer(
 
     view! {
         <form class="composer" method="post" action=Publish::url() hidden=ended on:submit=send>
-            <input type="hidden" name="stream" value=stream.to_string() />
+            <input type="hidden" name="stream" value=stream />
             <label for="text">"Say something"</label>
             <textarea
                 id="text"
@@ -167,14 +168,15 @@ fn as_content(text: &str) -> String {
 /// The form that ends a stream; it asks before it does.
 #[component]
 pub fn EndForm(
-    /// The stream.
-    stream: StreamName,
+    /// The stream's name.
+    #[prop(into)]
+    stream: String,
 ) -> impl IntoView {
     view! {
         <details class="ending">
             <summary>"End this stream"</summary>
             <form method="post" action=End::url()>
-                <input type="hidden" name="stream" value=stream.to_string() />
+                <input type="hidden" name="stream" value=stream />
                 <p>
                     "Everyone sees that it has ended. What was said stays; nothing can be added, \
                      and this can not be taken back."
