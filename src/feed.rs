@@ -68,6 +68,7 @@ impl Content {
 /// The rows that are shown stay as they are while the reader has paused the page or has scrolled
 /// away from the newest row: what arrives then waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be without the others")]
 pub struct Feed {
     /// What is shown, at most [`WINDOW`] rows.
     rows: VecDeque<Row>,

@@ -39,18 +39,20 @@ pub fn ArchivePage(
     let ending = end.map(|end| Content::End(end.into()));
     let said = messages.into_iter().map(|message| Content::Message(message.into())).chain(ending);
     let rows = (0..).zip(said).map(|(key, content)| Row { key, content });
-    let style = Style { stream: Some(name.clone()), pace: 0, at };
+    let title = format!("{name}, older messages · Tidings");
+    let heading = name.to_string();
+    let style = Style { stream: Some(name), pace: 0, at };
     let lines = lines(rows, None, |utc| utc).0;
     let nothing = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
     let lines = lines.iter().map(|line| line_view(line, &style, None)).collect_view();
     let live = move || view! { <a href=path.clone()>"Live"</a> };
 
     view! {
-        <Title text=format!("{name}, older messages · Tidings") />
+        <Title text=title />
         <Meta name="robots" content="noindex" />
         <main class="archive">
             <header class="stream-head">
-                <h1>{name.to_string()}</h1>
+                <h1>{heading}</h1>
                 <p>"What was said earlier. Times are in UTC."</p>
             </header>
             <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>

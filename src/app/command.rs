@@ -1,6 +1,6 @@
 //! A command for a terminal, ready to be copied.
 
-use leptos::{html, prelude::*, task::spawn_local};
+use leptos::{ev::MouseEvent, prelude::*};
 
 use super::{browser, text};
 
@@ -25,23 +25,19 @@ pub fn Command(
 /// page: whatever an island is told, it brings a parser for.
 #[island]
 fn Copy() -> impl IntoView {
-    let button = NodeRef::<html::Button>::new();
-    let label = RwSignal::new("Copy");
-    let copy = move |_| {
-        let around = button.get_untracked().and_then(|button| button.closest(".command").ok());
-        let code = around.flatten().and_then(|around| around.query_selector("code").ok());
-        let Some(code) = code.flatten() else { return };
-        spawn_local(async move {
-            let copied = browser::copy(&code.text_content().unwrap_or_default()).await;
+    let label = RwSignal::new("Copy".to_owned());
+    let copy = move |event: MouseEvent| {
+        let Some(code) = browser::command(&event) else { return };
+        browser::copy(&code.text_content().unwrap_or_default(), move |copied| {
             if !copied {
                 browser::select(&code);
             }
-            label.set(if copied { "Copied" } else { "Selected" });
+            label.set(if copied { "Copied" } else { "Selected" }.to_owned());
         });
     };
     view! {
-        <button type="button" class="copy" node_ref=button on:click=copy>
-            {text(move || label.get().to_owned())}
+        <button type="button" class="copy" on:click=copy>
+            {text(move || label.get())}
         </button>
     }
 }

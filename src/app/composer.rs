@@ -8,14 +8,12 @@ use std::{pin::Pin, sync::Arc};
 
 use leptos::{
     ev::{KeyboardEvent, SubmitEvent},
-    html,
     prelude::*,
     server_fn::ServerFn as _,
-    task::spawn_local,
 };
 
 use super::{Draft, browser, connection::Link, subscription::Subscription, text};
-use crate::message::{EventId, StreamName};
+use crate::message::EventId;
 
 /// What the server does with what it is told: the id of what was said, or a sentence that says why
 /// it was refused.
@@ -102,49 +100,46 @@ pub async fn end(
 /// The form that says something in a stream. It keeps what was written until it has been taken.
 #[component]
 pub fn Composer(
-    /// The stream.
-    stream: StreamName,
+    /// The stream's name.
+    #[prop(into)]
+    stream: String,
     /// What was refused when the form was sent without JavaScript.
     draft: Option<Draft>,
     /// Whether the stream has ended.
     subscription: Subscription,
 ) -> impl IntoView {
     let Draft { text: draft, problem } = draft.unwrap_or_default();
-    let form = NodeRef::<html::Form>::new();
-    let written = NodeRef::<html::Textarea>::new();
     let problem = RwSignal::new(problem);
     let sending = RwSignal::new(false);
-    let name = stream.to_string();
     let send = move |event: SubmitEvent| {
         event.prevent_default();
-        let Some(written) = written.get_untracked().filter(|_| !sending.get_untracked()) else {
+        let form = event_target(&event);
+        let Some(written) = browser::text_box(&form).filter(|_| !sending.get_untracked()) else {
             return;
         };
         sending.set(true);
-        let stream = name.clone();
-        spawn_local(async move {
-            let text = written.value();
-            let sent = browser::post(Publish::url(), &[("stream", &stream), ("text", &text)]).await;
+        let text = written.value();
+        browser::post(Publish::url(), &form, move |answer| {
             // Who went on writing meanwhile keeps it.
-            if sent.is_ok() && written.value() == text {
+            if answer.is_ok() && written.value() == text {
                 written.set_value("");
             }
-            problem.set(sent.err().unwrap_or_default());
+            problem.set(answer.err().unwrap_or_default());
             sending.set(false);
         });
     };
     let keyed = move |event: KeyboardEvent| {
         let asks_to_send = event.key() == "Enter" && (event.ctrl_key() || event.meta_key());
-        if let Some(form) = form.get_untracked().filter(|_| asks_to_send) {
-            let _ = form.request_submit();
+        if asks_to_send {
+            browser::submit(&event);
         }
     };
     let ended = Signal::derive(move || subscription.link() == Link::Ended);
     let label = text(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
-        <form class="composer" method="post" action=Publish::url() node_ref=form hidden=ended on:submit=send>
-            <input type="hidden" name="stream" value=stream.to_string() />
+        <form class="composer" method="post" action=Publish::url() hidden=ended on:submit=send>
+            <input type="hidden" name="stream" value=stream />
             <label for="text">"Say something"</label>
             <textarea
                 id="text"
@@ -154,8 +149,7 @@ pub fn Composer(
                 dir="auto"
                 placeholder="Say something"
                 aria-describedby="problem keys"
-                node_ref=written
-                on:keydown=keyed
+                    on:keydown=keyed
                 inner_html=as_content(&draft)
             ></textarea>
             <button type="submit">{label}</button>
@@ -174,14 +168,15 @@ fn as_content(text: &str) -> String {
 /// The form that ends a stream; it asks before it does.
 #[component]
 pub fn EndForm(
-    /// The stream.
-    stream: StreamName,
+    /// The stream's name.
+    #[prop(into)]
+    stream: String,
 ) -> impl IntoView {
     view! {
         <details class="ending">
             <summary>"End this stream"</summary>
             <form method="post" action=End::url()>
-                <input type="hidden" name="stream" value=stream.to_string() />
+                <input type="hidden" name="stream" value=stream />
                 <p>
                     "Everyone sees that it has ended. What was said stays; nothing can be added, \
                      and this can not be taken back."

@@ -38,7 +38,8 @@ pub fn Live() -> impl IntoView {
     let subscription = Subscription::new(events, feed);
     title::count(feed, subscription);
     let again = stream.is_none();
-    let composer = stream.map(|stream| view! { <Composer stream draft subscription /> });
+    let composer =
+        stream.map(|stream| view! { <Composer stream=stream.as_str() draft subscription /> });
     let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
 
     view! {

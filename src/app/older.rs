@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leptos::{ev::MouseEvent, html, prelude::*, task::spawn_local};
+use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     feed::{Content, Feed, Row},
-    message::{EventId, Message, StreamName},
+    message::{EventId, Message},
 };
 
 /// How many messages are asked for at a time.
@@ -112,22 +112,17 @@ pub fn OlderMessages(
     feed: RwSignal<Feed>,
     /// Whether the page has come to life.
     subscription: Subscription,
-    /// The stream.
-    stream: StreamName,
+    /// The address of the stream.
+    path: String,
     /// What its rows have in common.
     style: Style,
     /// The log around it.
     log: NodeRef<html::Div>,
 ) -> impl IntoView {
-    let link = NodeRef::<html::A>::new();
     let before = move || older.read().before(&feed.read());
-    let state = move || older.read().state(&feed.read());
     let lines =
         Signal::derive(move || older.read().lines(&feed.read(), clock(Some(subscription))).0);
     let nothing = Signal::derive(move || before().is_none());
-    let none_brought = Signal::derive(move || !older.read().fits(&feed.read()));
-    let no_failure = Signal::derive(move || state() != State::Failed);
-    let path = format!("/streams/{stream}");
     let href = {
         let path = path.clone();
         text(move || before().map_or_else(String::new, |before| format!("{path}?before={before}")))
@@ -139,11 +134,12 @@ pub fn OlderMessages(
         event.prevent_default();
         let asked = older.try_update(|older| older.load(&feed.read_untracked())).flatten();
         let Some(before) = asked else { return };
+        let link = event_target(&event);
         let url = format!("{path}/messages?before={before}&limit={PAGE}");
-        spawn_local(async move {
-            let page = browser::get(&url).await.and_then(|page| snapshot::page(&page));
+        browser::get(&url, move |answer| {
+            let page = answer.ok().and_then(|page| snapshot::page(&page));
             let no_more = page.as_ref().is_some_and(|(_, next)| next.is_none());
-            let focused = link.get_untracked().is_some_and(|link| browser::has_focus(&link));
+            let focused = browser::has_focus(&link);
             older.update(|older| older.loaded(before, page));
             if let Some(log) = log.get_untracked().filter(|_| no_more && focused) {
                 browser::focus_in_place(&log);
@@ -151,21 +147,22 @@ pub fn OlderMessages(
         });
     };
     let label = text(move || {
-        let label = if state() == State::Loading { "Loading…" } else { "Older messages" };
+        let label = match older.read().state(&feed.read()) {
+            State::Resting => "Older messages",
+            State::Loading => "Loading…",
+            State::Failed => "Older messages could not be loaded. Try again",
+        };
         label.to_owned()
     });
 
     view! {
         <p class="older">
-            <span role="alert" hidden=no_failure>
-                "Older messages could not be loaded. Try again: "
-            </span>
-            <a node_ref=link href=href hidden=nothing on:click=load>
+            <a href=href hidden=nothing on:click=load>
                 {label}
             </a>
         </p>
         // What the reader asked for need not be read out as news.
-        <ol aria-live="off" hidden=none_brought>
+        <ol aria-live="off">
             <Lines lines style subscription />
         </ol>
     }
@@ -183,8 +180,8 @@ mod tests {
         Message { id: EventId { millis: 1_795_392_000_000 + seq, seq }, data: String::new() }
     }
 
-    fn id(seq: u64) -> Option<EventId> {
-        Some(message(seq).id)
+    fn id(seq: u64) -> EventId {
+        message(seq).id
     }
 
     fn page(from: u64, to: u64) -> Vec<Message> {
@@ -204,11 +201,11 @@ mod tests {
     fn pages_are_put_before_one_another() {
         let feed = feed(201, 300);
         let mut older = Older::default();
-        assert_eq!(older.load(&feed), id(201));
+        assert_eq!(older.load(&feed), Some(id(201)));
         assert_eq!(older.load(&feed), None, "one page at a time");
-        older.loaded(message(201).id, Some((page(101, 200), id(101))));
-        assert_eq!(older.load(&feed), id(101));
-        older.loaded(message(101).id, Some((page(1, 100), None)));
+        older.loaded(id(201), Some((page(101, 200), Some(id(101)))));
+        assert_eq!(older.load(&feed), Some(id(101)));
+        older.loaded(id(101), Some((page(1, 100), None)));
         assert_eq!(shown(&older, &feed), (1..=200).collect::<Vec<_>>());
         assert_eq!((older.before(&feed), older.load(&feed)), (None, None), "that is all");
     }
@@ -235,10 +232,10 @@ mod tests {
         let window = u64::try_from(WINDOW).expect("small");
         (21..=11 + window).for_each(|seq| feed.apply(Event::Message(message(seq))));
         assert_eq!(shown(&older, &feed), [] as [u64; 0], "no gap is shown as if it were none");
-        assert_eq!(older.load(&feed), id(12));
+        assert_eq!(older.load(&feed), Some(id(12)));
         older.loaded(before, Some((page(1, 10), None)));
         assert_eq!(shown(&older, &feed), [] as [u64; 0], "an answer to an older question");
-        older.loaded(message(12).id, Some((page(2, 11), id(2))));
+        older.loaded(id(12), Some((page(2, 11), Some(id(2)))));
         assert_eq!(shown(&older, &feed), (2..=11).collect::<Vec<_>>());
         feed.apply(Event::Reset(Reason::Deleted));
         assert_eq!((shown(&older, &feed), older.before(&feed)), (vec![], None));

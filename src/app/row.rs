@@ -1,14 +1,15 @@
 //! A line of a log, as it is shown.
 
-use leptos::{either::Either, prelude::*};
+use leptos::prelude::*;
 
 use super::{
     days::Line,
     subscription::Subscription,
+    text,
     time::{datetime, day_as_datetime, day_in_words, in_readers_zone, time_of_day},
 };
 use crate::{
-    feed::{Content, Row},
+    feed::Content,
     message::{EventId, StreamName},
 };
 
@@ -49,52 +50,53 @@ pub fn Lines(
     }
 }
 
-/// A line: a date, or a row.
+/// A line: a date, or a row. Both have the same elements, so that the wasm holds them once.
 pub fn line_view(
     line: &Line,
     style: &Style,
     subscription: Option<Subscription>,
 ) -> impl IntoView + use<> {
-    match line {
-        Line::Day(day) => Either::Left(view! {
-            <li class="day">
-                <time datetime=day_as_datetime(*day)>{day_in_words(*day)}</time>
-            </li>
-        }),
-        Line::Row(row) => Either::Right(row_view(row, style, subscription)),
-    }
-}
-
-fn row_view(row: &Row, style: &Style, subscription: Option<Subscription>) -> impl IntoView + use<> {
-    let class = match row.content {
-        Content::Message(_) => "message",
-        Content::End(_) => "end",
-        Content::Lost | Content::Deleted => "lost",
+    let row = match line {
+        Line::Day(day) => {
+            let words = day_in_words(*day);
+            let date = Some(day_as_datetime(*day));
+            return elements("day", None, date, text(move || words.clone()), None, false);
+        }
+        Line::Row(row) => row,
     };
     let message = row.content.message();
     let id = message.map(|message| message.id);
     let millis = id.map(|id| said_at(id, style.pace));
-    let time = view! {
-        <time datetime=millis
-            .map(datetime)>{move || millis.map(|at| time_of_day(clock(subscription)(at)))}</time>
+    let (class, said) = match &row.content {
+        Content::Message(message) => ("message", message.data.as_str()),
+        Content::End(message) => ("end", message.data.as_str()),
+        Content::Lost => ("lost", "Messages were lost before this point."),
+        Content::Deleted => ("lost", "The stream was deleted."),
     };
-    let is_message = matches!(row.content, Content::Message(_));
-    let time = match (&style.stream, id) {
-        (Some(stream), Some(id)) if is_message => {
-            Either::Left(view! { <a href=address(stream, id)>{time}</a> })
-        }
-        _ => Either::Right(time),
-    };
-    let text = match &row.content {
-        Content::Message(message) | Content::End(message) => message.data.clone(),
-        Content::Lost => "Messages were lost before this point.".to_owned(),
-        Content::Deleted => "The stream was deleted.".to_owned(),
-    };
+    let address = style.stream.as_ref().zip(id).filter(|_| class == "message");
+    let address = address.map(|(stream, id)| address_of(stream, id));
+    let time =
+        text(move || millis.map_or_else(String::new, |at| time_of_day(clock(subscription)(at))));
     let about = id.is_some() && id == style.at;
+    elements(class, address, millis.map(datetime), time, Some(said.to_owned()), about)
+}
+
+/// The elements of a line. A time without an address is a link that leads nowhere, which is none.
+fn elements(
+    class: &'static str,
+    address: Option<String>,
+    datetime: Option<String>,
+    time: Signal<String>,
+    said: Option<String>,
+    about: bool,
+) -> impl IntoView + use<> {
+    let said = said.map(|said| view! { <p dir="auto">{said}</p> });
     view! {
         <li class=class id=about.then_some("at") aria-current=about.then_some("true")>
-            {time}
-            <p dir="auto">{text}</p>
+            <a href=address>
+                <time datetime=datetime>{time}</time>
+            </a>
+            {said}
         </li>
     }
 }
@@ -105,6 +107,6 @@ fn said_at(id: EventId, pace: u64) -> u64 {
 }
 
 /// Where a message is found for as long as it is kept. The fragment brings it into sight.
-pub fn address(stream: &StreamName, id: EventId) -> String {
+fn address_of(stream: &StreamName, id: EventId) -> String {
     format!("/streams/{stream}?at={id}#at")
 }

@@ -56,9 +56,9 @@ pub fn Rows(
         let (_, day) = older.read().lines(&feed, local);
         lines(rows, day, local).0
     });
-    let link = style.stream.clone().map(|stream| {
-        let style = style.clone();
-        view! { <OlderMessages older feed subscription stream style log /> }
+    let link = style.stream.as_ref().map(|stream| {
+        let (path, style) = (format!("/streams/{stream}"), style.clone());
+        view! { <OlderMessages older feed subscription path style log /> }
     });
     let empty = dated.then(|| view! { <p class="empty">"Nothing has been said yet."</p> });
     let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };

@@ -72,7 +72,7 @@ fn StreamPage(
                     <p>"Listen: the same events that this page receives."</p>
                     <Command label="Listen" line=listen />
                 </details>
-                <EndForm stream=name />
+                <EndForm stream=name.as_str() />
                 <a href="/streams">"All streams"</a>
             </footer>
         </main>

@@ -15,8 +15,9 @@ use crate::Result;
 
 /// What is installed where there is none: 0.3.11 needs a newer rustc than we ask for.
 const CARGO_LEPTOS: &str = "0.3.10";
-/// The oldest wasm-opt that reads what today's compiler writes. Older ones corrupt it silently.
-const WASM_OPT: u32 = 117;
+/// The oldest wasm-opt that is known to take our options. Ones older than 117 corrupt what today's
+/// compiler writes, and say nothing.
+const WASM_OPT: u32 = 132;
 const WASM: &str = "wasm32-unknown-unknown";
 const BROWSERS: [&str; 5] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
