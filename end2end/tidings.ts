@@ -24,7 +24,8 @@ export class Server {
   private async listen(address: string): Promise<void> {
     this.process = spawn(program, ["--listen", address, ...this.flags], {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { TIDINGS_LOG: "error" },
+      // Flags win: a test that stops its server and starts it again names a file.
+      env: { TIDINGS_LOG: "error", TIDINGS_DATA: ":memory:" },
     });
     const lines = createInterface({ input: this.process.stdout! });
     const exit = once(this.process, "exit").then(([code]) => {
