@@ -7,26 +7,36 @@
 //!
 //! # The map, in reading order
 //!
-//! - [`message`]: what travels: ids, messages, and the snapshot a page is rendered with
+//! - [`message`]: what travels: names, ids, messages, and the snapshot a page is rendered with
 //! - [`feed`]: what a page knows; applies events, bounded, pure
 //! - [`problem`]: the refusals, a table
-//! - [`app`]: the pages and the live island
+//! - [`app`]: the pages, the live island, the composer
 //!   - [`app::snapshot`]: how a page carries what it was rendered with
 //!   - [`app::connection`]: when to connect, to wait, to let go; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
-//! - `server`: configuration, routes, streams
-//!   - `router`: every route and layer on one screen; the only place where server meets app
+//! - `server`: a verb a file
+//!   - `router`: every route and layer on one screen
+//!   - `serve`: connections, and how long they may take
+//!   - `log`: the durable log: its contract; `log/sqlite`: its engine
+//!   - `hub`: the streams that are watched; `hub/tail`: the newest messages, encoded once;
+//!     `hub/watcher`: a cursor that moves
 //!   - `events`: an SSE response: cursor in, frames out
 //!   - `frame`: the SSE encoder, pure
-//!   - `counter`: the built-in stream
+//!   - `publish`, `lines`, `end`, `delete`, `history`, `watch`: the interface of a stream
+//!   - `pages`: what pages are rendered with, and their forms; the only place where the server meets
+//!     the app
+//!   - `counter`: the built-in stream, which is not stored
 //! - `src/browser`: the crate that becomes the wasm
+//! - `benches`: the server under load, beside a baseline
 //!
 //! # What never imports what
 //!
-//! `main → server → {app (router only), feed, message}`; `app → {feed, message}`;
+//! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
 //! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. `web_sys`
-//! stays inside `app::subscription`, configuration inside `main` and `server`. A test holds this
-//! (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg(feature)` there is.
+//! stays inside `app::subscription` and `app::browser`, configuration inside `main` and `server`;
+//! the log knows neither axum nor the hub, and nothing outside an engine knows its types. A test
+//! holds this (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg(feature)`
+//! there is.
 
 // A view's type is as deep as its markup.
 #![recursion_limit = "256"]
