@@ -30,10 +30,10 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config);
     let site = Site::find(config.site_root.as_deref())?;
+    let streams = Streams::open(&config, Clock::System).await?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", config.listen)
     })?;
-    let streams = Streams::open(&config, Clock::System).await?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
     // Nobody may be listening to that either.

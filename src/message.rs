@@ -35,6 +35,12 @@ pub struct EventId {
     pub seq: u64,
 }
 
+impl EventId {
+    /// The place before the first message of any stream, for a reader of one that has none yet. No
+    /// message has this id.
+    pub const BEGINNING: Self = Self { millis: 0, seq: 0 };
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.millis, self.seq)
@@ -151,7 +157,7 @@ pub struct Summary {
     pub watchers: usize,
     /// Whether it has ended.
     pub ended: bool,
-    /// The newest message, or the end.
+    /// The newest message, or the end; of a long one the beginning.
     pub last: Option<Message>,
 }
 

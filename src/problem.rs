@@ -89,6 +89,16 @@ pub const INCOMPLETE_BODY: Kind = Kind {
               an Idempotency-Key that is safe.",
 };
 
+/// A page of another site asked.
+pub const CROSS_SITE: Kind = Kind {
+    slug: "cross-site",
+    status: 403,
+    title: "Pages of other sites may not write",
+    meaning: "A browser said that a page of another site sent this. Such pages may read, where the \
+              server is configured to let them (--allow-origin), but not publish, end or delete. \
+              Programs that are no browsers are not concerned.",
+};
+
 /// There is no such stream.
 pub const NO_SUCH_STREAM: Kind = Kind {
     slug: "no-such-stream",
@@ -189,7 +199,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 19] = [
+pub const ALL: [Kind; 20] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -198,6 +208,7 @@ pub const ALL: [Kind; 19] = [
     EMPTY_MESSAGE,
     NOT_UTF8,
     INCOMPLETE_BODY,
+    CROSS_SITE,
     NO_SUCH_STREAM,
     UNKNOWN_CURSOR,
     NOT_FOUND,

@@ -31,8 +31,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use self::{
-    clock::Clock, config::Config, counter::Counter, events::OpenStreams, hub::Hub, log::Log,
-    shutdown::Shutdown, site::Site, streams::Streams,
+    clock::Clock, config::Config, counter::Counter, error::Problem, events::OpenStreams, hub::Hub,
+    log::Log, shutdown::Shutdown, site::Site, streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -54,6 +54,13 @@ struct App {
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
     retry: Duration,
     site: Arc<Site>,
+}
+
+impl App {
+    /// A server that stops takes nothing more.
+    fn takes_messages(&self) -> Result<(), Problem> {
+        if self.shutdown.has_begun() { Err(Problem::draining()) } else { Ok(()) }
+    }
 }
 
 /// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed

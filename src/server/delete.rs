@@ -9,9 +9,7 @@ pub(super) async fn delete(
     State(app): State<App>,
     Named(stream): Named,
 ) -> Result<StatusCode, Problem> {
-    if app.shutdown.has_begun() {
-        return Err(Problem::draining());
-    }
+    app.takes_messages()?;
     app.log.delete(stream).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -17,7 +17,7 @@ pub(super) async fn end(
     Named(stream): Named,
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
-    let text = publish::read(body, app.max_message_bytes).await?;
+    let text = publish::read(&app, body, app.max_message_bytes).await?;
     let text = closing_text(&app, text)?;
     stream_end(&app, stream, text).await.map(|id| Json(Accepted::new(id)))
 }
@@ -34,8 +34,6 @@ pub(super) async fn stream_end(
     stream: StreamName,
     text: Data,
 ) -> Result<EventId, Problem> {
-    if app.shutdown.has_begun() {
-        return Err(Problem::draining());
-    }
+    app.takes_messages()?;
     Ok(app.log.end(stream, text).await?)
 }

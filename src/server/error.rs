@@ -99,7 +99,7 @@ impl From<Refusal> for Problem {
                 "DELETE a stream that is not needed, or publish to one that exists.",
             ),
             Refusal::Unavailable(why) => {
-                Self::new(problem::STORE_UNAVAILABLE, format!("Try again shortly: {why}."))
+                Self::new(problem::STORE_UNAVAILABLE, format!("Try again shortly ({why})."))
             }
         }
     }

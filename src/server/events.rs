@@ -99,7 +99,10 @@ fn place(text: &str) -> Option<Place> {
         // What a client sends that has no id yet.
         "" | "earliest" => Some(Place::Earliest),
         "latest" => Some(Place::Latest),
-        id => id.parse().ok().map(Place::After),
+        id => match id.parse().ok()? {
+            EventId::BEGINNING => Some(Place::Earliest),
+            id => Some(Place::After(id)),
+        },
     }
 }
 

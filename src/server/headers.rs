@@ -1,12 +1,17 @@
 //! Headers that keep browsers from doing what nobody asked for.
 
 use axum::{
-    http::{HeaderName, HeaderValue, Method, header, header::InvalidHeaderValue},
-    response::Response,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, header::InvalidHeaderValue},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::config::Origin;
+use super::{config::Origin, error::Problem};
+use crate::problem;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Which pages of other origins may listen.
 pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
@@ -22,7 +27,30 @@ pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET])
+        .expose_headers([header::LINK])
         .allow_headers([HeaderName::from_static("last-event-id"), header::CACHE_CONTROL])
+}
+
+/// Refuses to let a page of another site write through the browser of whoever looks at it. Newer
+/// browsers say where a request comes from, all of them name the page's origin; programs do neither.
+pub(super) async fn same_site(request: Request, next: Next) -> Response {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    if !reads && is_from_elsewhere(request.headers()) {
+        let detail = "Publish from this server's own pages, or from a program.";
+        return Problem::new(problem::CROSS_SITE, detail).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text(SEC_FETCH_SITE), text(header::ORIGIN)) {
+        (Some(site), _) => !["same-origin", "none"].contains(&site),
+        (None, Some(origin)) => {
+            origin.split_once("://").map(|(_, host)| host) != text(header::HOST)
+        }
+        (None, None) => false,
+    }
 }
 
 /// What every response carries unless it says otherwise itself.

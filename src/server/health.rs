@@ -12,9 +12,7 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 
 /// `GET /health/ready`
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Value>, Problem> {
-    if app.shutdown.has_begun() {
-        return Err(Problem::draining());
-    }
+    app.takes_messages()?;
     if let Some(why) = app.log.trouble() {
         return Err(Refusal::Unavailable(why).into());
     }

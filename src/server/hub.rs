@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::tail::Tail;
+use self::tail::{News, Tail};
 pub(super) use self::watcher::{Start, Watcher};
 use super::log::Change;
 use crate::message::StreamName;
@@ -39,10 +39,12 @@ impl Hub {
         let (Change::Appended { stream, .. }
         | Change::Ended { stream, .. }
         | Change::Deleted { stream, .. }) = &change;
-        // Nobody else is kept waiting while the watchers are woken.
+        // Nobody is kept waiting while it is encoded, nor the other streams while the watchers of
+        // this one are woken.
         let sender = self.streams().get(stream).cloned();
         if let Some(sender) = sender {
-            sender.send_modify(|tail| tail.take(change));
+            let news = News::of(change);
+            sender.send_modify(|tail| tail.take(news));
         }
     }
 

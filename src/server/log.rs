@@ -14,7 +14,8 @@
 //! - Every change is told to the observer that the log was opened with: in the order of each
 //!   stream, once, and **after** the change is durable and whoever made it has been answered. No
 //!   reader sees what a crash could take back.
-//! - Retention takes the oldest messages in small steps between two appends.
+//! - Retention takes the oldest messages in small steps: each append displaces what is beyond the
+//!   limits, and the rest goes in between.
 //! - When the store can not be written, appends fail with what happened, reads go on, and the log
 //!   finds out by itself when it can be written again.
 //!
@@ -195,7 +196,7 @@ pub(super) struct Listed {
     /// How many messages are kept.
     pub(super) messages: u64,
     pub(super) ended: bool,
-    /// The newest message, or the end.
+    /// The newest message, or the end; of a long one the beginning.
     pub(super) last: Option<Message>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     body::Body,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
     response::{IntoResponse, Redirect, Response},
 };
@@ -21,7 +21,7 @@ use super::{
     error::Problem,
     headers, history,
     log::{Bound, NotRead, Place, Range},
-    named::malformed_name,
+    named::{Named, malformed_name},
     publish,
 };
 use crate::{
@@ -57,6 +57,7 @@ pub(super) async fn text(State(app): State<App>, request: Request) -> Response {
 pub(super) async fn not_found(app: &App, request: Request) -> Response {
     let mut page = render(app, request, Page::Text).await;
     *page.status_mut() = StatusCode::NOT_FOUND;
+    page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     page
 }
 
@@ -86,20 +87,20 @@ pub(super) struct Part {
 /// `GET /streams/{name}`, and the same with `?before` and `?at`
 pub(super) async fn stream(
     State(app): State<App>,
-    name: Path<String>,
+    name: Result<Named, Problem>,
     part: Result<Query<Part>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let page = stream_page(&app, &name, part).await;
+    let page = stream_page(&app, name, part).await;
     render_or_refuse(&app, request, page).await
 }
 
 async fn stream_page(
     app: &App,
-    name: &str,
+    name: Result<Named, Problem>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Page, Problem> {
-    let name: StreamName = name.parse().map_err(|_| malformed_name())?;
+    let Named(name) = name?;
     let Query(part) = part?;
     match (part.at, part.before) {
         (Some(id), _) => around(app, name, &id).await,
@@ -155,9 +156,10 @@ pub(super) async fn form(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // Each byte of the text may take three in a form; the rest is for the names.
     let most = app.max_message_bytes.saturating_mul(3).saturating_add(1024);
-    let body = match publish::read(body, most).await {
+    let person = wants_page(&parts);
+    let body = match publish::read(&app, body, most).await {
         Ok(body) => body,
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return refuse(&app, parts, problem, person).await,
     };
     let outcome = Arc::new(Mutex::new(None));
     let desk = desk(&app, &outcome);
@@ -165,7 +167,6 @@ pub(super) async fn form(State(app): State<App>, request: Request) -> Response {
     let response =
         handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let person = wants_page(&parts);
     match outcome {
         Some(Outcome { stream, refused: None, .. }) if person => {
             Redirect::to(&format!("/streams/{stream}")).into_response()
@@ -176,8 +177,20 @@ pub(super) async fn form(State(app): State<App>, request: Request) -> Response {
             refused_form(&app, parts, &stream, draft, problem).await
         }
         Some(Outcome { refused: Some(problem), .. }) => problem.into_response(),
-        None => Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.")
-            .into_response(),
+        None => {
+            let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
+            refuse(&app, parts, problem, person).await
+        }
+    }
+}
+
+/// Says why, to a person with a page.
+async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Response {
+    if person {
+        let request = Request::from_parts(parts, Body::empty());
+        render_or_refuse(app, request, Err(problem)).await
+    } else {
+        problem.into_response()
     }
 }
 

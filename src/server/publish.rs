@@ -29,6 +29,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters (design, section 2).
 const LONGEST_KEY: usize = 255;
+/// How long a body may pause.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
@@ -45,7 +47,7 @@ pub(super) async fn publish(
         }
         return lines::publish(&app, stream, body).await.map(IntoResponse::into_response);
     }
-    let bytes = read(body, app.max_message_bytes).await?;
+    let bytes = read(&app, body, app.max_message_bytes).await?;
     let data = data(&app, bytes)?;
     let appended = message(&app, stream, data, key).await?;
     let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
@@ -62,9 +64,7 @@ pub(super) async fn message(
     data: Data,
     key: Option<IdempotencyKey>,
 ) -> Result<Appended, Problem> {
-    if app.shutdown.has_begun() {
-        return Err(Problem::draining());
-    }
+    app.takes_messages()?;
     Ok(app.log.append(Append { stream, batch: vec![data], key }).await?)
 }
 
@@ -136,15 +136,21 @@ fn malformed_key(detail: &str) -> Problem {
     Problem::new(problem::MALFORMED_KEY, detail)
 }
 
-/// The bytes of a body, if there are not too many.
-pub(super) async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+/// The bytes of a body, if there are not too many, and if they come before the server stops.
+pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    app.takes_messages()?;
     let announced = body.size_hint().lower();
     if announced > most as u64 {
         return Err(too_large(most));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
     let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
+    loop {
+        let piece = tokio::select! {
+            piece = tokio::time::timeout(PATIENCE, pieces.next()) => piece,
+            () = app.shutdown.wait() => return Err(Problem::draining()),
+        };
+        let Some(piece) = piece.map_err(|_| incomplete())? else { break };
         let piece = piece.map_err(|_| incomplete())?;
         if bytes.len() + piece.len() > most {
             return Err(too_large(most));
@@ -158,9 +164,10 @@ pub(super) async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
 pub(super) fn data(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
     let most = app.max_message_bytes;
     Data::new(bytes, most).map_err(|error| match error {
-        NotData::Empty => {
-            Problem::new(problem::EMPTY_MESSAGE, "Send the message as the body: curl -d 'hello' …")
-        }
+        NotData::Empty => Problem::new(
+            problem::EMPTY_MESSAGE,
+            "There is nothing in it. In a terminal, the body is the message: curl -d 'hello' …",
+        ),
         NotData::TooLarge => too_large(most),
         NotData::NotUtf8(place) => Problem::new(
             problem::NOT_UTF8,

@@ -45,6 +45,7 @@ pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
         .route("/api/end", post(pages::form))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
+        .layer(from_fn(headers::same_site))
         .layer(map_response(headers::security))
         .layer(from_fn(in_span))
         .with_state(app)
@@ -98,8 +99,9 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
 }
 
 fn not_found() -> Response {
-    Problem::new(problem::NOT_FOUND, "Check the address; the page at / is where to begin.")
-        .into_response()
+    let problem =
+        Problem::new(problem::NOT_FOUND, "Check the address; the page at / is where to begin.");
+    ([(header::VARY, "accept")], problem).into_response()
 }
 
 async fn method_not_allowed() -> Problem {

@@ -187,7 +187,8 @@ const EVENTS: &str = r#"
     GET /streams/radio/events                    | last-event-id: \xff | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
     GET /streams/radio/events                    | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
     GET /streams/radio/events?last_event_id=1000000000000-2 | - | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=0-0  | - | - | 200 | sse | retry: 15000\n\nevent: reset\n
+    GET /streams/radio/events?last_event_id=0-1  | - | - | 200 | sse | retry: 15000\n\nevent: reset\n
+    GET /streams/radio/events?last_event_id=0-0  | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\n
     GET /streams/radio/events?last_event_id=18446744073709551615-18446744073709551615 | - | - | 200 | sse | retry: 15000\n\nevent: reset\n
 
     GET /streams/none/events                     | - | - | 200 | sse | retry: 15000\n\n
@@ -216,6 +217,13 @@ const METHODS: &str = r"
     POST /api/publish        | - | x | 400 | problem | malformed-form
     POST /api/end            | - | stream=a | 400 | problem | malformed-form
     GET /api/publish         | - | - | 405 | problem | method-not-allowed | allow: POST
+    POST /streams/a          | sec-fetch-site: cross-site | x | 403 | problem | cross-site
+    POST /streams/a/end      | sec-fetch-site: same-site | - | 403 | problem | cross-site
+    POST /streams/a          | origin: https://elsewhere.example | x | 403 | problem | cross-site
+    DELETE /streams/a        | origin: null | - | 403 | problem | cross-site
+    POST /api/publish        | sec-fetch-site: cross-site | stream=a&text=x | 403 | problem | cross-site
+    POST /streams/a          | sec-fetch-site: same-origin | x | 201 | json | {…}
+    GET /streams/%ff         | - | - | 400 | text/html; charset=utf-8 | …The name of the stream is malformed…
     HEAD /streams/a/events   | - | - | 200 | sse | -
 ";
 

@@ -8,6 +8,8 @@ use crate::support::{Events, NOW, TestApp, lines, next};
 
 /// In milliseconds, as clocks have it.
 const MINUTE: u64 = 60 * 1000;
+/// As long as an idempotency key is remembered, and with it its stream.
+const DAY: u64 = 24 * 60 * MINUTE;
 
 /// Publishes numbered messages of some twenty bytes.
 async fn publish(app: &TestApp, stream: &str, numbers: std::ops::Range<u32>) {
@@ -101,7 +103,7 @@ async fn messages_are_kept_as_long_as_configured() {
 async fn a_silent_stream_is_forgotten_ended_or_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
-    let app = aged(&file, 20 * MINUTE, &["--keep-age", "15m", "--max-streams", "2"]).await;
+    let app = aged(&file, DAY + 20 * MINUTE, &["--keep-age", "15m", "--max-streams", "2"]).await;
     let mut reader = app.watch("news", "latest").await;
     for stream in ["news", "over"] {
         until(&app, stream, 404, 0).await;

@@ -66,7 +66,7 @@ pub(crate) fn test() -> Result<()> {
     let wasm = "--target=wasm32-unknown-unknown";
     cargo(&["clippy", "--locked", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
     say("The Rust tests");
-    cargo(&["test", "--locked", "--package=tidings"])?;
+    cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
     say("The release");
     build(&tools)?;
     say("The size of the page");

@@ -10,7 +10,8 @@ use super::super::{
 };
 use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE};
 
-/// The most bytes of frames a tail keeps, but for one message that is larger.
+/// The most bytes of frames a tail keeps, but for one block that is larger: what was stored
+/// together.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// The most messages a tail keeps.
 const MOST_MESSAGES: usize = 16 * 1024;
@@ -41,10 +42,31 @@ pub(super) struct Frames {
 
 /// What was appended together.
 #[derive(Debug)]
-struct Block {
+pub(super) struct Block {
     bytes: Bytes,
     /// The id of each message, and where in the bytes its frame ends.
     index: Vec<(EventId, usize)>,
+}
+
+/// A change, encoded.
+#[derive(Debug)]
+pub(super) enum News {
+    Gone(Life),
+    Frames { life: Life, after: u64, block: Block, ended: bool },
+}
+
+impl News {
+    pub(super) fn of(change: Change) -> Self {
+        match change {
+            Change::Deleted { life, .. } => Self::Gone(life),
+            Change::Appended { life, after, messages, .. } => {
+                Self::Frames { life, after, block: Block::of(&messages, NEW_MESSAGE), ended: false }
+            }
+            Change::Ended { life, after, end, .. } => {
+                Self::Frames { life, after, block: Block::of(&[end], END_EVENT), ended: true }
+            }
+        }
+    }
 }
 
 /// What follows a position.
@@ -61,19 +83,14 @@ pub(super) enum Next {
 }
 
 impl Tail {
-    /// Takes in a change.
-    pub(super) fn take(&mut self, change: Change) {
-        let (life, after, block, ended) = match change {
-            Change::Deleted { life, .. } => {
+    /// Takes in what happened.
+    pub(super) fn take(&mut self, news: News) {
+        let (life, after, block, ended) = match news {
+            News::Gone(life) => {
                 *self = Self::Gone(life);
                 return;
             }
-            Change::Appended { life, after, messages, .. } => {
-                (life, after, Block::of(&messages, NEW_MESSAGE), false)
-            }
-            Change::Ended { life, after, end, .. } => {
-                (life, after, Block::of(&[end], END_EVENT), true)
-            }
+            News::Frames { life, after, block, ended } => (life, after, block, ended),
         };
         match self {
             Self::Known(frames) if frames.life == life => frames.push(block, ended),

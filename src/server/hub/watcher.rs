@@ -68,8 +68,13 @@ impl Watcher {
         let mut first = String::new();
         match place {
             events::Place::Unknown => watcher.reset(Reset::UnknownCursor, &mut first).await?,
-            events::Place::Earliest => watcher.read(Place::Earliest, &mut first).await?,
-            events::Place::Latest => watcher.read(Place::Latest, &mut first).await?,
+            events::Place::Earliest => drop(watcher.read(Place::Earliest, &mut first).await?),
+            events::Place::Latest => {
+                // Whoever is cut off before the first message must not begin after it.
+                if !watcher.read(Place::Latest, &mut first).await? {
+                    frame::cursor(&mut first, EventId::BEGINNING);
+                }
+            }
             events::Place::After(id) => {
                 if !watcher.is_in_tail(id) {
                     watcher.read(Place::Id(id), &mut first).await?;
@@ -115,7 +120,10 @@ impl Watcher {
                 // Both are rare, and what they need meanwhile is large: a watcher that waits is small.
                 Next::Log => {
                     let place = Place::Position(self.position);
-                    Box::pin(self.read(place, &mut written)).await.ok()?;
+                    if !Box::pin(self.read(place, &mut written)).await.ok()? {
+                        // It was deleted, and the tail is about to be told.
+                        self.tail.as_mut()?.changed().await.ok()?;
+                    }
                 }
                 Next::Deleted => {
                     Box::pin(self.reset(Reset::Deleted, &mut written)).await.ok()?;
@@ -136,19 +144,21 @@ impl Watcher {
         found.is_some()
     }
 
-    /// Reads a page of the log.
-    async fn read(&mut self, place: Place, out: &mut String) -> Result<(), NotRead> {
+    /// Reads a page of the log; tells whether there is such a stream.
+    async fn read(&mut self, place: Place, out: &mut String) -> Result<bool, NotRead> {
         match self.log.read(&self.stream, Range::After(place), PAGE).await {
             Ok(page) => self.take(page, place, out),
             Err(NotRead::NoStream | NotRead::UnknownPlace) if matches!(place, Place::Id(_)) => {
                 self.reset(Reset::UnknownCursor, out).await?;
             }
-            // Not made yet, or deleted: then the tail is about to be told.
-            Err(NotRead::NoStream) => self.joined = true,
+            Err(NotRead::NoStream) => {
+                self.joined = true;
+                return Ok(false);
+            }
             Err(NotRead::UnknownPlace) => self.reset(Reset::Trimmed, out).await?,
             Err(unavailable) => return Err(unavailable),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Begins anew with everything there is, and says so.
@@ -167,8 +177,10 @@ impl Watcher {
         let oldest = page.as_ref().and_then(|page| page.oldest);
         frame::event(out, RESET, None, &json!({ "reason": reason, "oldest": oldest }).to_string());
         (self.position, self.joined) = (Position::NOWHERE, true);
-        if let Some(page) = page {
-            self.take(page, Place::Earliest, out);
+        match page {
+            Some(page) => self.take(page, Place::Earliest, out),
+            // Nor must whoever has a cursor keep it.
+            None => frame::cursor(out, EventId::BEGINNING),
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
 
 mod file;
+mod group;
 mod read;
 mod retention;
 mod write;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi::ErrorCode};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -24,7 +25,8 @@ use tokio::{
 
 use self::{
     file::Location,
-    write::{Group, Op, Writer},
+    group::Group,
+    write::{Op, Writer},
 };
 use super::{
     Append, Appended, Bound, Change, Clock, Data, EventId, Limits, Listed, NotRead, Page, Range,
@@ -34,7 +36,9 @@ use super::{
 /// How many appends may wait before those who bring more have to wait themselves.
 const WAITING: usize = 1024;
 /// How many reads go on at the same time.
-const READERS: usize = 4;
+const READERS: u32 = 4;
+/// What a message takes in the store beside its text, about.
+const PER_MESSAGE: usize = 64;
 /// How often old messages are looked for.
 const SWEEP: Duration = Duration::from_mins(1);
 /// How often a store in trouble is tried.
@@ -69,7 +73,8 @@ impl Trouble {
 #[derive(Debug)]
 struct Readers {
     location: Location,
-    permits: Semaphore,
+    /// Held by a read until it is done, even if nobody waits for it any more.
+    permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -95,8 +100,8 @@ impl Sqlite {
             .context("the thread that writes can not be started")?;
         let readers = Readers {
             location,
-            permits: Semaphore::new(READERS),
-            idle: Mutex::new(Vec::with_capacity(READERS)),
+            permits: Arc::new(Semaphore::new(READERS as usize)),
+            idle: Mutex::default(),
         };
         tokio::spawn(sweep(sender.downgrade(), trouble.clone()));
         let thread = Arc::new(Mutex::new(Some(thread)));
@@ -104,7 +109,7 @@ impl Sqlite {
     }
 
     pub(super) async fn append(&self, append: Append) -> Result<Appended, Refusal> {
-        let size = append.batch.iter().map(|data| data.as_str().len()).sum();
+        let size = append.batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
         self.ask(size, |group| group.append(append)).await
     }
 
@@ -117,8 +122,12 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
-        // The last connection that closes takes the write-ahead log into the file.
-        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // The last connection that closes takes the write-ahead log into the file: it is to be the
+        // writer's. Reads that go on are waited for, later ones refused.
+        if let Ok(_all) = self.readers.permits.acquire_many(READERS).await {
+            self.readers.permits.close();
+            self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         // It may have been told before; then there is no thread any more.
         let _ = self.writer.send(Op::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -142,7 +151,8 @@ impl Sqlite {
     }
 
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble.get()
+        let gone = || self.writer.is_closed().then(|| "the store is closed".into());
+        self.trouble.get().or_else(gone)
     }
 
     pub(super) async fn read(
@@ -164,13 +174,10 @@ impl Sqlite {
         read: impl FnOnce(&mut Connection) -> rusqlite::Result<Result<T, NotRead>> + Send + 'static,
     ) -> Result<T, NotRead> {
         let readers = Arc::clone(&self.readers);
-        let unavailable = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "the store can not be read");
-            NotRead::Unavailable(error.to_string().into())
-        };
-        // The semaphore is never closed.
-        let _permit = self.readers.permits.acquire().await.map_err(|error| unavailable(&error))?;
+        let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| NotRead::Unavailable("the store is closed".into()))?;
         let found = spawn_blocking(move || {
+            let _permit = permit;
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = idle.map_or_else(|| readers.location.open_to_read(), Ok)?;
             let found = read(&mut connection)?;
@@ -180,10 +187,29 @@ impl Sqlite {
         let found: Result<rusqlite::Result<_>, _> = found.await;
         match found {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => Err(unavailable(&error)),
-            Err(error) => Err(unavailable(&error)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store can not be read");
+                Err(NotRead::Unavailable(what_happened(&error)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a read of the store broke off");
+                Err(NotRead::Unavailable("a read broke off".into()))
+            }
         }
     }
+}
+
+/// What went wrong, as far as it concerns whoever asked. The log has the rest.
+fn what_happened(error: &rusqlite::Error) -> Arc<str> {
+    let what = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::SystemIoFailure) => "I/O error of the disk",
+        Some(ErrorCode::ReadOnly) => "the disk can not be written",
+        Some(ErrorCode::CannotOpen) => "its file can not be opened",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "its file is damaged",
+        _ => "it failed",
+    };
+    format!("the store can not be used: {what}").into()
 }
 
 /// Has the writer look for old messages now and then, and more often whether a store in trouble

@@ -123,8 +123,7 @@ async fn what_is_appended_is_there_in_order() {
     .await;
 }
 
-/// A batch that can not be stored as a whole is not stored in part, and whoever publishes at the
-/// same moment does not come in between.
+/// Whoever publishes at the same moment does not come in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_many_publishers_are_whole_and_each_in_its_order() {
     every_engine(|trial| async move {

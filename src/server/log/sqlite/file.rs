@@ -60,7 +60,7 @@ const STEPS: &[M<'_>] = &[M::up(
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 
 /// How long a connection waits for another one: only while a file is checked or recovered.
-const BUSY: Duration = Duration::from_secs(10);
+pub(super) const BUSY: Duration = Duration::from_secs(10);
 
 /// Where the database is, as `SQLite` understands it.
 #[derive(Clone, Debug)]
@@ -114,11 +114,12 @@ impl Location {
             let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             check(&connection)?;
             // Waits for the disk at each commit: what is acknowledged survives a power cut.
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            self.log_ahead(&connection)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-            MIGRATIONS.to_latest(&mut connection)?;
+            // First, so that a file with a schema is always known to be ours.
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+            MIGRATIONS.to_latest(&mut connection)?;
             anyhow::Ok(connection)
         };
         open().map_err(|error| match error.downcast_ref::<rusqlite::Error>() {
@@ -132,6 +133,16 @@ impl Location {
             }
             _ => error.context(format!("{self} can not be used")),
         })
+    }
+
+    /// Readers go on while the writer writes; in memory they take turns.
+    fn log_ahead(&self, connection: &Connection) -> anyhow::Result<()> {
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if matches!(self, Self::File(_)) && mode != "wal" {
+            bail!("its file system can not hold a write-ahead log; choose another with --data");
+        }
+        Ok(())
     }
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {

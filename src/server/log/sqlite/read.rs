@@ -142,15 +142,19 @@ fn oldest(tx: &Transaction<'_>, stream: &Stream) -> rusqlite::Result<Option<Even
         .optional()
 }
 
+/// How many characters of its last message the list of streams shows.
+const PART: i64 = 200;
+
 /// The streams there are, newest activity first.
 pub(super) fn streams(connection: &mut Connection, most: usize) -> rusqlite::Result<Vec<Listed>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let mut select = connection.prepare_cached(
-        "SELECT name, count, closing, s.seq, s.millis, data FROM streams s \
+        "SELECT name, count, substr(closing, 1, ?2), s.seq, s.millis, substr(data, 1, ?2) \
+         FROM streams s \
          LEFT JOIN messages m ON m.life = s.life AND m.seq = s.seq \
          ORDER BY s.millis DESC, name LIMIT ?1",
     )?;
-    let rows = select.query_map([most], |row| {
+    let rows = select.query_map((most, PART), |row| {
         let name: String = row.get(0)?;
         let closing: Option<String> = row.get(2)?;
         let last = match (&closing, row.get(5)?) {

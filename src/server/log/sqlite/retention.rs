@@ -1,15 +1,18 @@
-//! Retention: the oldest messages go, in steps that no publisher has to wait for.
+//! Retention: the oldest messages go, in small steps: each append removes what it displaces, and a
+//! sweep does the rest, a little in each transaction, so that no publisher waits for long.
 
 use std::time::Duration;
 
 use super::{
-    super::{KEY_LIFETIME, Refusal, StreamName},
+    super::{KEY_LIFETIME, Life, Refusal, StreamName},
+    group::Group,
     read::{Stream, signed, unsigned},
-    write::Group,
 };
 
-/// How many messages one step removes at the most.
+/// How many messages of one stream, or keys, one step removes at the most.
 pub(super) const STEP: usize = 1000;
+/// About how many bytes of one stream one step removes at the most.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// How many streams one step looks after.
 const STREAMS: usize = 20;
 
@@ -40,15 +43,15 @@ fn before(now: u64, age: Duration) -> u64 {
 
 /// Messages of deleted streams.
 fn remove_garbage(group: &Group<'_>) -> rusqlite::Result<bool> {
-    let removed = group.tx.execute(
-        "DELETE FROM messages WHERE (life, seq) IN (SELECT life, seq FROM messages \
-         WHERE life = (SELECT min(life) FROM garbage) LIMIT ?1)",
-        [STEP],
-    )?;
-    if removed < STEP {
-        group.tx.execute("DELETE FROM garbage WHERE life = (SELECT min(life) FROM garbage)", [])?;
+    let life: Option<i64> =
+        group.tx.query_row("SELECT min(life) FROM garbage", [], |row| row.get(0))?;
+    let Some(life) = life else { return Ok(false) };
+    let oldest = Oldest::of(group, Life(life), STEP, |_| true)?;
+    oldest.remove(group, Life(life))?;
+    if oldest.messages == 0 {
+        group.tx.execute("DELETE FROM garbage WHERE life = ?1", [life])?;
     }
-    group.tx.query_row("SELECT EXISTS (SELECT 1 FROM garbage)", [], |row| row.get(0))
+    Ok(true)
 }
 
 fn trim_streams(group: &mut Group<'_>) -> rusqlite::Result<bool> {
@@ -64,26 +67,34 @@ fn trim_streams(group: &mut Group<'_>) -> rusqlite::Result<bool> {
             STREAMS,
         ),
     )?;
-    let mut more = due.len() == STREAMS;
+    let more = !due.is_empty();
     for name in due {
-        let Some(mut open) = group.open(&name)? else { continue };
-        more |= trim(group, &mut open.stream, STEP / STREAMS)?;
-        group.put_back(name, open);
+        // Whatever a transaction touches it trims at its end.
+        if let Some(touched) = group.take_up(&name)? {
+            group.put_back(name, touched);
+        }
     }
     Ok(more)
 }
 
 /// Streams that are empty, and silent for as long as a message is kept.
 fn forget_silent_streams(group: &mut Group<'_>) -> rusqlite::Result<bool> {
+    // Its keys go with it: not before their time.
+    let before_that = before(group.now, group.limits.age.max(KEY_LIFETIME));
     let silent = names(
         group,
         "SELECT name FROM streams WHERE count = 0 AND millis < ?1 LIMIT ?2",
-        (signed(before(group.now, group.limits.age)), STREAMS),
+        (signed(before_that), STREAMS),
     )?;
     let more = silent.len() == STREAMS;
     for name in silent {
-        // It was found in this transaction: it is there.
-        let _: Result<(), Refusal> = group.delete(name)?;
+        let Some(touched) = group.take_up(&name)? else { continue };
+        // Someone may have spoken in this very transaction.
+        let still_silent = touched.stream.count == 0 && touched.stream.head.millis < before_that;
+        group.put_back(name.clone(), touched);
+        if still_silent {
+            let _: Result<(), Refusal> = group.delete(name)?;
+        }
     }
     Ok(more)
 }
@@ -98,33 +109,111 @@ fn names(
     names.filter_map(|name| name.map(|name| name.parse().ok()).transpose()).collect()
 }
 
-/// Removes the oldest messages of a stream that are beyond a limit, at most `most`; tells whether
-/// there may be more.
-pub(super) fn trim(group: &Group<'_>, stream: &mut Stream, most: usize) -> rusqlite::Result<bool> {
+/// Removes the oldest messages of a stream that are beyond a limit, at most `most`.
+pub(super) fn trim(group: &Group<'_>, stream: &mut Stream, most: usize) -> rusqlite::Result<()> {
     let limits = group.limits;
     let oldest_kept = before(group.now, limits.age);
-    let mut select = group.tx.prepare_cached(
-        "SELECT seq, millis, octet_length(data) FROM messages WHERE life = ?1 ORDER BY seq LIMIT ?2",
-    )?;
-    let mut oldest = select.query((stream.life.0, most))?;
-    let mut removed = 0;
-    while let Some(row) = oldest.next()? {
-        let beyond = stream.count > limits.messages
-            || stream.bytes > limits.bytes
-            || unsigned(row, 1)? < oldest_kept;
-        if !beyond {
-            break;
-        }
-        stream.trimmed = unsigned(row, 0)?;
-        stream.count = stream.count.saturating_sub(1);
-        stream.bytes = stream.bytes.saturating_sub(unsigned(row, 2)?);
-        removed += 1;
+    let oldest = Oldest::of(group, stream.life, most, |oldest| {
+        stream.count - oldest.messages > limits.messages
+            || stream.bytes - oldest.bytes > limits.bytes
+            || oldest.next_millis < oldest_kept
+    })?;
+    if oldest.messages > 0 {
+        oldest.remove(group, stream.life)?;
+        stream.trimmed = oldest.last;
+        stream.count -= oldest.messages;
+        stream.bytes -= oldest.bytes;
     }
-    if removed > 0 {
+    Ok(())
+}
+
+/// The oldest messages of a stream, as far as they are to go.
+#[derive(Default)]
+struct Oldest {
+    messages: u64,
+    bytes: u64,
+    /// The sequence of the last of them.
+    last: u64,
+    /// When the one after them was said.
+    next_millis: u64,
+}
+
+impl Oldest {
+    /// As long as `goes` says of what was found that the next one goes too; at most `most`, and
+    /// about [`STEP_BYTES`].
+    fn of(
+        group: &Group<'_>,
+        life: Life,
+        most: usize,
+        goes: impl Fn(&Self) -> bool,
+    ) -> rusqlite::Result<Self> {
+        let mut select = group.tx.prepare_cached(
+            "SELECT seq, millis, octet_length(data) FROM messages WHERE life = ?1 \
+             ORDER BY seq LIMIT ?2",
+        )?;
+        let mut rows = select.query((life.0, most))?;
+        let mut oldest = Self::default();
+        while let Some(row) = rows.next()? {
+            oldest.next_millis = unsigned(row, 1)?;
+            if oldest.bytes >= STEP_BYTES || !goes(&oldest) {
+                break;
+            }
+            oldest.messages += 1;
+            oldest.bytes += unsigned(row, 2)?;
+            oldest.last = unsigned(row, 0)?;
+        }
+        Ok(oldest)
+    }
+
+    fn remove(&self, group: &Group<'_>, life: Life) -> rusqlite::Result<usize> {
         group
             .tx
             .prepare_cached("DELETE FROM messages WHERE life = ?1 AND seq <= ?2")?
-            .execute((stream.life.0, signed(stream.trimmed)))?;
+            .execute((life.0, signed(self.last)))
     }
-    Ok(removed == most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::{
+        data::Data,
+        log::{
+            Append, Limits, Store,
+            sqlite::{file::Location, read::Stream},
+        },
+    };
+
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    const LIMITS: Limits =
+        Limits { messages: 10, age: Duration::from_secs(1), bytes: 1000, streams: 10 };
+
+    fn append(group: &mut Group<'_>, name: &StreamName) {
+        let batch = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+        let append = Append { stream: name.clone(), batch, key: None };
+        group.append(append).expect("stored").expect("taken");
+    }
+
+    /// A sweep shares the transaction of those who publish at the same moment.
+    #[test]
+    fn a_silent_stream_that_speaks_again_is_not_forgotten() {
+        let (location, _claim) = Location::claim(Store::Memory).expect("a store");
+        let mut connection = location.open_to_write().expect("a connection");
+        let name: StreamName = "news".parse().expect("a name");
+        let mut group = Group::begin(&mut connection, LIMITS, DAY).expect("a transaction");
+        append(&mut group, &name);
+        group.commit().expect("stored");
+
+        for (now, speaks) in [(3 * DAY, false), (3 * DAY + 1, true)] {
+            let mut group = Group::begin(&mut connection, LIMITS, now).expect("a transaction");
+            // The first sweep empties the stream; it is forgotten by the next one unless it speaks.
+            if speaks {
+                append(&mut group, &name);
+            }
+            step(&mut group).expect("a step");
+            group.commit().expect("stored");
+        }
+        let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
+        assert_eq!((stream.head.seq, stream.count), (2, 1));
+    }
 }
