@@ -149,7 +149,7 @@ pub fn Composer(
                 dir="auto"
                 placeholder="Say something"
                 aria-describedby="problem keys"
-                    on:keydown=keyed
+                on:keydown=keyed
                 inner_html=as_content(&draft)
             ></textarea>
             <button type="submit">{label}</button>

@@ -1,6 +1,6 @@
 //! The log of a page: its newest rows, newest at the bottom.
 
-use leptos::{html, prelude::*};
+use leptos::{ev::KeyboardEvent, html, prelude::*};
 
 use super::{
     days::{Line, lines},
@@ -34,10 +34,19 @@ pub fn Rows(
             feed.update(|feed| feed.scroll_away(away));
         }
     };
+    // A key is known before the browser moves: no row that comes in between can stop it.
+    let keyed = move |event: KeyboardEvent| {
+        let scrolls =
+            log.get_untracked().is_some_and(|log| log.scroll_height() > log.client_height());
+        if scrolls && ["ArrowUp", "PageUp", "Home"].contains(&event.key().as_str()) {
+            feed.update(|feed| feed.scroll_away(true));
+        }
+    };
     let to_newest = move |_| {
         if let Some(log) = log.get_untracked() {
             log.set_scroll_top(0);
             let _ = log.focus();
+            feed.update(|feed| feed.scroll_away(false));
         }
     };
     let nothing_new = Signal::derive(move || {
@@ -65,7 +74,7 @@ pub fn Rows(
 
     view! {
         <div class="log-frame">
-            <div class="log" role="log" aria-label="Messages" tabindex="0" node_ref=log on:scroll=scrolled>
+            <div class="log" role="log" aria-label="Messages" tabindex="0" node_ref=log on:scroll=scrolled on:keydown=keyed>
                 <div>
                     {link}
                     <ol>
