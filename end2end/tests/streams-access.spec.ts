@@ -41,7 +41,7 @@ for (const colorScheme of ["light", "dark"] as const) {
         await nothingToFind(page, "one message among others");
         await page.goto(`${server.url}/streams/log?before=${ids[20]}`);
         await nothingToFind(page, "older messages");
-        await server.end("log", "done");
+        await server.end("log", "done ".repeat(100));
         await MessagePage.open(page, server, "log");
         await stream.ends();
         await nothingToFind(page, "an ended stream");
