@@ -114,15 +114,18 @@ pub(super) fn trim(group: &Group<'_>, stream: &mut Stream, most: usize) -> rusql
     let limits = group.limits;
     let oldest_kept = before(group.now, limits.age);
     let oldest = Oldest::of(group, stream.life, most, |oldest| {
-        stream.count - oldest.messages > limits.messages
-            || stream.bytes - oldest.bytes > limits.bytes
+        stream.count.saturating_sub(oldest.messages) > limits.messages
+            || stream.bytes.saturating_sub(oldest.bytes) > limits.bytes
             || oldest.next_millis < oldest_kept
     })?;
     if oldest.messages > 0 {
         oldest.remove(group, stream.life)?;
         stream.trimmed = oldest.last;
-        stream.count -= oldest.messages;
-        stream.bytes -= oldest.bytes;
+        stream.count = stream.count.saturating_sub(oldest.messages);
+        stream.bytes = stream.bytes.saturating_sub(oldest.bytes);
+    } else if oldest.next_millis == 0 {
+        // There is none: should the counts ever be wrong, they do not stay so.
+        (stream.count, stream.bytes) = (0, 0);
     }
     Ok(())
 }
@@ -134,7 +137,7 @@ struct Oldest {
     bytes: u64,
     /// The sequence of the last of them.
     last: u64,
-    /// When the one after them was said.
+    /// When the one after them was said; 0 if nothing was found.
     next_millis: u64,
 }
 

@@ -18,6 +18,8 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// After how many bytes the write-ahead log is begun anew. `SQLite` does so by itself, but only in
 /// a moment without readers, which may be long in coming.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// About how many bytes a transaction writes beside what it brings: some pages, whole.
+const PER_COMMIT: usize = 16 * 1024;
 /// How long the writer waits for that moment.
 const NO_READERS: Duration = Duration::from_secs(1);
 
@@ -90,7 +92,7 @@ impl Writer {
                 next = if bytes < GROUP_BYTES { ops.try_recv().ok() } else { None };
             }
             self.serve(group, &mut observer);
-            self.written += bytes;
+            self.written += bytes + PER_COMMIT;
             if self.written > LOG_BYTES {
                 self.begin_log_anew();
             }
