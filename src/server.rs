@@ -65,8 +65,7 @@ impl App {
 
 /// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
-/// can stop.
-/// What goes wrong with one connection ends that connection.
+/// can stop. What goes wrong with one connection ends that connection.
 pub async fn run(
     listener: TcpListener,
     config: Config,

@@ -174,8 +174,6 @@ pub(super) struct Page {
     pub(super) head: EventId,
     /// The end of the stream, if it has ended.
     pub(super) end: Option<Message>,
-    /// The oldest message of the stream.
-    pub(super) oldest: Option<EventId>,
 }
 
 /// Why there is nothing to read.

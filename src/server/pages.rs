@@ -172,11 +172,10 @@ pub(super) async fn form(State(app): State<App>, request: Request) -> Response {
             Redirect::to(&format!("/streams/{stream}")).into_response()
         }
         Some(Outcome { refused: None, .. }) => response.into_response(),
-        Some(Outcome { stream, text, refused: Some(problem) }) if person => {
-            let draft = Draft { text, problem: problem.detail().to_owned() };
-            refused_form(&app, parts, &stream, draft, problem).await
+        Some(Outcome { stream, draft: Some(text), refused: Some(problem) }) if person => {
+            refused_message(&app, parts, &stream, text, problem).await
         }
-        Some(Outcome { refused: Some(problem), .. }) => problem.into_response(),
+        Some(Outcome { refused: Some(problem), .. }) => refuse(&app, parts, problem, person).await,
         None => {
             let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
             refuse(&app, parts, problem, person).await
@@ -197,7 +196,8 @@ async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Resp
 /// What came of a form.
 struct Outcome {
     stream: String,
-    text: String,
+    /// The message that was to be published.
+    draft: Option<String>,
     refused: Option<Problem>,
 }
 
@@ -205,11 +205,11 @@ struct Outcome {
 fn desk(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Desk {
     let note = {
         let outcome = Arc::clone(outcome);
-        move |stream: String, text: String, result: Result<EventId, Problem>| {
+        move |stream: String, draft: Option<String>, result: Result<EventId, Problem>| {
             let told = result.as_ref().copied().map_err(|problem| problem.detail().to_owned());
             let refused = result.err();
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Outcome { stream, text, refused });
+                Some(Outcome { stream, draft, refused });
             told
         }
     };
@@ -220,14 +220,14 @@ fn desk(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Desk {
             let (app, note) = (publisher.clone(), note.clone());
             async move {
                 let result = publish_text(&app, &stream, &text).await;
-                note(stream, text, result)
+                note(stream, Some(text), result)
             }
         },
         move |stream, text| {
             let (app, note) = (ender.clone(), noted.clone());
             async move {
                 let result = end_with_text(&app, &stream, &text).await;
-                note(stream, text, result)
+                note(stream, None, result)
             }
         },
     )
@@ -244,24 +244,24 @@ async fn end_with_text(app: &App, stream: &str, text: &str) -> Result<EventId, P
     end::stream_end(app, name, end::closing_text(app, text.into())?).await
 }
 
-/// The page that a form came from, with what was written, and why it was refused.
-async fn refused_form(
+/// The page that a message came from, with what was written, and why it was refused.
+async fn refused_message(
     app: &App,
     mut parts: Parts,
     stream: &str,
-    draft: Draft,
+    text: String,
     problem: Problem,
 ) -> Response {
-    let status = problem.status();
-    let page = match stream.parse() {
-        Ok(name) => newest(app, name, Some(draft)).await,
-        Err(_) => Err(problem),
+    // The views go by the address: this one is the stream's, whatever the form was sent to.
+    let address = Uri::try_from(format!("/streams/{stream}"));
+    let (Ok(name), Ok(address)) = (stream.parse(), address) else {
+        return refuse(app, parts, problem, true).await;
     };
-    parts.method = Method::GET;
-    parts.uri = Uri::try_from(format!("/streams/{stream}"))
-        .unwrap_or_else(|_| "/streams/-".parse().unwrap_or_default());
+    (parts.method, parts.uri) = (Method::GET, address);
+    let draft = Draft { text, problem: problem.detail().to_owned() };
+    let page = newest(app, name, Some(draft)).await;
     let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
-    *response.status_mut() = status;
+    *response.status_mut() = problem.status();
     response
 }
 
@@ -277,7 +277,7 @@ async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Proble
 }
 
 async fn render(app: &App, request: Request, page: Page) -> Response {
-    let watched = std::env::var_os("LEPTOS_WATCH").is_some();
+    let watched = app.site.is_watched();
     // What a page is told about the visit it is rendered for, and the headers it leaves with.
     let visit = move || {
         let response = expect_context::<ResponseOptions>();

@@ -10,6 +10,7 @@ use leptos::config::LeptosOptions;
 pub struct Site {
     root: PathBuf,
     options: LeptosOptions,
+    watched: bool,
 }
 
 /// The folder, inside the site, of what the build makes. As in `Cargo.toml`.
@@ -51,7 +52,8 @@ impl Site {
             .hash_files(hashes.is_file())
             .hash_file(hashes.to_string_lossy().as_ref().into())
             .build();
-        Ok(Self { root, options })
+        let watched = std::env::var_os("LEPTOS_WATCH").is_some();
+        Ok(Self { root, options, watched })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -62,6 +64,11 @@ impl Site {
     /// them for ever.
     pub(super) fn is_hashed(&self) -> bool {
         self.options.hash_files
+    }
+
+    /// Whether it is rebuilt as it is edited, by `cargo leptos watch`.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub(super) fn leptos_options(&self) -> &LeptosOptions {

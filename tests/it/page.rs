@@ -174,3 +174,31 @@ async fn a_file_that_can_not_be_read_is_the_fault_of_the_server() {
     let problem: Value = response.json().await.expect("JSON");
     assert_eq!(problem["type"], "/problems#internal");
 }
+
+/// What a browser without JavaScript gets back from a form that is refused.
+#[tokio::test]
+async fn a_refused_form_keeps_a_message_and_says_why() {
+    let app = TestApp::start(&[]).await;
+    let send = async |path: &str, form: &str| {
+        let request =
+            app.client.post(format!("{}{path}", app.url)).header(A_BROWSER.0, A_BROWSER.1);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let response = request.body(form.to_owned()).send().await.expect("an answer");
+        (response.status(), response.text().await.expect("text"))
+    };
+    app.publish("news", "the only message").await;
+    let (status, _) = send("/api/end", "stream=news&text=that+was+all").await;
+    assert_eq!(status, StatusCode::OK, "it leads back to the stream");
+
+    let (status, html) = send("/api/publish", "stream=news&text=too+late").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(html.contains("the only message") && html.contains("too late</textarea>"), "{html}");
+
+    let (status, html) = send("/api/end", "stream=news&text=once+more").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(html.contains("The stream has ended") && !html.contains("once more"), "{html}");
+
+    let (status, html) = send("/api/publish", "stream=NEWS&text=x").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(html.contains("The name of the stream is malformed"), "{html}");
+}

@@ -174,7 +174,8 @@ impl Watcher {
             Reset::Trimmed if life == self.position.life => "trimmed",
             Reset::Trimmed | Reset::Deleted => "deleted",
         };
-        let oldest = page.as_ref().and_then(|page| page.oldest);
+        // The page begins where the stream does.
+        let oldest = page.as_ref().and_then(|page| page.messages.first()).map(|first| first.id);
         frame::event(out, RESET, None, &json!({ "reason": reason, "oldest": oldest }).to_string());
         (self.position, self.joined) = (Position::NOWHERE, true);
         match page {

@@ -90,8 +90,7 @@ pub(super) fn page(
         _ => stream.head.seq.max(from),
     };
     let position = Position { life: Some(stream.life), seq };
-    let (end, oldest) = (stream.end(), oldest(&tx, &stream)?);
-    Ok(Ok(Page { messages, more, position, head: stream.head, end, oldest }))
+    Ok(Ok(Page { messages, more, position, head: stream.head, end: stream.end() }))
 }
 
 fn after(
@@ -134,12 +133,6 @@ fn take(mut rows: rusqlite::Rows<'_>, bound: Bound) -> rusqlite::Result<(Vec<Mes
         messages.push(Message { id, data });
     }
     Ok((messages, false))
-}
-
-fn oldest(tx: &Transaction<'_>, stream: &Stream) -> rusqlite::Result<Option<EventId>> {
-    tx.prepare_cached("SELECT seq, millis FROM messages WHERE life = ?1 ORDER BY seq LIMIT 1")?
-        .query_row([stream.life.0], |row| id(row, 0))
-        .optional()
 }
 
 /// How many characters of its last message the list of streams shows.
