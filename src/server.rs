@@ -1,5 +1,6 @@
 //! The server: configuration, routes, streams.
 
+mod client;
 pub mod clock;
 pub mod config;
 mod counter;
@@ -79,7 +80,7 @@ pub async fn run(
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
-        max_message_bytes: usize::try_from(config.max_message_bytes.0).unwrap_or(usize::MAX),
+        max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
         open_streams: OpenStreams::default(),
         shutdown: shutdown.clone(),
         retry: config.retry.into(),

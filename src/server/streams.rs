@@ -29,7 +29,7 @@ impl Streams {
             messages: config.keep_messages,
             age: config.keep_age.0,
             bytes: config.keep_bytes.0,
-            streams: config.max_streams,
+            streams: config.limits.max_streams,
         };
         let hub = Hub::default();
         let (sender, mut changes) = mpsc::channel(WAITING);

@@ -1,0 +1,68 @@
+//! The limits: what is refused beyond, so that nobody takes what is everyone's.
+
+use clap::{Args, builder::RangedU64ValueParser};
+use ipnet::IpNet;
+
+use super::{Rate, Size, Span};
+
+/// The most bytes a message may be allowed to have: it is held in memory several times over.
+const LARGEST_MESSAGE: u64 = 16 * 1024 * 1024;
+
+/// Limits. An address is an IPv4 address, or the /64 network that an IPv6 address is in.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitOptions {
+    /// How many streams there may be; who publishes to one more is refused
+    #[arg(long, env = "TIDINGS_MAX_STREAMS", default_value = "1000", value_name = "NUMBER",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_streams: u64,
+
+    /// How many bytes a message may have, at most 16MiB
+    #[arg(long, env = "TIDINGS_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "SIZE")]
+    pub max_message_bytes: Size<LARGEST_MESSAGE>,
+
+    /// How many messages a second a token may publish, or an address where there are no tokens;
+    /// ten seconds' worth may come at once. An upload of lines waits, what is more of others is
+    /// refused. 0 sets no limit
+    #[arg(long, env = "TIDINGS_PUBLISH_RATE", default_value = "200", value_name = "NUMBER")]
+    pub publish_rate: Rate,
+
+    /// How many streams of events may be open at the same time
+    #[arg(long, env = "TIDINGS_MAX_WATCHERS", default_value = "10000", value_name = "NUMBER",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_watchers: u64,
+
+    /// How many of them may be open to one address
+    #[arg(long, env = "TIDINGS_MAX_WATCHERS_PER_ADDRESS", default_value = "200",
+          value_name = "NUMBER", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_watchers_per_address: u64,
+
+    /// How many connections may be open at the same time; what comes beyond is closed at once
+    #[arg(long, env = "TIDINGS_MAX_CONNECTIONS", default_value = "12000", value_name = "NUMBER",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_connections: u64,
+
+    /// How many of them may be open to one address; a trusted proxy may have as many as it likes
+    #[arg(long, env = "TIDINGS_MAX_CONNECTIONS_PER_ADDRESS", default_value = "400",
+          value_name = "NUMBER", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_connections_per_address: u64,
+
+    /// How many times a minute one address may try to sign in
+    #[arg(long, env = "TIDINGS_SIGN_IN_RATE", default_value = "10", value_name = "NUMBER")]
+    pub sign_in_rate: Rate,
+
+    /// How long a client may take to say what it wants, its TLS handshake included
+    #[arg(long, env = "TIDINGS_HEADER_TIMEOUT", default_value = "15s", value_name = "DURATION")]
+    pub header_timeout: Span<1>,
+
+    /// How long the body of a request may take, and how long an upload of lines that has begun one
+    /// may take to end it
+    #[arg(long, env = "TIDINGS_BODY_TIMEOUT", default_value = "1m", value_name = "DURATION")]
+    pub body_timeout: Span<1>,
+
+    /// A network of proxies whose x-forwarded-for and x-forwarded-proto are believed, like
+    /// 10.0.0.0/8 or 127.0.0.1/32; may be given several times, in the environment separated by
+    /// commas. By default nobody's are
+    #[arg(long, env = "TIDINGS_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
+    pub trusted_proxy: Vec<IpNet>,
+}

@@ -1,0 +1,150 @@
+//! What flags hold: parsed once, and never wrong afterwards.
+
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+use axum::http::{HeaderValue, uri::Authority};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::super::log::Store;
+
+/// A duration of at least `MIN` milliseconds and at most an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span<const MIN: u64>(Duration);
+
+impl<const MIN: u64> From<Span<MIN>> for Duration {
+    fn from(span: Span<MIN>) -> Self {
+        span.0
+    }
+}
+
+impl<const MIN: u64> FromStr for Span<MIN> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let duration = humantime::parse_duration(text)
+            .map_err(|error| format!("{error}; write it like 50ms, 15s or 2m"))?;
+        if duration.subsec_nanos() % 1_000_000 != 0 {
+            return Err("must be whole milliseconds".to_owned());
+        }
+        if duration < Duration::from_millis(MIN) || duration > Duration::from_hours(1) {
+            return Err(format!("must be {MIN}ms to 1h"));
+        }
+        Ok(Self(duration))
+    }
+}
+
+/// An age of at least a second and at most ten years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub(in crate::server) Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let age = humantime::parse_duration(text)
+            .map_err(|error| format!("{error}; write it like 12h, 30d or 1y"))?;
+        if age < Duration::from_secs(1) || age > Duration::from_hours(24 * 3660) {
+            return Err("must be 1s to 10y".to_owned());
+        }
+        Ok(Self(age))
+    }
+}
+
+/// A number of bytes, at least one and at most `MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size<const MOST: u64>(pub(in crate::server) u64);
+
+impl<const MOST: u64> fmt::Display for Size<MOST> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<const MOST: u64> FromStr for Size<MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let how = |_| "must be a number of bytes, like 65536, 500KB or 16MiB".to_owned();
+        match text.parse::<bytesize::ByteSize>().map_err(how)?.as_u64() {
+            bytes if (1..=MOST).contains(&bytes) => Ok(Self(bytes)),
+            _ => Err(format!("must be 1 to {}", Self(MOST))),
+        }
+    }
+}
+
+/// So many in some time; none where there is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub(in crate::server) Option<NonZeroU32>);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: u32 =
+            text.parse().map_err(|_| "must be a number, 0 for no limit".to_owned())?;
+        Ok(Self(NonZeroU32::new(number)))
+    }
+}
+
+impl FromStr for Store {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("must be a file, or :memory:"),
+            ":memory:" => Ok(Self::Memory),
+            file => Ok(Self::File(file.into())),
+        }
+    }
+}
+
+/// An origin that may listen, or all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `*`
+    Any,
+    /// Scheme, host and port, as browsers send them.
+    One(HeaderValue),
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HOW: &str = "must be * or an origin as browsers send it: http:// or https://, a host \
+                           in lower case, and a port unless it is the usual one; no path";
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let (host, usual_port) = match text.split_once("://") {
+            Some(("https", host)) => (host, ":443"),
+            Some(("http", host)) => (host, ":80"),
+            _ => return Err(HOW),
+        };
+        let never_sent = host.ends_with(usual_port)
+            || host.contains(|c: char| c == '@' || c.is_ascii_uppercase())
+            || host.parse::<Authority>().is_err();
+        if never_sent {
+            return Err(HOW);
+        }
+        HeaderValue::from_str(text).map(Self::One).map_err(|_| HOW)
+    }
+}
+
+/// A filter for the log that is known to parse.
+#[derive(Clone, Debug)]
+pub struct LogFilter(pub(in crate::server) String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A word alone would be taken for the name of a module, and a level with a slip of the
+        // finger silence the log.
+        for part in text.split(',').filter(|part| !part.contains(['=', '['])) {
+            part.trim().parse::<LevelFilter>().map_err(|_| format!("{part:?} is not a level"))?;
+        }
+        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
