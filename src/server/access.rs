@@ -174,11 +174,11 @@ impl Visitor {
 
 /// What is said to who has no token that is good.
 pub(super) fn who_are_you(kind: Kind) -> Problem {
-    let detail = match kind.slug {
-        slug if slug == problem::TOKEN_EXPIRED.slug => {
+    let detail = match kind {
+        problem::TOKEN_EXPIRED => {
             "The token has expired. Get a new one from whoever runs this server."
         }
-        slug if slug == problem::TOKEN_INVALID.slug => {
+        problem::TOKEN_INVALID => {
             "The token is not one of this server's, or not whole. Send it as it was given, as \
              Authorization: Bearer, or get a new one from whoever runs this server."
         }

@@ -98,10 +98,12 @@ impl Problem {
 
     /// The same, for who has a browser and not a program.
     pub(super) fn detail_for_people(&self) -> &str {
-        match self.kind.slug {
-            "token-missing" => "This is shown to those who have signed in.",
-            "token-invalid" => "That is not a token of this server, or not the whole of it.",
-            "token-expired" => "The token has expired. Whoever runs this server gives a new one.",
+        match self.kind {
+            problem::TOKEN_MISSING => "This is shown to those who have signed in.",
+            problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
+            problem::TOKEN_EXPIRED => {
+                "The token has expired. Whoever runs this server gives a new one."
+            }
             _ => &self.detail,
         }
     }
@@ -115,10 +117,12 @@ impl Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         // RFC 6750, section 3.
-        let challenge = match self.kind.slug {
-            "token-missing" => r#"Bearer realm="tidings""#,
-            "token-invalid" | "token-expired" => r#"Bearer realm="tidings", error="invalid_token""#,
-            "not-permitted" => r#"Bearer realm="tidings", error="insufficient_scope""#,
+        let challenge = match self.kind {
+            problem::TOKEN_MISSING => r#"Bearer realm="tidings""#,
+            problem::TOKEN_INVALID | problem::TOKEN_EXPIRED => {
+                r#"Bearer realm="tidings", error="invalid_token""#
+            }
+            problem::NOT_PERMITTED => r#"Bearer realm="tidings", error="insufficient_scope""#,
             _ => return,
         };
         let challenge = HeaderValue::from_static(challenge);
