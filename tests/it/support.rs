@@ -22,6 +22,9 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 /// The time of day at which every server of a test starts.
 pub(crate) const NOW: u64 = 1_763_891_234_567;
 
+/// All come from one address, and mean no harm.
+const UNLIMITED: [&str; 4] = ["--publish-rate", "0", "--max-watchers-per-address", "10000"];
+
 /// A server on a port of its own, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {
     pub(crate) url: String,
@@ -43,7 +46,8 @@ impl TestApp {
     }
 
     async fn start_at(now: u64, arguments: &[&str]) -> Self {
-        let arguments = [&["tidings", "--listen", "127.0.0.1:0"], arguments].concat();
+        let program = ["tidings", "--listen", "127.0.0.1:0"];
+        let arguments = [&program, &UNLIMITED[..], arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
