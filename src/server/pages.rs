@@ -25,7 +25,7 @@ use super::{
     publish,
 };
 use crate::{
-    app::{self, Draft, Page, Visit, composer::Desk},
+    app::{self, Draft, Page, Visit, Visitor, composer::Desk},
     message::{EventId, Snapshot, StreamName, Summary},
     problem,
 };
@@ -72,7 +72,7 @@ pub(super) async fn streams(State(app): State<App>, request: Request) -> Respons
             ended: listed.ended,
             last: listed.last,
         };
-        Page::Streams(listed.into_iter().map(summary).collect())
+        Page::Streams { streams: listed.into_iter().map(summary).collect(), may_publish: true }
     });
     render_or_refuse(&app, request, page).await
 }
@@ -125,7 +125,7 @@ async fn newest(app: &App, name: StreamName, draft: Option<Draft>) -> Result<Pag
         Err(not_read) => return Err(not_read.into()),
     };
     let watchers = app.hub.watchers(&name);
-    Ok(Page::Stream { name, snapshot, watchers, draft })
+    Ok(Page::Stream { name, snapshot, watchers, may_publish: true, draft })
 }
 
 /// The messages before one.
@@ -287,7 +287,8 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
         let parts = expect_context::<Parts>();
-        provide_context(Visit { host: host(&parts), page: page.clone() });
+        let (origin, page) = (host(&parts), page.clone());
+        provide_context(Visit { origin, visitor: Visitor::Anyone, page });
     };
     let options = app.site.leptos_options().clone();
     let shell = move || app::shell(options.clone()).into_any();
