@@ -10,7 +10,7 @@ pub mod connection;
 pub mod counter;
 pub mod days;
 pub mod live;
-mod masthead;
+pub mod masthead;
 pub mod older;
 pub mod problems;
 pub mod refused;

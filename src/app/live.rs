@@ -31,7 +31,7 @@ pub fn LiveStream(
 /// The island. What it begins with comes from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let Given { snapshot, stream, may_publish, draft } = snapshot::given();
+    let Given { snapshot, stream, composer, draft } = snapshot::given();
     let events = snapshot.events.clone();
     let style = Style { stream: stream.clone(), pace: snapshot.pace, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
@@ -39,7 +39,7 @@ pub fn Live() -> impl IntoView {
     title::count(feed, subscription);
     let again = stream.is_none();
     let composer = stream
-        .filter(|_| may_publish)
+        .filter(|_| composer)
         .map(|stream| view! { <Composer stream=stream.as_str() draft /> });
     let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
 

@@ -1,7 +1,7 @@
 //! What stands above every page: where to go, and who is signed in.
 
 use leptos::{prelude::*, server_fn::ServerFn as _};
-use leptos_router::{hooks::use_location, location::Url};
+use leptos_router::hooks::use_location;
 
 use super::{
     Page, Visit, Visitor, page,
@@ -31,22 +31,28 @@ fn visitor_view(Visit { visitor, page, .. }: Visit) -> AnyView {
         _ => path_and_query(),
     };
     match visitor {
-        Visitor::Named(name) => view! {
-            <form method="post" action=SignOut::url() class="visitor">
-                <span title=name.clone()>
-                    <span class="unseen">"Signed in as "</span>
-                    {name.clone()}
-                </span>
-                <input type="hidden" name="to" value=here />
-                <button type="submit">"Sign out"</button>
-            </form>
-        }
-        .into_any(),
+        Visitor::Named(name) => named_view(name, here),
         Visitor::Guest if !asks_for_token => {
             view! { <a href=sign_in_address(&here)>"Sign in"</a> }.into_any()
         }
         Visitor::Guest | Visitor::Anyone => ().into_any(),
     }
+}
+
+fn named_view(name: String, here: String) -> AnyView {
+    // A long one is cut on the page.
+    let full_name = name.clone();
+    view! {
+        <form method="post" action=SignOut::url() class="visitor">
+            <span title=full_name>
+                <span class="unseen">"Signed in as "</span>
+                {name}
+            </span>
+            <input type="hidden" name="to" value=here />
+            <button type="submit">"Sign out"</button>
+        </form>
+    }
+    .into_any()
 }
 
 /// Where this page is.

@@ -21,8 +21,8 @@ pub struct Given {
     pub snapshot: Snapshot,
     /// The stream's name, where its messages are stored.
     pub stream: Option<StreamName>,
-    /// Whether the visitor may add to them.
-    pub may_publish: bool,
+    /// Whether there is a form to add to them.
+    pub composer: bool,
     /// What was refused when the composer was used without JavaScript.
     pub draft: Option<Draft>,
 }
@@ -61,7 +61,7 @@ fn read() -> Option<Given> {
     Some(Given {
         snapshot,
         stream: text("stream").and_then(|name| name.parse().ok()),
-        may_publish: field(&value, "may_publish")?.is_truthy(),
+        composer: field(&value, "composer")?.is_truthy(),
         draft: problem.map(|problem| Draft { text: String::new(), problem }),
     })
 }

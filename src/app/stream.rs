@@ -64,7 +64,9 @@ fn StreamPage(
     let token = matches!(visitor, Visitor::Named(_)).then(token_view);
     let title = format!("{name} · Tidings");
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
-    let given = Given { snapshot, stream: Some(name.clone()), may_publish, draft };
+    // What was written stays with whoever was signed out meanwhile.
+    let composer = may_publish || draft.is_some();
+    let given = Given { snapshot, stream: Some(name.clone()), composer, draft };
     view! {
         <Title text=title />
         <Meta name="description" content=description />
