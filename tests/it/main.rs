@@ -1,6 +1,7 @@
 //! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
 
 mod architecture;
+mod backup;
 mod bytes;
 mod contents;
 mod cursor;
@@ -17,3 +18,4 @@ mod slow;
 mod store;
 mod stream;
 mod support;
+mod upgrade;
