@@ -6,6 +6,7 @@ mod bytes;
 mod contents;
 mod cursor;
 mod cuts;
+mod deploy;
 mod interface;
 mod joint;
 mod kill;
