@@ -154,8 +154,11 @@ fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
     if !is_root || !has_setpriv {
         return Ok(Command::new(program));
     }
-    std::os::unix::fs::chown(home, Some(NOBODY), Some(NOBODY))
-        .map_err(|error| format!("{}: {error}", home.display()))?;
+    // The folder around it too: another umask than the usual one would keep others out of it.
+    for folder in home.ancestors().take(2) {
+        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY))
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
     command.args(["--clear-groups", "--no-new-privs", "--"]).arg(program);
