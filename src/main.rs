@@ -7,7 +7,14 @@ use std::{
 
 use anyhow::Context;
 use tidings::server::{
-    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams, telemetry,
+    self,
+    access::Access,
+    clock::Clock,
+    config::{Config, Task},
+    shutdown::Shutdown,
+    site::Site,
+    streams::Streams,
+    telemetry,
 };
 use tokio::net::TcpListener;
 
@@ -18,7 +25,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Config::from_command_line()).await {
+    let done = match Task::from_command_line() {
+        Task::Serve(config) => serve(*config).await,
+        Task::Token(token) => token.make().map(|token| say(&token)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidings: {error:#}");
@@ -27,17 +38,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config);
     let site = Site::find(config.site_root.as_deref())?;
+    let access = Access::new(&config.access, Clock::System)?;
     let streams = Streams::open(&config, Clock::System).await?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", config.listen)
     })?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
-    // Nobody may be listening to that either.
-    let _ = writeln!(stdout(), "Tidings is at http://{}", listener.local_addr()?);
-    server::run(listener, config, site, streams, Clock::System, shutdown).await;
+    say(&format!("Tidings is at http://{}", listener.local_addr()?));
+    server::run(listener, config, site, access, streams, Clock::System, shutdown).await;
     Ok(())
+}
+
+/// Says a line on standard output, where nobody may be listening.
+fn say(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
 }

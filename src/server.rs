@@ -1,5 +1,6 @@
 //! The server: configuration, routes, streams.
 
+pub mod access;
 mod client;
 pub mod clock;
 pub mod config;
@@ -14,6 +15,7 @@ mod headers;
 mod health;
 mod history;
 mod hub;
+mod limits;
 mod lines;
 mod log;
 mod named;
@@ -32,8 +34,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use self::{
-    clock::Clock, config::Config, counter::Counter, error::Problem, events::OpenStreams, hub::Hub,
-    log::Log, shutdown::Shutdown, site::Site, streams::Streams,
+    access::Access, clock::Clock, config::Config, counter::Counter, error::Problem, hub::Hub,
+    limits::Limits, log::Log, shutdown::Shutdown, site::Site, streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -45,12 +47,13 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 /// What every handler has at hand; a cheap clone.
 #[derive(Clone)]
 struct App {
+    access: Access,
     counter: Counter,
     log: Log,
     hub: Hub,
     /// The most bytes a message may have.
     max_message_bytes: usize,
-    open_streams: OpenStreams,
+    limits: Limits,
     shutdown: Shutdown,
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
     retry: Duration,
@@ -71,22 +74,25 @@ pub async fn run(
     listener: TcpListener,
     config: Config,
     site: Site,
+    access: Access,
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
 ) {
     let Streams { log, hub } = streams;
+    let limits = Limits::new(&config.limits);
+    let seats = limits.seats.clone();
     let app = App {
+        access,
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
         max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
-        open_streams: OpenStreams::default(),
+        limits,
         shutdown: shutdown.clone(),
         retry: config.retry.into(),
         site: Arc::new(site),
     };
-    let open_streams = app.open_streams.clone();
     let router = router::router(app, &config.allow_origin);
     let notice_given = {
         let shutdown = shutdown.clone();
@@ -99,13 +105,13 @@ pub async fn run(
 
     let drained = async {
         shutdown.wait().await;
-        tracing::info!(open_streams = open_streams.count(), "stopping: letting readers go");
+        tracing::info!(open_streams = seats.count(), "stopping: letting readers go");
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
         () = serving => {}
         () = drained => {
-            tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
+            tracing::warn!(open_streams = seats.count(), "did not wait for the last readers");
         }
     }
     log.close().await;

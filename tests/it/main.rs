@@ -1,5 +1,6 @@
 //! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
 
+mod access;
 mod architecture;
 mod backup;
 mod bytes;
@@ -11,10 +12,12 @@ mod interface;
 mod joint;
 mod kill;
 mod life;
+mod limits;
 mod page;
 mod process;
 mod publish;
 mod retention;
+mod sign_in;
 mod slow;
 mod store;
 mod stream;

@@ -15,7 +15,8 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams,
+    self, access::Access, clock::Clock, config::Config, shutdown::Shutdown, site::Site,
+    streams::Streams,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
@@ -51,8 +52,9 @@ impl TestApp {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: now, origin: Instant::now() };
+        let access = Access::new(&config.access, clock).expect("secrets");
         let streams = Streams::open(&config, clock).await.expect("a store");
-        let server = server::run(listener, config, site, streams, clock, shutdown.clone());
+        let server = server::run(listener, config, site, access, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
         Self { url, client, shutdown, server, site: folder }
