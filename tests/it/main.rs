@@ -2,10 +2,12 @@
 
 mod access;
 mod architecture;
+mod backup;
 mod bytes;
 mod contents;
 mod cursor;
 mod cuts;
+mod deploy;
 mod interface;
 mod joint;
 mod kill;
@@ -20,3 +22,4 @@ mod slow;
 mod store;
 mod stream;
 mod support;
+mod upgrade;

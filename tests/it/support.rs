@@ -3,6 +3,7 @@
 pub(crate) mod process;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod visitor;
 
 use std::{fs, path::Path, time::Duration};
 
