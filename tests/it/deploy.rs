@@ -8,6 +8,9 @@ use std::{
 
 use crate::support::process::tidings;
 
+/// Where it is, installed.
+const PROGRAM: &str = "/opt/tidings/tidings";
+
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -23,7 +26,7 @@ fn arguments(file: &str, begins: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.trim().strip_prefix(begins));
     let line = line.unwrap_or_else(|| panic!("{file} has no {begins}"));
     serde_json::from_str(line)
-        .unwrap_or_else(|_| line.split_whitespace().skip(1).map(str::to_owned).collect())
+        .unwrap_or_else(|_| line.split_whitespace().map(str::to_owned).collect())
 }
 
 #[test]
@@ -33,7 +36,8 @@ fn only_what_can_be_set_is_set() {
         ("compose.yaml", "command: "),
         ("Dockerfile", "ENTRYPOINT "),
     ] {
-        let arguments = arguments(file, begins);
+        let mut arguments = arguments(file, begins);
+        arguments.retain(|argument| argument != PROGRAM);
         // Flags that it does not know it refuses before it comes to the last.
         let output = tidings().args(&arguments).arg("--help").output().expect("a process");
         assert_eq!(output.status.code(), Some(0), "{file}: {arguments:?}: {}", said(&output));
@@ -51,11 +55,10 @@ fn only_what_can_be_set_is_set() {
 #[test]
 fn the_unit_is_one_that_systemd_understands() {
     let unit = read("deploy/tidings.service");
-    let installed = "/opt/tidings/tidings";
-    assert!(unit.contains(installed));
+    assert!(unit.contains(PROGRAM));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.service");
-    fs::write(&file, unit.replace(installed, env!("CARGO_BIN_EXE_tidings"))).expect("a file");
+    fs::write(&file, unit.replace(PROGRAM, env!("CARGO_BIN_EXE_tidings"))).expect("a file");
     match Command::new("systemd-analyze").arg("verify").arg(&file).output() {
         Ok(output) => {
             assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
