@@ -15,6 +15,7 @@ mod health;
 mod history;
 mod hub;
 mod lines;
+pub mod listen;
 mod log;
 mod named;
 mod pages;
@@ -25,15 +26,25 @@ pub mod shutdown;
 pub mod site;
 pub mod streams;
 pub mod telemetry;
+mod tls;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-
 use self::{
-    clock::Clock, config::Config, counter::Counter, error::Problem, events::OpenStreams, hub::Hub,
-    log::Log, shutdown::Shutdown, site::Site, streams::Streams,
+    client::Trusted,
+    clock::Clock,
+    config::Config,
+    counter::Counter,
+    error::Problem,
+    events::OpenStreams,
+    hub::Hub,
+    listen::Listeners,
+    log::Log,
+    serve::{Connections, Terms},
+    shutdown::Shutdown,
+    site::Site,
+    streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -45,6 +56,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 /// What every handler has at hand; a cheap clone.
 #[derive(Clone)]
 struct App {
+    /// How long the body of a request may take.
+    body_timeout: Duration,
     counter: Counter,
     log: Log,
     hub: Hub,
@@ -64,11 +77,11 @@ impl App {
     }
 }
 
-/// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
+/// Serves on `listeners` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
 /// can stop. What goes wrong with one connection ends that connection.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     config: Config,
     site: Site,
     streams: Streams,
@@ -76,7 +89,18 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let Streams { log, hub } = streams;
+    let trusted = Trusted::new(&config.limits.trusted_proxy);
+    let connections = Connections::new(
+        config.limits.max_connections,
+        config.limits.max_connections_per_address,
+        trusted.clone(),
+    );
+    let terms = Terms {
+        connections: connections.clone(),
+        header_timeout: config.limits.header_timeout.into(),
+    };
     let app = App {
+        body_timeout: config.limits.body_timeout.into(),
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
@@ -87,23 +111,39 @@ pub async fn run(
         site: Arc::new(site),
     };
     let open_streams = app.open_streams.clone();
-    let router = router::router(app, &config.allow_origin);
-    let notice_given = {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.wait().await;
-            tokio::time::sleep(NOTICE).await;
+    let router = router::router(app, &config, trusted);
+    let notice_given = async || {
+        shutdown.wait().await;
+        tokio::time::sleep(NOTICE).await;
+    };
+    let Listeners { main, tls, redirect } = listeners;
+    let redirecting = async {
+        if let Some((listener, port)) = redirect {
+            serve::serve(listener, None, serve::redirect(port), terms.clone(), notice_given())
+                .await;
         }
     };
-    let serving = serve::serve(listener, router, notice_given);
+    let serving = serve::serve(main, tls.clone(), router, terms.clone(), notice_given());
+    let following_files = async {
+        match tls {
+            Some(tls) => tls.follow_files().await,
+            None => std::future::pending().await,
+        }
+    };
 
     let drained = async {
         shutdown.wait().await;
-        tracing::info!(open_streams = open_streams.count(), "stopping: letting readers go");
+        tracing::info!(
+            open_streams = open_streams.count(),
+            connections = connections.open(),
+            refused_connections = connections.refused(),
+            "stopping: letting readers go"
+        );
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        () = serving => {}
+        ((), ()) = async { tokio::join!(serving, redirecting) } => {}
+        never = following_files => match never {},
         () = drained => {
             tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
         }

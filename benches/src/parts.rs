@@ -102,7 +102,15 @@ impl Bench {
         let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
         // Nothing that is measured may be trimmed away.
         let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
-        Server::start(executable, &[&arguments[..], &keep].concat())
+        // And nobody refused: the load comes from one address.
+        let admit = [
+            "--max-connections=100000",
+            "--max-connections-per-address=100000",
+            "--max-watchers=100000",
+            "--max-watchers-per-address=100000",
+            "--publish-rate=0",
+        ];
+        Server::start(executable, &[&arguments[..], &keep, &admit].concat())
     }
 }
 

@@ -87,6 +87,7 @@ fn configuration_stays_at_the_edge() {
         "server/config.rs",
         "server/counter.rs",
         "server/headers.rs",
+        "server/listen.rs",
         "server/router.rs",
         "server/streams.rs",
         "server/telemetry.rs",

@@ -288,8 +288,9 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 4] = [
+    const ELSEWHERE: [(&str, &str); 5] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
+        ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("draining", "publish::a_server_that_stops_takes_no_more"),
         ("store-unavailable", "store::a_full_disk_is_survived"),
         ("internal", "page::a_file_that_can_not_be_read_is_the_fault_of_the_server"),
