@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bytes;
+mod connections;
 mod contents;
 mod cursor;
 mod cuts;
@@ -9,11 +10,14 @@ mod interface;
 mod joint;
 mod kill;
 mod life;
+mod malformed;
 mod page;
 mod process;
+mod proxies;
 mod publish;
 mod retention;
 mod slow;
 mod store;
 mod stream;
 mod support;
+mod tls;
