@@ -1,8 +1,11 @@
 // What a test has at hand: the server as it is deployed, and pages that must not complain.
 
+import { AxeBuilder } from "@axe-core/playwright";
 import { test as base, expect, type Page } from "@playwright/test";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -11,6 +14,8 @@ const program = process.env.TIDINGS_SERVER ?? resolve("../target/release/tidings
 /** A server process on a port of its own. */
 export class Server {
   url = "";
+  /** The token that the calls below show, where the server asks for one. */
+  token?: string;
   private process!: ChildProcess;
 
   private constructor(private readonly flags: string[]) {}
@@ -68,7 +73,8 @@ export class Server {
   }
 
   private async ask(method: string, path: string, body?: string): Promise<Response> {
-    const response = await fetch(this.url + path, { method, body });
+    const headers: HeadersInit = this.token === undefined ? {} : { authorization: `Bearer ${this.token}` };
+    const response = await fetch(this.url + path, { method, body, headers });
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
     return response;
   }
@@ -79,7 +85,31 @@ export class Server {
   }
 }
 
+/** What tokens are made with. */
+export class Secret {
+  /** What tells a server of it. */
+  readonly flags: string[];
+
+  constructor(file: string) {
+    writeFileSync(file, randomBytes(32).toString("hex"));
+    this.flags = ["--secret-file", file];
+  }
+
+  /** Makes a token with the program itself. */
+  token(name: string, ...flags: string[]): string {
+    const env = { TIDINGS_LOG: "error" };
+    return execFileSync(program, ["token", ...this.flags, "--for", name, ...flags], { encoding: "utf8", env }).trim();
+  }
+}
+
+/** What lets its holder do everything. */
+export const EVERYTHING = ["--publish", "*", "--watch", "*"];
+
 interface Fixtures {
+  /** A secret of this test's. */
+  secret: Secret;
+  /** Starts a server that asks for tokens, and whose own calls show one that is good for everything. */
+  startGuarded: (...flags: string[]) => Promise<Server>;
   /** Starts servers, and stops them after the test. */
   start: (...flags: string[]) => Promise<Server>;
   /** What a page may say on the console; whatever else it says fails the test. */
@@ -95,6 +125,17 @@ export const test = base.extend<Fixtures>({
       return server;
     });
     await Promise.all(servers.map((server) => server.stop()));
+  },
+  secret: async ({}, use, info) => {
+    mkdirSync(info.outputDir, { recursive: true });
+    await use(new Secret(info.outputPath("secret")));
+  },
+  startGuarded: async ({ start, secret }, use) => {
+    await use(async (...flags) => {
+      const server = await start("--data", ":memory:", ...secret.flags, ...flags);
+      server.token = secret.token("the test", ...EVERYTHING);
+      return server;
+    });
   },
   mayComplain: [/^$/, { option: true }],
   // It asks for the servers so that they outlive it: a page whose server is gone rightly complains.
@@ -114,6 +155,20 @@ export { expect };
 
 /** What a browser says of a server that is not there, and of an answer that is an error. */
 export const unreachable = /^Failed to load resource: /;
+
+/** That nothing on the page keeps anyone from using it. */
+export async function nothingToFind(page: Page, state: string): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html)}`), state).toEqual([]);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+  expect(wide, `${state}: nothing scrolls sideways`).toBe(false);
+}
+
+/** Fills in the form to sign in, and sends it. */
+export async function signIn(page: Page, token: string): Promise<void> {
+  await page.getByLabel("Token").fill(token);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
 
 /** Keeps the page as the server wrote it, until what this gives back is called. */
 export async function holdHydration(page: Page): Promise<() => void> {

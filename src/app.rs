@@ -10,11 +10,13 @@ pub mod connection;
 pub mod counter;
 pub mod days;
 pub mod live;
+pub mod masthead;
 pub mod older;
 pub mod problems;
 pub mod refused;
 pub mod row;
 pub mod rows;
+pub mod sign_in;
 pub mod snapshot;
 pub mod status;
 pub mod stream;
@@ -32,18 +34,32 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    counter::CounterPage, problems::ProblemsPage, refused::RefusedPage, stream::StreamAddress,
-    streams::StreamsPage,
+    counter::CounterPage, masthead::Masthead, problems::ProblemsPage, refused::RefusedPage,
+    sign_in::SignInAddress, stream::StreamAddress, streams::StreamsPage,
 };
 use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 
 /// What the server tells a page about the visit it is rendered for.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// The server's name and port, as the visitor wrote them.
-    pub host: String,
+    /// Where the server is, as the visitor wrote it: name and port, with `https://` before them
+    /// where that is how to reach it. Every command begins with it.
+    pub origin: String,
+    /// Who is asking.
+    pub visitor: Visitor,
     /// What the page shows.
     pub page: Page,
+}
+
+/// Who is asking for a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visitor {
+    /// Anyone: this server asks nobody who they are.
+    Anyone,
+    /// Someone who has not signed in.
+    Guest,
+    /// Someone with a token, by the name that it gives them.
+    Named(String),
 }
 
 /// What a page shows. Its address chooses the view; all that it says comes from here.
@@ -52,7 +68,12 @@ pub enum Page {
     /// The counter, as it is now.
     Counter(Snapshot),
     /// The streams there are, in the order to show them in.
-    Streams(Vec<Summary>),
+    Streams {
+        /// Those that the visitor may watch.
+        streams: Vec<Summary>,
+        /// Whether there are streams that the visitor may publish to.
+        may_publish: bool,
+    },
     /// A stream, as it is now.
     Stream {
         /// Its name.
@@ -61,6 +82,8 @@ pub enum Page {
         snapshot: Snapshot,
         /// How many readers are connected.
         watchers: usize,
+        /// Whether the visitor may publish to it, and end it.
+        may_publish: bool,
         /// What its composer sent without JavaScript, and was refused.
         draft: Option<Draft>,
     },
@@ -78,6 +101,14 @@ pub enum Page {
         newer: bool,
         /// The end, where these are the last messages before it.
         end: Option<Message>,
+    },
+    /// The form to sign in with, at an address of its own, or in place of a page that this visitor
+    /// may not see.
+    SignIn {
+        /// The path to go to afterwards: in place of a page, that page's.
+        to: String,
+        /// Why a token was refused, or why the page is not shown.
+        problem: Option<String>,
     },
     /// Nothing, and why: an error page, whose status the server sets.
     Refused {
@@ -128,13 +159,7 @@ pub fn App() -> impl IntoView {
 
     view! {
         <Router>
-            <header class="masthead">
-                <a href="/" rel="home">
-                    <img src="/favicon.svg" alt="" width="24" height="24" />
-                    "Tidings"
-                </a>
-                <a href="/streams">"Streams"</a>
-            </header>
+            <Masthead />
             <Routes fallback=NoPage>
                 <Route path=StaticSegment("") view=CounterPage ssr=SsrMode::Async />
                 <Route path=StaticSegment("streams") view=StreamsPage ssr=SsrMode::Async />
@@ -143,6 +168,7 @@ pub fn App() -> impl IntoView {
                     view=StreamAddress
                     ssr=SsrMode::Async
                 />
+                <Route path=StaticSegment("sign-in") view=SignInAddress ssr=SsrMode::Async />
                 <Route path=StaticSegment("problems") view=ProblemsPage ssr=SsrMode::Async />
             </Routes>
         </Router>

@@ -17,6 +17,9 @@
 //! - `server`: a verb a file
 //!   - `router`: every route and layer on one screen
 //!   - `serve`: connections, and how long they may take
+//!   - `client`: who is on the other side
+//!   - `access`: who may do what; `access/token`: what says so
+//!   - `limits`: that one who asks for too much does not take what is everyone's
 //!   - `log`: the durable log: its contract; `log/sqlite`: its engine
 //!   - `hub`: the streams that are watched; `hub/tail`: the newest messages, encoded once;
 //!     `hub/watcher`: a cursor that moves

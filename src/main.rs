@@ -7,8 +7,15 @@ use std::{
 
 use anyhow::Context;
 use tidings::server::{
-    self, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown, site::Site,
-    streams::Streams, telemetry,
+    self,
+    access::Access,
+    clock::Clock,
+    config::{Config, Task},
+    listen::Listeners,
+    shutdown::Shutdown,
+    site::Site,
+    streams::Streams,
+    telemetry,
 };
 
 /// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
@@ -18,7 +25,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Config::from_command_line()).await {
+    let done = match Task::from_command_line() {
+        Task::Serve(config) => serve(*config).await,
+        Task::Token(token) => token.make().map(|token| say(&token)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidings: {error:#}");
@@ -27,21 +38,26 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config);
     allow_open_files(config.limits.max_connections);
     let site = Site::find(config.site_root.as_deref())?;
+    let access = Access::new(&config.access, Clock::System)?;
     let streams = Streams::open(&config, Clock::System).await?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
-    // Nobody may be listening to that either.
-    let _ = writeln!(stdout(), "Tidings is at {}", listeners.url()?);
+    say(&format!("Tidings is at {}", listeners.url()?));
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is sent on to TLS");
     }
-    server::run(listeners, config, site, streams, Clock::System, shutdown).await;
+    server::run(listeners, config, site, access, streams, Clock::System, shutdown).await;
     Ok(())
+}
+
+/// Says a line on standard output, where nobody may be listening.
+fn say(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 /// Every connection is an open file: takes as many as the system gives.

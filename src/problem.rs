@@ -89,6 +89,41 @@ pub const INCOMPLETE_BODY: Kind = Kind {
               an Idempotency-Key that is safe.",
 };
 
+/// There is no token.
+pub const TOKEN_MISSING: Kind = Kind {
+    slug: "token-missing",
+    status: 401,
+    title: "There is no token",
+    meaning: "This server asks who you are. Programs send a token as Authorization: Bearer, people \
+              sign in with one on the page /sign-in. Whoever runs the server gives tokens.",
+};
+
+/// The token is not believed.
+pub const TOKEN_INVALID: Kind = Kind {
+    slug: "token-invalid",
+    status: 401,
+    title: "The token can not be verified",
+    meaning: "The token is not whole, or was made with a secret that this server does not have (any \
+              more), or what was sent as Authorization is not a Bearer token.",
+};
+
+/// The token was good once.
+pub const TOKEN_EXPIRED: Kind = Kind {
+    slug: "token-expired",
+    status: 401,
+    title: "The token has expired",
+    meaning: "Every token is good for some time only. Whoever runs the server gives a new one.",
+};
+
+/// The token is good, but not for this.
+pub const NOT_PERMITTED: Kind = Kind {
+    slug: "not-permitted",
+    status: 403,
+    title: "The token does not permit this",
+    meaning: "A token names the streams that its holder may publish to, and those that they may \
+              watch. This one was not among them.",
+};
+
 /// A page of another site asked.
 pub const CROSS_SITE: Kind = Kind {
     slug: "cross-site",
@@ -180,6 +215,34 @@ pub const KEY_REUSED: Kind = Kind {
               message.",
 };
 
+/// Someone publishes too fast.
+pub const TOO_MANY_MESSAGES: Kind = Kind {
+    slug: "too-many-messages",
+    status: 429,
+    title: "Too many messages in too short a time",
+    meaning: "Each token, or each address where there are no tokens, may publish so many messages a \
+              second (--publish-rate). Nothing was stored. Go on after the time in the retry-after \
+              header, or send many messages as lines (?lines): that waits by itself.",
+};
+
+/// One address watches too much.
+pub const TOO_MANY_WATCHERS: Kind = Kind {
+    slug: "too-many-watchers",
+    status: 429,
+    title: "Too many streams are open to this address",
+    meaning: "One address may have so many streams of events open at the same time \
+              (--max-watchers-per-address). Close one, or try again later.",
+};
+
+/// One address tries to sign in too often.
+pub const TOO_MANY_SIGN_INS: Kind = Kind {
+    slug: "too-many-sign-ins",
+    status: 429,
+    title: "Too many attempts to sign in",
+    meaning: "One address may try to sign in so many times a minute (--sign-in-rate). Try again \
+              after the time in the retry-after header.",
+};
+
 /// The fault is the server's.
 pub const INTERNAL: Kind = Kind {
     slug: "internal",
@@ -198,6 +261,15 @@ pub const DRAINING: Kind = Kind {
               retry-after header: by then it is back, or another one has taken its place.",
 };
 
+/// As many watch as may.
+pub const SERVER_FULL: Kind = Kind {
+    slug: "server-full",
+    status: 503,
+    title: "The server has as many readers as it can serve",
+    meaning: "So many streams of events may be open at the same time (--max-watchers). Try again \
+              after the time in the retry-after header.",
+};
+
 /// The store can not be written or read.
 pub const STORE_UNAVAILABLE: Kind = Kind {
     slug: "store-unavailable",
@@ -209,7 +281,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 21] = [
+pub const ALL: [Kind; 29] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -218,6 +290,10 @@ pub const ALL: [Kind; 21] = [
     EMPTY_MESSAGE,
     NOT_UTF8,
     INCOMPLETE_BODY,
+    TOKEN_MISSING,
+    TOKEN_INVALID,
+    TOKEN_EXPIRED,
+    NOT_PERMITTED,
     CROSS_SITE,
     NO_SUCH_STREAM,
     UNKNOWN_CURSOR,
@@ -228,7 +304,11 @@ pub const ALL: [Kind; 21] = [
     TOO_MANY_STREAMS,
     MESSAGE_TOO_LARGE,
     KEY_REUSED,
+    TOO_MANY_MESSAGES,
+    TOO_MANY_WATCHERS,
+    TOO_MANY_SIGN_INS,
     INTERNAL,
+    SERVER_FULL,
     DRAINING,
     STORE_UNAVAILABLE,
 ];

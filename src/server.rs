@@ -1,5 +1,6 @@
 //! The server: configuration, routes, streams.
 
+pub mod access;
 mod client;
 pub mod clock;
 pub mod config;
@@ -14,6 +15,7 @@ mod headers;
 mod health;
 mod history;
 mod hub;
+mod limits;
 mod lines;
 pub mod listen;
 mod log;
@@ -32,13 +34,14 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use self::{
+    access::Access,
     client::Trusted,
     clock::Clock,
     config::Config,
     counter::Counter,
     error::Problem,
-    events::OpenStreams,
     hub::Hub,
+    limits::Limits,
     listen::Listeners,
     log::Log,
     serve::{Connections, Terms},
@@ -56,6 +59,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 /// What every handler has at hand; a cheap clone.
 #[derive(Clone)]
 struct App {
+    access: Access,
     /// How long the body of a request may take.
     body_timeout: Duration,
     counter: Counter,
@@ -63,7 +67,7 @@ struct App {
     hub: Hub,
     /// The most bytes a message may have.
     max_message_bytes: usize,
-    open_streams: OpenStreams,
+    limits: Limits,
     shutdown: Shutdown,
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
     retry: Duration,
@@ -84,6 +88,7 @@ pub async fn run(
     listeners: Listeners,
     config: Config,
     site: Site,
+    access: Access,
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
@@ -99,18 +104,20 @@ pub async fn run(
         connections: connections.clone(),
         header_timeout: config.limits.header_timeout.into(),
     };
+    let limits = Limits::new(&config.limits);
+    let seats = limits.seats.clone();
     let app = App {
+        access,
         body_timeout: config.limits.body_timeout.into(),
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
         max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
-        open_streams: OpenStreams::default(),
+        limits,
         shutdown: shutdown.clone(),
         retry: config.retry.into(),
         site: Arc::new(site),
     };
-    let open_streams = app.open_streams.clone();
     let router = router::router(app, &config, trusted);
     let notice_given = async || {
         shutdown.wait().await;
@@ -134,7 +141,7 @@ pub async fn run(
     let drained = async {
         shutdown.wait().await;
         tracing::info!(
-            open_streams = open_streams.count(),
+            open_streams = seats.count(),
             connections = connections.open(),
             refused_connections = connections.refused(),
             "stopping: letting readers go"
@@ -145,7 +152,7 @@ pub async fn run(
         ((), ()) = async { tokio::join!(serving, redirecting) } => {}
         never = following_files => match never {},
         () = drained => {
-            tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
+            tracing::warn!(open_streams = seats.count(), "did not wait for the last readers");
         }
     }
     log.close().await;

@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,8 @@ use crate::{reader::Reader, text};
 /// How many may wait for their answer at a time: fewer than the 128 that a listener lets queue. One
 /// that finds no place there tries again after a second.
 const UNANSWERED: usize = 100;
+/// How many watchers share a loopback address: a server has limits for each.
+const OF_ONE_ADDRESS: usize = 100;
 /// How long nothing may arrive before we take the rest for lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -112,6 +114,9 @@ impl Crowd {
         if let Some(bytes) = window {
             socket.set_recv_buffer_size(bytes)?;
         }
+        let from = u8::try_from(1 + self.watchers.len() / OF_ONE_ADDRESS)?;
+        let from = SocketAddr::from((Ipv4Addr::new(127, 0, 1, from), 0));
+        socket.bind(&from.into()).context("no address for another watcher")?;
         socket.connect(&address.into()).context("another watcher can not connect")?;
         let mut connection = TcpStream::from(socket);
         let request = format!("GET /streams/bench/events HTTP/1.1\r\nhost: {address}\r\n\r\n");

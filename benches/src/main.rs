@@ -4,6 +4,7 @@
 //! for every measurement. The load takes its share of the same processors, so that the delays
 //! mean something only beside each other; processor time and memory are the server's alone.
 
+mod attacker;
 mod crowd;
 mod parts;
 mod process;

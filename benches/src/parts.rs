@@ -1,5 +1,6 @@
 //! The measurements, a file each, and what they share.
 
+mod attack;
 mod catch_up;
 mod fan_out;
 mod idle;
@@ -18,11 +19,21 @@ use clap::ValueEnum;
 use tempfile::TempDir;
 
 use crate::{
+    attacker,
     crowd::{Crowd, Tally},
     process::Server,
     publisher::Publisher,
     table::{Table, Who},
 };
+
+/// Ours has its limits for strangers: a load that is a single address would run into them.
+const NO_LIMITS: [&str; 5] = [
+    "--publish-rate=0",
+    "--max-watchers=100000",
+    "--max-watchers-per-address=100000",
+    "--max-connections=100000",
+    "--max-connections-per-address=100000",
+];
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,6 +48,8 @@ pub(crate) enum Part {
     Publish,
     /// Time to read what is stored
     CatchUp,
+    /// Delay of a delivery while somebody attacks the server
+    Attack,
 }
 
 impl Part {
@@ -48,6 +61,7 @@ impl Part {
             Self::Stalled => stalled::measure(bench, table),
             Self::Publish => publish::measure(bench, table),
             Self::CatchUp => catch_up::measure(bench, table),
+            Self::Attack => attack::measure(bench, table),
         }
     }
 
@@ -59,6 +73,7 @@ impl Part {
             Self::Stalled => bench.size(stalled::READERS),
             Self::Publish => publish::MOST_PUBLISHERS,
             Self::CatchUp => 1,
+            Self::Attack => bench.size(attack::WATCHERS) + attacker::MOST_CONNECTIONS,
         };
         watchers as u64
     }
@@ -80,18 +95,23 @@ impl Bench {
         if self.quick { full / 10 } else { full }
     }
 
-    /// Starts a server with nothing stored.
+    /// Starts a server with nothing stored, and without limits.
     fn start(&self, who: Who) -> anyhow::Result<Running> {
+        self.start_with(who, &NO_LIMITS)
+    }
+
+    /// Starts a server with nothing stored.
+    fn start_with(&self, who: Who, limits: &[&str]) -> anyhow::Result<Running> {
         let data = tempfile::Builder::new()
             .prefix("tidings-bench-")
             .tempdir_in(&self.folder)
             .with_context(|| format!("no data can be kept in {}", self.folder.display()))?;
         // A site without pages: nobody looks at any.
         fs::create_dir_all(data.path().join("site/pkg"))?;
-        Ok(Running { server: self.server(who, data.path())?, data })
+        Ok(Running { server: self.server(who, data.path(), limits)?, data })
     }
 
-    fn server(&self, who: Who, data: &Path) -> anyhow::Result<Server> {
+    fn server(&self, who: Who, data: &Path, limits: &[&str]) -> anyhow::Result<Server> {
         let executable = match who {
             Who::Ours => &self.ours,
             Who::Baseline => &self.baseline,
@@ -102,15 +122,7 @@ impl Bench {
         let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
         // Nothing that is measured may be trimmed away.
         let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
-        // And nobody refused: the load comes from one address.
-        let admit = [
-            "--max-connections=100000",
-            "--max-connections-per-address=100000",
-            "--max-watchers=100000",
-            "--max-watchers-per-address=100000",
-            "--publish-rate=0",
-        ];
-        Server::start(executable, &[&arguments[..], &keep, &admit].concat())
+        Server::start(executable, &[&arguments[..], &keep, limits].concat())
     }
 }
 
@@ -126,7 +138,7 @@ impl Running {
     fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
         let Self { server, data } = self;
         drop(server);
-        Ok(Self { server: bench.server(who, data.path())?, data })
+        Ok(Self { server: bench.server(who, data.path(), &NO_LIMITS)?, data })
     }
 }
 

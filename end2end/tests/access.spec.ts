@@ -1,13 +1,6 @@
 // That everyone can use the pages: without a mouse, without scripts, on a phone, with a reader.
 
-import { AxeBuilder } from "@axe-core/playwright";
-import { type Page } from "@playwright/test";
-import { ENDLESS, MessagePage, expect, holdHydration, idlePreload, test, unreachable } from "../tidings.ts";
-
-async function nothingToFind(page: Page, state: string): Promise<void> {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html)}`), state).toEqual([]);
-}
+import { ENDLESS, MessagePage, expect, holdHydration, idlePreload, nothingToFind, test, unreachable } from "../tidings.ts";
 
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [

@@ -1,15 +1,6 @@
 // That everyone can use the streams' pages.
 
-import { AxeBuilder } from "@axe-core/playwright";
-import { type Page } from "@playwright/test";
-import { MessagePage, expect, messages, test, unreachable } from "../tidings.ts";
-
-async function nothingToFind(page: Page, state: string): Promise<void> {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html)}`), state).toEqual([]);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-  expect(wide, `${state}: nothing scrolls sideways`).toBe(false);
-}
+import { MessagePage, expect, messages, nothingToFind, test, unreachable } from "../tidings.ts";
 
 for (const colorScheme of ["light", "dark"] as const) {
   for (const width of [1280, 390, 320]) {

@@ -2,7 +2,18 @@
 
 use leptos::{ev::MouseEvent, prelude::*};
 
-use super::{browser, text};
+use super::{Visitor, browser, text};
+
+/// How this visitor calls curl. Whoever has a token must show it: from the environment, so that it
+/// is neither on the page nor in a shell's history.
+pub(super) fn curl(visitor: &Visitor, options: &str) -> String {
+    match visitor {
+        Visitor::Anyone | Visitor::Guest => format!("curl {options}"),
+        Visitor::Named(_) => {
+            format!("curl -H \"authorization: Bearer $TIDINGS_TOKEN\" {options}")
+        }
+    }
+}
 
 /// A command, and a button that copies it.
 #[component]

@@ -12,7 +12,7 @@ use leptos::{
     server_fn::ServerFn as _,
 };
 
-use super::{Draft, browser, connection::Link, subscription::Subscription, text};
+use super::{Draft, browser, text};
 use crate::message::EventId;
 
 /// What the server does with what it is told: the id of what was said, or a sentence that says why
@@ -105,8 +105,6 @@ pub fn Composer(
     stream: String,
     /// What was refused when the form was sent without JavaScript.
     draft: Option<Draft>,
-    /// Whether the stream has ended.
-    subscription: Subscription,
 ) -> impl IntoView {
     let Draft { text: draft, problem } = draft.unwrap_or_default();
     let problem = RwSignal::new(problem);
@@ -134,11 +132,10 @@ pub fn Composer(
             browser::submit(&event);
         }
     };
-    let ended = Signal::derive(move || subscription.link() == Link::Ended);
     let label = text(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
-        <form class="composer" method="post" action=Publish::url() hidden=ended on:submit=send>
+        <form class="composer" method="post" action=Publish::url() on:submit=send>
             <input type="hidden" name="stream" value=stream />
             <label for="text">"Say something"</label>
             <textarea

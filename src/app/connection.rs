@@ -34,6 +34,8 @@ pub enum Link {
     Offline(u64),
     /// The tab is hidden and has let its connection go.
     Resting,
+    /// The reader's token has expired; it takes the reader to go on.
+    Expired,
     /// The stream has ended; there is nothing to connect to.
     Ended,
 }
@@ -47,6 +49,8 @@ pub enum Input {
     Opened,
     /// The connection failed, whatever the reason.
     Failed,
+    /// The server asks for a token that is good.
+    Expired,
     /// The stream ended.
     Ended,
     /// The reader does not want to wait.
@@ -86,6 +90,7 @@ enum State {
     Live,
     Waiting { until: u64 },
     Resting,
+    Expired,
     Ended,
 }
 
@@ -133,6 +138,12 @@ impl Supervisor {
                 self.state = State::Idle;
                 Action::Close
             }
+            // Nothing but the reader can change it; the next attempt is a first one.
+            (_, Input::Expired) => {
+                self.state = State::Expired;
+                self.attempts = 0;
+                Action::Close
+            }
             (State::Connecting, Input::Opened) => {
                 self.state = State::Live;
                 self.attempts = 0;
@@ -142,11 +153,12 @@ impl Supervisor {
             (State::Connecting | State::Live, Input::Failed | Input::Offline) => {
                 self.wait(now, jitter)
             }
-            (State::Connecting | State::Waiting { .. }, Input::RetryNow)
+            (State::Connecting | State::Waiting { .. } | State::Expired, Input::RetryNow)
             | (State::Connecting | State::Live | State::Waiting { .. }, Input::Online)
-            | (State::Idle | State::Resting | State::Waiting { .. }, Input::Shown) => {
-                self.open(now)
-            }
+            | (
+                State::Idle | State::Resting | State::Waiting { .. } | State::Expired,
+                Input::Shown,
+            ) => self.open(now),
             (State::Live, Input::Shown) if now >= self.heard + DOUBT_MS => self.open(now),
             (_, Input::Tick) => self.tick(now, jitter),
             _ => Action::Stay,
@@ -161,7 +173,7 @@ impl Supervisor {
 
     fn tick(&mut self, now: u64, jitter: u8) -> Action {
         match self.state {
-            State::Idle | State::Resting | State::Ended => Action::Stay,
+            State::Idle | State::Resting | State::Expired | State::Ended => Action::Stay,
             _ if self.let_go.is_some_and(|at| now >= at) => {
                 self.state = State::Resting;
                 Action::Close
@@ -193,7 +205,7 @@ impl Supervisor {
     /// countdown.
     pub fn next_tick(&self, now: u64) -> Option<u64> {
         let due = match self.state {
-            State::Idle | State::Resting | State::Ended => return None,
+            State::Idle | State::Resting | State::Expired | State::Ended => return None,
             State::Waiting { until } => now + (until.saturating_sub(now)).clamp(1, 1000),
             State::Connecting => self.heard + ATTEMPT_MS,
             State::Live => self.heard + SILENCE_MS,
@@ -210,6 +222,7 @@ impl Supervisor {
             State::Ended => Link::Ended,
             State::Live => Link::Live,
             State::Resting => Link::Resting,
+            State::Expired => Link::Expired,
             State::Waiting { until } => broken(until.saturating_sub(now).div_ceil(1000)),
             State::Connecting if self.attempts > 0 => broken(0),
             State::Idle | State::Connecting => Link::Connecting,
@@ -341,6 +354,36 @@ mod tests {
     }
 
     #[test]
+    fn who_is_signed_out_is_asked_for_nothing_until_the_reader_wants_it() {
+        for again in [Input::Shown, Input::RetryNow, Input::Begin] {
+            let mut supervisor = live(0);
+            assert_eq!(supervisor.on(Input::Expired, 0, MOST), Action::Close);
+            assert_eq!(supervisor.link(0), Link::Expired);
+            assert_eq!(supervisor.next_tick(0), None, "it waits for ever");
+            let hidden = Input::Hidden { scarce: true };
+            for input in [Input::Failed, Input::Offline, Input::Online, hidden, Input::Tick] {
+                assert_eq!(supervisor.on(input, HIDDEN_MS, MOST), Action::Stay, "{input:?}");
+                assert_eq!(supervisor.link(HIDDEN_MS), Link::Expired);
+            }
+            assert_eq!(supervisor.on(again, HIDDEN_MS, MOST), Action::Open);
+            supervisor.on(Input::Opened, HIDDEN_MS, MOST);
+            assert_eq!(supervisor.link(HIDDEN_MS), Link::Live);
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_still_no_good_changes_nothing() {
+        let mut supervisor = live(0);
+        supervisor.on(Input::Failed, 0, MOST);
+        for now in [1, 2] {
+            supervisor.on(Input::RetryNow, now, MOST);
+            supervisor.on(Input::Opened, now, MOST);
+            assert_eq!(supervisor.on(Input::Expired, now, MOST), Action::Close);
+            assert_eq!(supervisor.link(now), Link::Expired);
+        }
+    }
+
+    #[test]
     fn a_page_that_is_left_and_shown_again_connects() {
         let mut supervisor = live(0);
         assert_eq!(supervisor.on(Input::Left, 0, MOST), Action::Close);
@@ -362,6 +405,7 @@ mod tests {
         prop_oneof![
             Just(Input::Opened),
             Just(Input::Failed),
+            Just(Input::Expired),
             Just(Input::RetryNow),
             Just(Input::Online),
             Just(Input::Offline),

@@ -9,21 +9,21 @@ use crate::message::Snapshot;
 /// The page at `/`.
 #[component]
 pub fn CounterPage() -> impl IntoView {
-    page(|Visit { host, page }| match page {
-        Page::Counter(snapshot) => Either::Left(view! { <Counter host snapshot /> }),
+    page(|Visit { origin, page, .. }| match page {
+        Page::Counter(snapshot) => Either::Left(view! { <Counter origin snapshot /> }),
         page => Either::Right(view! { <RefusedPage page /> }),
     })
 }
 
 #[component]
 fn Counter(
-    /// The server's name and port.
-    host: String,
+    /// Where the server is.
+    origin: String,
     /// The run that begins with this visit.
     snapshot: Snapshot,
 ) -> impl IntoView {
-    let curl = format!("curl -N {host}{}", snapshot.events);
-    let given = Given { snapshot, stream: None, draft: None };
+    let curl = format!("curl -N {origin}{}", snapshot.events);
+    let given = Given { snapshot, ..Given::default() };
     view! {
         <Title text="Counter · Tidings" />
         <Meta

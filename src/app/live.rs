@@ -31,15 +31,16 @@ pub fn LiveStream(
 /// The island. What it begins with comes from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let Given { snapshot, stream, draft } = snapshot::given();
+    let Given { snapshot, stream, composer, draft } = snapshot::given();
     let events = snapshot.events.clone();
     let style = Style { stream: stream.clone(), pace: snapshot.pace, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
     title::count(feed, subscription);
     let again = stream.is_none();
-    let composer =
-        stream.map(|stream| view! { <Composer stream=stream.as_str() draft subscription /> });
+    let composer = stream
+        .filter(|_| composer)
+        .map(|stream| view! { <Composer stream=stream.as_str() draft /> });
     let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
 
     view! {

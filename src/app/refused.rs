@@ -1,24 +1,28 @@
 //! The pages that say why there is no page.
 
-use leptos::prelude::*;
+use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
-use super::Page;
+use super::{Page, sign_in::SignInPage};
 
-/// Why there is nothing to show: as the server says, else because there is no such page.
+/// Why there is nothing to show: as the server says, else because there is no such page. Where a
+/// token could help, the form to sign in with.
 #[component]
 pub fn RefusedPage(
     /// What the server said.
     page: Page,
 ) -> impl IntoView {
     let (title, detail) = match page {
+        Page::SignIn { to, problem } => {
+            return Either::Left(view! { <SignInPage to problem /> });
+        }
         Page::Refused { title, detail } => (title, detail),
         _ => (
             "Nothing here".to_owned(),
             "No page has this address. It may have been mistyped, or the page has gone.".to_owned(),
         ),
     };
-    view! {
+    Either::Right(view! {
         <Title text=format!("{title} · Tidings") />
         <Meta name="robots" content="noindex" />
         <main class="prose">
@@ -31,5 +35,5 @@ pub fn RefusedPage(
                 "."
             </p>
         </main>
-    }
+    })
 }

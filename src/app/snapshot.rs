@@ -19,8 +19,10 @@ pub struct Given {
     /// The stream as one read found it.
     #[serde(flatten)]
     pub snapshot: Snapshot,
-    /// The stream's name, where its messages are stored and anyone may add to them.
+    /// The stream's name, where its messages are stored.
     pub stream: Option<StreamName>,
+    /// Whether there is a form to add to them.
+    pub composer: bool,
     /// What was refused when the composer was used without JavaScript.
     pub draft: Option<Draft>,
 }
@@ -59,6 +61,7 @@ fn read() -> Option<Given> {
     Some(Given {
         snapshot,
         stream: text("stream").and_then(|name| name.parse().ok()),
+        composer: field(&value, "composer")?.is_truthy(),
         draft: problem.map(|problem| Draft { text: String::new(), problem }),
     })
 }

@@ -11,6 +11,7 @@ pub(super) fn state(link: Link, feed: &Feed) -> (&'static str, &'static str) {
         Link::Ended => ("ended", "Ended"),
         Link::Reconnecting(_) => ("reconnecting", "Reconnecting"),
         Link::Offline(_) => ("offline", "Offline"),
+        Link::Expired => ("expired", "Signed out"),
         _ if feed.paused() => ("paused", "Paused"),
         Link::Live => ("live", "Live"),
         Link::Connecting => ("connecting", "Connecting"),
@@ -39,10 +40,10 @@ pub fn Status(
     again: bool,
 ) -> impl IntoView {
     let link = move || subscription.link();
-    let nothing_to_retry =
-        Signal::derive(move || !matches!(link(), Link::Reconnecting(_) | Link::Offline(_)));
-    let nothing_to_do =
-        Signal::derive(move || !again && link() == Link::Ended && !feed.read().paused());
+    let nothing_to_do = Signal::derive(move || {
+        let over = link() == Link::Expired || link() == Link::Ended && !again;
+        over && !feed.read().paused()
+    });
     // One button for all three, so that what changes never takes the keyboard's focus with it.
     let label = text(move || {
         let label = match link() {
@@ -70,7 +71,7 @@ pub fn Status(
             <span class="detail">
                 {text(move || detail(link(), &feed.read()))}
             </span>
-            <button type="button" hidden=nothing_to_retry on:click=move |_| subscription.retry_now()>
+            <button type="button" class="retry" on:click=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
             <button type="button" hidden=nothing_to_do on:click=act>

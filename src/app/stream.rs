@@ -4,20 +4,25 @@ use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Draft, archive::ArchivePage, command::Command, composer::EndForm, live::LiveStream, page,
-    refused::RefusedPage, snapshot::Given,
+    Draft, Page, Visit, Visitor,
+    archive::ArchivePage,
+    command::{Command, curl},
+    composer::EndForm,
+    live::LiveStream,
+    page,
+    refused::RefusedPage,
+    sign_in::sign_in_address,
+    snapshot::Given,
 };
-use crate::{
-    app::{Page, Visit},
-    message::{Snapshot, StreamName},
-};
+use crate::message::{Snapshot, StreamName};
 
 /// What is at `/streams/{name}`: the stream as it is now, or a part of what it was.
 #[component]
 pub fn StreamAddress() -> impl IntoView {
-    page(|Visit { host, page }| match page {
-        Page::Stream { name, snapshot, watchers, draft } => {
-            view! { <StreamPage host name snapshot watchers draft /> }.into_any()
+    page(|Visit { origin, visitor, page }| match page {
+        Page::Stream { name, snapshot, watchers, may_publish, draft } => {
+            view! { <StreamPage origin visitor name snapshot watchers may_publish draft /> }
+                .into_any()
         }
         Page::Archive { name, messages, at, older, newer, end } => {
             view! { <ArchivePage name messages at older newer end /> }.into_any()
@@ -29,23 +34,39 @@ pub fn StreamAddress() -> impl IntoView {
 /// A stream: what was said in it, live.
 #[component]
 fn StreamPage(
-    /// The server's name and port.
-    host: String,
+    /// Where the server is.
+    origin: String,
+    /// Who is asking.
+    visitor: Visitor,
     /// The stream.
     name: StreamName,
     /// The stream as one read found it.
     snapshot: Snapshot,
     /// How many readers were connected.
     watchers: usize,
+    /// Whether the visitor may publish to it, and end it.
+    may_publish: bool,
     /// What was refused.
     draft: Option<Draft>,
 ) -> impl IntoView {
-    let path = format!("{host}/streams/{name}");
-    let publish = format!("curl -d 'Hello' {path}");
-    let listen = format!("curl -N {path}/events");
+    let path = format!("/streams/{name}");
+    let listen = format!("{} {origin}{path}/events", curl(&visitor, "-N"));
+    let publish = format!("{} {origin}{path}", curl(&visitor, "-d 'Hello'"));
+    let publish = may_publish.then_some(publish);
+    let beginning = publish.clone().map(beginning_view);
+    let publish = publish.map(|line| {
+        view! {
+            <p>"Publish: the body is the message."</p>
+            <Command label="Publish" line />
+        }
+    });
+    let end = may_publish.then(|| view! { <EndForm stream=name.as_str() /> });
+    let token = matches!(visitor, Visitor::Named(_)).then(token_view);
     let title = format!("{name} · Tidings");
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
-    let given = Given { snapshot, stream: Some(name.clone()), draft };
+    // What was written stays with whoever was signed out meanwhile.
+    let composer = may_publish || draft.is_some();
+    let given = Given { snapshot, stream: Some(name.clone()), composer, draft };
     view! {
         <Title text=title />
         <Meta name="description" content=description />
@@ -60,22 +81,43 @@ fn StreamPage(
                      To listen live, use a terminal: "<code>{listen.clone()}</code>
                 </p>
             </noscript>
-            <LiveStream given />
-            <p class="hint beginning">
-                "The first message begins the stream. From a terminal: " <code>{publish.clone()}</code>
+            <p class="notice signed-out">
+                "Your token has expired, or you have signed out in another tab. "
+                <a href=sign_in_address(&path) target="_blank">"Sign in"</a>
+                " in a tab of its own and come back: this page goes on where it stopped."
             </p>
+            <LiveStream given />
+            {beginning}
             <footer class="more">
                 <details>
                     <summary>"Use a terminal"</summary>
-                    <p>"Publish: the body is the message."</p>
-                    <Command label="Publish" line=publish />
+                    {token}
+                    {publish}
                     <p>"Listen: the same events that this page receives."</p>
                     <Command label="Listen" line=listen />
                 </details>
-                <EndForm stream=name.as_str() />
+                {end}
                 <a href="/streams">"All streams"</a>
             </footer>
         </main>
+    }
+}
+
+/// Shown until something has been said.
+fn beginning_view(publish: String) -> impl IntoView {
+    view! {
+        <p class="hint beginning">
+            "The first message begins the stream. From a terminal: " <code>{publish}</code>
+        </p>
+    }
+}
+
+fn token_view() -> impl IntoView {
+    view! {
+        <p>
+            "Once for all that follows, with your token in place of the dots: "
+            <code>"export TIDINGS_TOKEN=…"</code>
+        </p>
     }
 }
 

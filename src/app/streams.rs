@@ -4,10 +4,11 @@ use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Page, Visit,
-    command::Command,
+    Page, Visit, Visitor,
+    command::{Command, curl},
     page,
     refused::RefusedPage,
+    sign_in::sign_in_address,
     time::{datetime, day, day_in_words, time_of_day},
 };
 use crate::message::{Message, Summary};
@@ -15,26 +16,41 @@ use crate::message::{Message, Summary};
 /// The page at `/streams`.
 #[component]
 pub fn StreamsPage() -> impl IntoView {
-    page(|Visit { host, page }| match page {
-        Page::Streams(streams) => Either::Left(view! { <Streams host streams /> }),
+    page(|Visit { origin, visitor, page }| match page {
+        Page::Streams { streams, may_publish } => {
+            Either::Left(view! { <Streams origin visitor streams may_publish /> })
+        }
         page => Either::Right(view! { <RefusedPage page /> }),
     })
 }
 
 #[component]
 fn Streams(
-    /// The server's name and port.
-    host: String,
-    /// The streams there are.
+    /// Where the server is.
+    origin: String,
+    /// Who is asking.
+    visitor: Visitor,
+    /// The streams that the visitor may watch.
     streams: Vec<Summary>,
+    /// Whether the visitor may make one.
+    may_publish: bool,
 ) -> impl IntoView {
-    let command = format!("curl -d 'Hello' {host}/streams/my-stream");
-    let introduction = if streams.is_empty() {
-        "There are none yet. The first message makes one; from a terminal:"
-    } else {
-        "What is being said on this server, newest first. The first message makes a stream; from a \
-         terminal:"
-    };
+    let introduction = introduction(&visitor, streams.is_empty());
+    let sign_in = (visitor == Visitor::Guest).then(|| {
+        view! {
+            <p>
+                <a href=sign_in_address("/streams")>"Sign in"</a>
+                " to see the streams that a token is for."
+            </p>
+        }
+    });
+    let make = may_publish.then(|| {
+        let line = format!("{} {origin}/streams/my-stream", curl(&visitor, "-d 'Hello'"));
+        view! {
+            <p>"The first message makes a stream; from a terminal:"</p>
+            <Command label="Make a stream" line />
+        }
+    });
     let times = (!streams.is_empty()).then(|| view! { <p class="hint">"Times are in UTC."</p> });
     view! {
         <Title text="Streams · Tidings" />
@@ -42,10 +58,22 @@ fn Streams(
         <main class="listing">
             <h1>"Streams"</h1>
             <p>{introduction}</p>
-            <Command label="Make a stream" line=command />
+            {sign_in}
+            {make}
             <ul>{streams.iter().map(summary_view).collect_view()}</ul>
             {times}
         </main>
+    }
+}
+
+fn introduction(visitor: &Visitor, none: bool) -> &'static str {
+    match (visitor, none) {
+        (Visitor::Anyone, false) => "What is being said on this server, newest first.",
+        (Visitor::Anyone, true) => "There are none yet.",
+        (Visitor::Guest, false) => "What everyone may watch on this server, newest first.",
+        (Visitor::Guest, true) => "There is nothing yet that everyone may watch.",
+        (Visitor::Named(_), false) => "What you may watch on this server, newest first.",
+        (Visitor::Named(_), true) => "There is nothing yet that you may watch.",
     }
 }
 

@@ -231,8 +231,9 @@ impl Driver {
                 driver.take(event, Event::End);
                 driver.tell(Input::Ended);
             }),
-            self.listen(&events, RESET, |driver, event| {
-                driver.apply(Event::Reset(reason(event)));
+            self.listen(&events, RESET, |driver, event| match reason(event) {
+                Some(reason) => driver.apply(Event::Reset(reason)),
+                None => driver.tell(Input::Expired),
             }),
         ];
         self.source.replace(Some(Source { events, _listeners: listeners }));
@@ -297,10 +298,15 @@ impl Clock {
     }
 }
 
-fn reason(event: &MessageEvent) -> Reason {
+/// Why the stream begins anew; none where it does not, because the reader's token has expired.
+fn reason(event: &MessageEvent) -> Option<Reason> {
     let data = event.data().as_string().and_then(|json| JSON::parse(&json).ok());
     let reason = data.and_then(|data| Reflect::get(&data, &"reason".into()).ok()?.as_string());
-    if reason.as_deref() == Some("deleted") { Reason::Deleted } else { Reason::Lost }
+    match reason.as_deref() {
+        Some("expired") => None,
+        Some("deleted") => Some(Reason::Deleted),
+        _ => Some(Reason::Lost),
+    }
 }
 
 fn jitter() -> u8 {

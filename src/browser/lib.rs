@@ -2,6 +2,11 @@
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
+/// A twentieth of the wasm would be the allocator that comes with Rust; this one is a third of that,
+/// and as fast.
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
+
 /// Called once by the page's script.
 #[wasm_bindgen]
 pub fn hydrate() {

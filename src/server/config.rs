@@ -1,26 +1,27 @@
 //! What can be set, and how: the field docs are the manual (`tidings --help`).
 
+mod access;
 mod limits;
 mod tls;
+mod token;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{CommandFactory as _, Parser, ValueEnum, builder::RangedU64ValueParser};
+use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
 pub use self::{
+    access::{AccessOptions, SecretOptions},
     limits::LimitOptions,
     tls::TlsOptions,
+    token::TokenOptions,
     values::{Age, LogFilter, Origin, Rate, Size, Span},
 };
 use super::log::Store;
 
-/// A live message page: the server speaks, the browsers listen.
-///
-/// Every flag has an environment variable; the flag wins. Durations are written as people write
-/// them: 50ms, 15s, 2m.
+/// How to serve.
 #[derive(Clone, Debug, Parser)]
-#[command(version, args_override_self = true)]
+#[command(args_override_self = true)]
 pub struct Config {
     /// The address and port to listen on; port 0 takes any free one
     #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
@@ -82,6 +83,10 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessOptions,
+
     /// What is refused beyond.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -91,19 +96,54 @@ pub struct Config {
     pub tls: TlsOptions,
 }
 
-impl Config {
+/// A live message page: the server speaks, the browsers listen.
+///
+/// Every flag has an environment variable; the flag wins. Durations are written as people write
+/// them: 50ms, 15s, 2m.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Option<Other>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    Token(TokenOptions),
+}
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Task {
+    /// To serve.
+    Serve(Box<Config>),
+    /// To make a token.
+    Token(TokenOptions),
+}
+
+impl Task {
     /// Reads the command line and the environment; says what is wrong with them, and ends the
     /// process, if anything is.
     pub fn from_command_line() -> Self {
-        let config = Self::parse();
-        if let Err(wrong) = config.check() {
-            Self::command().error(clap::error::ErrorKind::ValueValidation, wrong).exit();
+        let CommandLine { task, config } = CommandLine::parse();
+        if let Some(Other::Token(token)) = task {
+            return Self::Token(token);
         }
-        config
+        if let Err(wrong) = config.check() {
+            eprintln!("tidings: {wrong}");
+            // As for any other mistake in the command line.
+            std::process::exit(2);
+        }
+        Self::Serve(Box::new(config))
     }
+}
 
+impl Config {
     /// What no value alone can tell.
     fn check(&self) -> Result<(), String> {
+        self.access.check(self.listen)?;
         let (message, kept) = (self.limits.max_message_bytes.0, self.keep_bytes.0);
         if kept < message {
             return Err(format!(

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     App,
+    client::Client,
     clock::Clock,
     config::Config,
     error::Problem,
@@ -42,10 +43,12 @@ pub(super) struct Counter {
 /// `GET /stream`
 pub(super) async fn stream(
     State(app): State<App>,
+    client: Client,
     reader: Reader,
     cursor: Cursor,
 ) -> Result<Response, Problem> {
     let place = app.counter.check(cursor)?;
+    let seat = app.limits.seats.take(client.address)?;
     let mut first = String::new();
     frame::retry(&mut first, app.retry);
 
@@ -71,7 +74,7 @@ pub(super) async fn stream(
             run
         }
     };
-    Ok(events::respond(&app, reader, first, run.frames()))
+    Ok(events::respond(&app, reader, seat, None, first, run.frames()))
 }
 
 impl Counter {

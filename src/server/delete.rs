@@ -2,14 +2,11 @@
 
 use axum::{extract::State, http::StatusCode};
 
-use super::{App, error::Problem, named::Named};
+use super::{App, access::MayPublish, error::Problem};
 
 /// `DELETE /streams/{name}`
-pub(super) async fn delete(
-    State(app): State<App>,
-    Named(stream): Named,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(State(app): State<App>, may: MayPublish) -> Result<StatusCode, Problem> {
     app.takes_messages()?;
-    app.log.delete(stream).await?;
+    app.log.delete(may.stream().clone()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,22 +4,22 @@ use axum::{Json, body::Body, extract::State};
 
 use super::{
     App,
+    access::MayPublish,
     data::Data,
     error::Problem,
-    named::Named,
     publish::{self, Accepted},
 };
-use crate::message::{CLOSING_TEXT, EventId, StreamName};
+use crate::message::{CLOSING_TEXT, EventId};
 
 /// `POST /streams/{name}/end`
 pub(super) async fn end(
     State(app): State<App>,
-    Named(stream): Named,
+    may: MayPublish,
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
     let text = publish::read(&app, body, app.max_message_bytes).await?;
     let text = closing_text(&app, text)?;
-    stream_end(&app, stream, text).await.map(|id| Json(Accepted::new(id)))
+    stream_end(&app, may, text).await.map(|id| Json(Accepted::new(id)))
 }
 
 /// What is said at the end: these bytes, if there are any.
@@ -29,11 +29,7 @@ pub(super) fn closing_text(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
 }
 
 /// Ends a stream, whoever asks for it.
-pub(super) async fn stream_end(
-    app: &App,
-    stream: StreamName,
-    text: Data,
-) -> Result<EventId, Problem> {
+pub(super) async fn stream_end(app: &App, may: MayPublish, text: Data) -> Result<EventId, Problem> {
     app.takes_messages()?;
-    Ok(app.log.end(stream, text).await?)
+    Ok(app.log.end(may.stream().clone(), text).await?)
 }

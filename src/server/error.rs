@@ -1,5 +1,7 @@
 //! Refusals as responses: the one place that gives them their status and type.
 
+use std::{num::NonZeroU32, time::Duration};
+
 use axum::{
     Json,
     extract::rejection::QueryRejection,
@@ -14,6 +16,9 @@ use crate::{
     problem::{self, Kind},
 };
 
+/// When to come back to a server that is not available, in seconds.
+const AGAIN: u32 = 5;
+
 /// A refusal: what kind, and what this request should have done.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
@@ -21,6 +26,9 @@ pub(super) struct Problem {
     detail: String,
     /// What was done before the refusal, where a request asks for many things.
     taken: Option<Taken>,
+    /// After how many seconds to try again; a server that can not do it now says so without being
+    /// asked.
+    retry_after: Option<NonZeroU32>,
 }
 
 /// How far a publisher of lines came.
@@ -35,18 +43,24 @@ pub(super) struct Taken {
 /// The members of RFC 9457, section 3.1. Ours, because the library at hand takes a `type` without
 /// a fragment only.
 #[derive(Serialize)]
-struct Details {
+struct Details<'problem> {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: String,
+    detail: &'problem str,
     #[serde(flatten)]
     taken: Option<Taken>,
 }
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), taken: None }
+        Self { kind, detail: detail.into(), taken: None, retry_after: None }
+    }
+
+    /// The same, with the time after which trying again helps.
+    pub(super) fn retry_after(self, wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        Self { retry_after: NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN)), ..self }
     }
 
     /// The same, with what was done before.
@@ -62,6 +76,17 @@ impl Problem {
         StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Whether another token could help.
+    pub(super) fn is_about_rights(&self) -> bool {
+        [
+            problem::TOKEN_MISSING,
+            problem::TOKEN_INVALID,
+            problem::TOKEN_EXPIRED,
+            problem::NOT_PERMITTED,
+        ]
+        .contains(&self.kind)
+    }
+
     pub(super) fn title(&self) -> &'static str {
         self.kind.title
     }
@@ -69,6 +94,39 @@ impl Problem {
     /// What to do, in a sentence.
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The same, for who has a browser and not a program.
+    pub(super) fn detail_for_people(&self) -> &str {
+        match self.kind {
+            problem::TOKEN_MISSING => "This is shown to those who have signed in.",
+            problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
+            problem::TOKEN_EXPIRED => {
+                "The token has expired. Whoever runs this server gives a new one."
+            }
+            _ => &self.detail,
+        }
+    }
+
+    /// Gives a response what every refusal of this kind has beside its text.
+    pub(super) fn mark(&self, response: &mut Response) {
+        let status = self.status();
+        *response.status_mut() = status;
+        let unavailable = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(AGAIN);
+        if let Some(seconds) = self.retry_after.map(NonZeroU32::get).or(unavailable) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // RFC 6750, section 3.
+        let challenge = match self.kind {
+            problem::TOKEN_MISSING => r#"Bearer realm="tidings""#,
+            problem::TOKEN_INVALID | problem::TOKEN_EXPIRED => {
+                r#"Bearer realm="tidings", error="invalid_token""#
+            }
+            problem::NOT_PERMITTED => r#"Bearer realm="tidings", error="insufficient_scope""#,
+            _ => return,
+        };
+        let challenge = HeaderValue::from_static(challenge);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
 }
 
@@ -120,21 +178,17 @@ impl From<NotRead> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let Kind { slug, title, status: number, .. } = self.kind;
+        let Kind { slug, title, status, .. } = self.kind;
         let details = Details {
             r#type: format!("/problems#{slug}"),
             title,
-            status: number,
-            detail: self.detail,
+            status,
+            detail: &self.detail,
             taken: self.taken,
         };
         let media_type = HeaderValue::from_static("application/problem+json");
-        let mut response =
-            (status, [(header::CONTENT_TYPE, media_type)], Json(details)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
+        let mut response = ([(header::CONTENT_TYPE, media_type)], Json(details)).into_response();
+        self.mark(&mut response);
         response
     }
 }

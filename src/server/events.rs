@@ -4,10 +4,6 @@ use std::{
     convert::Infallible,
     future::Future as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,9 +19,9 @@ use futures::{StreamExt as _, stream::Stream};
 use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
 
-use super::{App, error::Problem, frame, shutdown::Stopping};
+use super::{App, error::Problem, frame, limits::Seat, shutdown::Stopping};
 use crate::{
-    message::{EventId, PING_INTERVAL_MS},
+    message::{EventId, PING_INTERVAL_MS, RESET},
     problem,
 };
 
@@ -134,35 +130,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Cursor {
     }
 }
 
-/// How many event streams are open; every one holds a share that goes when its response goes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OpenStreams(Arc<AtomicUsize>);
-
-impl OpenStreams {
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn open(&self) -> OpenStream {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.0))
-    }
-}
-
-struct OpenStream(Arc<AtomicUsize>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
-/// when the server stops. Nothing runs for it but the connection's task, so that it takes no work
+/// when the server stops, or at `until`, when the reader's right ends. Nothing runs for it but the connection's task, so that it takes no work
 /// once its reader has gone.
 pub(super) fn respond(
     app: &App,
     reader: Reader,
+    seat: Seat,
+    until: Option<Instant>,
     first: String,
     frames: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Response {
@@ -170,21 +145,35 @@ pub(super) fn respond(
         first: Some(Bytes::from(first)),
         frames: Box::pin(frames),
         stopping: Stopping::new(&app.shutdown),
-        timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         resting: false,
         last_said: Instant::now(),
+        until,
         ended: false,
         reader,
         retry: app.retry,
-        _open_stream: app.open_streams.open(),
+        _seat: seat,
     };
+    stream_response(Body::from_stream(body.map(Ok::<_, Infallible>)))
+}
+
+/// The answer to a page that may not watch, or not any more: an `EventSource` can not see a status,
+/// and would come back again and again.
+pub(super) fn refused(app: &App) -> Response {
+    let mut text = String::new();
+    frame::retry(&mut text, app.retry);
+    expired(&mut text);
+    stream_response(Body::from(text))
+}
+
+fn stream_response(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         // nginx and those who follow it would otherwise collect the stream before they pass it on.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
+    (headers, body).into_response()
 }
 
 /// The body of such a response.
@@ -197,10 +186,12 @@ struct Events<F> {
     timer: Pin<Box<Sleep>>,
     resting: bool,
     last_said: Instant,
+    /// When the right to watch ends.
+    until: Option<Instant>,
     ended: bool,
     reader: Reader,
     retry: Duration,
-    _open_stream: OpenStream,
+    _seat: Seat,
 }
 
 impl<F: Stream<Item = Bytes>> Events<F> {
@@ -211,6 +202,12 @@ impl<F: Stream<Item = Bytes>> Events<F> {
             self.timer.as_mut().reset(self.last_said + BATCH_PAUSE);
         }
         Poll::Ready(Some(bytes))
+    }
+
+    /// When the timer has to go off in a silence.
+    fn due(&self) -> Instant {
+        let ping = self.last_said + PING_INTERVAL;
+        self.until.map_or(ping, |until| until.min(ping))
     }
 
     /// Whether the timer has gone off.
@@ -233,13 +230,17 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
             self.ended = true;
             return Poll::Ready(Some(farewell(self.retry)));
         }
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.ended = true;
+            return Poll::Ready(Some(said(expired)));
+        }
         if self.resting {
             if !self.time_is_up(context) {
                 return Poll::Pending;
             }
             self.resting = false;
-            let next_ping = self.last_said + PING_INTERVAL;
-            self.timer.as_mut().reset(next_ping);
+            let due = self.due();
+            self.timer.as_mut().reset(due);
         }
         match self.frames.as_mut().poll_next(context) {
             Poll::Ready(Some(bytes)) => return self.say(bytes),
@@ -247,13 +248,19 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
             Poll::Pending => {}
         }
         while self.time_is_up(context) {
-            let due = self.last_said + PING_INTERVAL;
-            if due <= Instant::now() {
-                let next_ping = Instant::now() + PING_INTERVAL;
-                self.timer.as_mut().reset(next_ping);
-                return self.say(said(frame::ping));
+            let due = self.due();
+            if due > Instant::now() {
+                self.timer.as_mut().reset(due);
+                continue;
             }
+            if self.until == Some(due) {
+                self.ended = true;
+                return Poll::Ready(Some(said(expired)));
+            }
+            let ping = self.say(said(frame::ping));
+            let due = self.due();
             self.timer.as_mut().reset(due);
+            return ping;
         }
         Poll::Pending
     }
@@ -265,6 +272,11 @@ fn farewell(retry: Duration) -> Bytes {
     let most = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     let spread = Duration::from_millis(fastrand::u64(most.min(500)..=most));
     said(|buffer| frame::retry(buffer, spread))
+}
+
+/// The last words to a reader whose right to watch has ended: its cursor is still good.
+fn expired(buffer: &mut String) {
+    frame::event(buffer, RESET, None, r#"{"reason":"expired","oldest":null}"#);
 }
 
 fn said(frame: impl FnOnce(&mut String)) -> Bytes {

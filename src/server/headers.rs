@@ -31,7 +31,11 @@ pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
         .allow_origin(allowed)
         .allow_methods([Method::GET])
         .expose_headers([header::LINK])
-        .allow_headers([HeaderName::from_static("last-event-id"), header::CACHE_CONTROL])
+        .allow_headers([
+            HeaderName::from_static("last-event-id"),
+            header::AUTHORIZATION,
+            header::CACHE_CONTROL,
+        ])
 }
 
 /// Refuses to let a page of another site write through the browser of whoever looks at it. Newer

@@ -16,5 +16,5 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Val
     if let Some(why) = app.log.trouble() {
         return Err(Refusal::Unavailable(why).into());
     }
-    Ok(Json(json!({ "status": "ready", "open_streams": app.open_streams.count() })))
+    Ok(Json(json!({ "status": "ready", "open_streams": app.limits.seats.count() })))
 }

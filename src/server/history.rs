@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    access::MayWatch,
     error::Problem,
     log::{Bound, Place, Range},
-    named::Named,
     publish::at,
 };
 use crate::{
@@ -23,14 +23,14 @@ use crate::{
 /// How many messages a page has unless the request says otherwise, and at the most.
 const LIMIT: usize = 100;
 const MOST: usize = 1000;
-/// About how many bytes of text a page has at the most.
-const MOST_BYTES: usize = 1024 * 1024;
+/// About how many bytes of text a page has at the most: it is held as long as its reader takes it.
+const MOST_BYTES: usize = 256 * 1024;
 const NDJSON: &str = "application/x-ndjson";
 
 /// `GET /streams/{name}/messages`
 pub(super) async fn history(
     State(app): State<App>,
-    Named(stream): Named,
+    MayWatch { stream, .. }: MayWatch,
     Asked { range, limit }: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -54,7 +54,9 @@ pub(super) async fn history(
     {
         response.headers_mut().insert(header::LINK, link);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }

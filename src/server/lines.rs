@@ -6,29 +6,28 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
+    access::MayPublish,
     error::{Problem, Taken},
     log::Append,
     publish,
 };
-use crate::message::StreamName;
-
 /// How many lines are stored at a time.
 const BATCH: usize = 1024;
 
 /// `POST /streams/{name}?lines`
 pub(super) async fn publish(
     app: &App,
-    stream: StreamName,
+    may: MayPublish,
     body: Body,
 ) -> Result<Json<Taken>, Problem> {
-    let mut upload = Upload { app, stream, taken: Taken::default() };
+    let mut upload = Upload { app, may, taken: Taken::default() };
     let outcome = upload.run(body).await;
     outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
 }
 
 struct Upload<'app> {
     app: &'app App,
-    stream: StreamName,
+    may: MayPublish,
     taken: Taken,
 }
 
@@ -70,14 +69,18 @@ impl Upload<'_> {
         let mut lines = lines.into_iter().map(|line| publish::data(self.app, line)).peekable();
         while lines.peek().is_some() {
             let mut refused = None;
+            // Who uploads faster than they may is read more slowly.
+            let some =
+                self.app.limits.publish_some(self.may.publisher(), lines.len().min(BATCH)).await;
+            self.may.still_holds()?;
             let batch: Vec<_> = lines
                 .by_ref()
-                .take(BATCH)
+                .take(some)
                 .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
                 .collect();
             let count = batch.len() as u64;
             if count > 0 {
-                let append = Append { stream: self.stream.clone(), batch, key: None };
+                let append = Append { stream: self.may.stream().clone(), batch, key: None };
                 let appended = self.app.log.append(append).await?;
                 self.taken.taken += count;
                 self.taken.last_id = Some(appended.last);

@@ -1,31 +1,37 @@
 //! The pages: what they are rendered with, and their forms. The only place where the server meets
 //! the app.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod forms;
+mod sign_in;
 
 use axum::{
     body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
-    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
-    response::{IntoResponse, Redirect, Response},
+    http::{HeaderValue, StatusCode, header, request::Parts, uri::Authority},
+    response::{IntoResponse, Response},
 };
 use leptos::{
     nonce::use_nonce,
     prelude::{IntoAny as _, expect_context, provide_context},
 };
-use leptos_axum::{ResponseOptions, handle_server_fns_with_context, render_app_async_with_context};
+use leptos_axum::{ResponseOptions, render_app_async_with_context};
 use serde::Deserialize;
 
+pub(super) use self::{
+    forms::form,
+    sign_in::{sign_in, sign_in_page, sign_out},
+};
 use super::{
-    App, end,
+    App,
+    access::Visitor,
+    client::Client,
     error::Problem,
     headers, history,
     log::{Bound, NotRead, Place, Range},
-    named::{Named, malformed_name},
-    publish,
+    named::Named,
 };
 use crate::{
-    app::{self, Draft, Page, Visit, composer::Desk},
+    app::{self, Draft, Page, Visit},
     message::{EventId, Snapshot, StreamName, Summary},
     problem,
 };
@@ -63,8 +69,10 @@ pub(super) async fn not_found(app: &App, request: Request) -> Response {
 
 /// `GET /streams`
 pub(super) async fn streams(State(app): State<App>, request: Request) -> Response {
+    let visitor = app.access.visitor(request.headers());
     let listed = app.log.streams(STREAMS).await.map_err(Problem::from);
-    let page = listed.map(|listed| {
+    let page = listed.map(|mut listed| {
+        listed.retain(|listed| app.access.watch(&visitor, &listed.name).is_ok());
         let summary = |listed: super::log::Listed| Summary {
             watchers: app.hub.watchers(&listed.name),
             name: listed.name,
@@ -72,7 +80,8 @@ pub(super) async fn streams(State(app): State<App>, request: Request) -> Respons
             ended: listed.ended,
             last: listed.last,
         };
-        Page::Streams(listed.into_iter().map(summary).collect())
+        let streams = listed.into_iter().map(summary).collect();
+        Page::Streams { streams, may_publish: visitor.may_publish_somewhere() }
     });
     render_or_refuse(&app, request, page).await
 }
@@ -91,26 +100,34 @@ pub(super) async fn stream(
     part: Result<Query<Part>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let page = stream_page(&app, name, part).await;
+    let visitor = app.access.visitor(request.headers());
+    let page = stream_page(&app, &visitor, name, part).await;
     render_or_refuse(&app, request, page).await
 }
 
 async fn stream_page(
     app: &App,
+    visitor: &Visitor,
     name: Result<Named, Problem>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Page, Problem> {
     let Named(name) = name?;
+    app.access.watch(visitor, &name)?;
     let Query(part) = part?;
     match (part.at, part.before) {
         (Some(id), _) => around(app, name, &id).await,
         (None, Some(id)) => before(app, name, &id).await,
-        (None, None) => newest(app, name, None).await,
+        (None, None) => newest(app, visitor, name, None).await,
     }
 }
 
 /// A stream as it is now. One read gives the messages and the place where the subscription begins.
-async fn newest(app: &App, name: StreamName, draft: Option<Draft>) -> Result<Page, Problem> {
+async fn newest(
+    app: &App,
+    visitor: &Visitor,
+    name: StreamName,
+    draft: Option<Draft>,
+) -> Result<Page, Problem> {
     let events = format!("/streams/{name}/events");
     let snapshot = match app.log.read(&name, Range::Before(Place::Latest), NEWEST).await {
         Ok(page) => Snapshot {
@@ -125,7 +142,8 @@ async fn newest(app: &App, name: StreamName, draft: Option<Draft>) -> Result<Pag
         Err(not_read) => return Err(not_read.into()),
     };
     let watchers = app.hub.watchers(&name);
-    Ok(Page::Stream { name, snapshot, watchers, draft })
+    let may_publish = app.access.publish(visitor, &name).is_ok();
+    Ok(Page::Stream { name, snapshot, watchers, may_publish, draft })
 }
 
 /// The messages before one.
@@ -150,40 +168,23 @@ async fn around(app: &App, name: StreamName, id: &str) -> Result<Page, Problem> 
     Ok(Page::Archive { name, messages, at: Some(at), older: before.more, newer: after.more, end })
 }
 
-/// `POST /api/publish` and `POST /api/end`: the server functions, and what people see whose browser
-/// sent the form by itself.
-pub(super) async fn form(State(app): State<App>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    // Each byte of the text may take three in a form; the rest is for the names.
-    let most = app.max_message_bytes.saturating_mul(3).saturating_add(1024);
-    let person = wants_page(&parts);
-    let body = match publish::read(&app, body, most).await {
-        Ok(body) => body,
-        Err(problem) => return refuse(&app, parts, problem, person).await,
+async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Problem>) -> Response {
+    let problem = match page {
+        Ok(page) => return render(app, request, page).await,
+        Err(problem) => problem,
     };
-    let outcome = Arc::new(Mutex::new(None));
-    let desk = desk(&app, &outcome);
-    let request = Request::from_parts(parts.clone(), Body::from(body));
-    let response =
-        handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
-    let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match outcome {
-        Some(Outcome { stream, refused: None, .. }) if person => {
-            Redirect::to(&format!("/streams/{stream}")).into_response()
-        }
-        Some(Outcome { refused: None, .. }) => response.into_response(),
-        Some(Outcome { stream, draft: Some(text), refused: Some(problem) }) if person => {
-            refused_message(&app, parts, &stream, text, problem).await
-        }
-        Some(Outcome { refused: Some(problem), .. }) => refuse(&app, parts, problem, person).await,
-        None => {
-            let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
-            refuse(&app, parts, problem, person).await
-        }
-    }
+    let page = if problem.is_about_rights() {
+        let to = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+        Page::SignIn { to, problem: Some(problem.detail_for_people().to_owned()) }
+    } else {
+        Page::Refused { title: problem.title().to_owned(), detail: problem.detail().to_owned() }
+    };
+    let mut response = render(app, request, page).await;
+    problem.mark(&mut response);
+    response
 }
 
-/// Says why, to a person with a page.
+/// Says why there is nothing: to a person with a page.
 async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Response {
     if person {
         let request = Request::from_parts(parts, Body::empty());
@@ -193,101 +194,27 @@ async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Resp
     }
 }
 
-/// What came of a form.
-struct Outcome {
-    stream: String,
-    /// The message that was to be published.
-    draft: Option<String>,
-    refused: Option<Problem>,
-}
-
-/// Where the server functions hand in what they are given.
-fn desk(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Desk {
-    let note = {
-        let outcome = Arc::clone(outcome);
-        move |stream: String, draft: Option<String>, result: Result<EventId, Problem>| {
-            let told = result.as_ref().copied().map_err(|problem| problem.detail().to_owned());
-            let refused = result.err();
-            *outcome.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Outcome { stream, draft, refused });
-            told
-        }
-    };
-    let (publisher, ender) = (app.clone(), app.clone());
-    let noted = note.clone();
-    Desk::new(
-        move |stream, text| {
-            let (app, note) = (publisher.clone(), note.clone());
-            async move {
-                let result = publish_text(&app, &stream, &text).await;
-                note(stream, Some(text), result)
-            }
-        },
-        move |stream, text| {
-            let (app, note) = (ender.clone(), noted.clone());
-            async move {
-                let result = end_with_text(&app, &stream, &text).await;
-                note(stream, None, result)
-            }
-        },
-    )
-}
-
-async fn publish_text(app: &App, stream: &str, text: &str) -> Result<EventId, Problem> {
-    let name = stream.parse().map_err(|_| malformed_name())?;
-    let data = publish::data(app, text.into())?;
-    Ok(publish::message(app, name, data, None).await?.last)
-}
-
-async fn end_with_text(app: &App, stream: &str, text: &str) -> Result<EventId, Problem> {
-    let name = stream.parse().map_err(|_| malformed_name())?;
-    end::stream_end(app, name, end::closing_text(app, text.into())?).await
-}
-
-/// The page that a message came from, with what was written, and why it was refused.
-async fn refused_message(
-    app: &App,
-    mut parts: Parts,
-    stream: &str,
-    text: String,
-    problem: Problem,
-) -> Response {
-    // The views go by the address: this one is the stream's, whatever the form was sent to.
-    let address = Uri::try_from(format!("/streams/{stream}"));
-    let (Ok(name), Ok(address)) = (stream.parse(), address) else {
-        return refuse(app, parts, problem, true).await;
-    };
-    (parts.method, parts.uri) = (Method::GET, address);
-    let draft = Draft { text, problem: problem.detail().to_owned() };
-    let page = newest(app, name, Some(draft)).await;
-    let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
-    *response.status_mut() = problem.status();
-    response
-}
-
-async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Problem>) -> Response {
-    let problem = match page {
-        Ok(page) => return render(app, request, page).await,
-        Err(problem) => problem,
-    };
-    let (title, detail) = (problem.title().to_owned(), problem.detail().to_owned());
-    let mut response = render(app, request, Page::Refused { title, detail }).await;
-    *response.status_mut() = problem.status();
-    response
-}
-
 async fn render(app: &App, request: Request, page: Page) -> Response {
     let watched = app.site.is_watched();
+    let visitor = match app.access.visitor(request.headers()) {
+        Visitor::Anyone => app::Visitor::Anyone,
+        Visitor::Guest(_) => app::Visitor::Guest,
+        Visitor::Holder(claims) => app::Visitor::Named(claims.name),
+    };
+    let secure = request.extensions().get().is_some_and(|client: &Client| client.secure);
     // What a page is told about the visit it is rendered for, and the headers it leaves with.
     let visit = move || {
         let response = expect_context::<ResponseOptions>();
-        response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+            .insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         let policy = use_nonce().map(|nonce| headers::content_security_policy(&nonce, watched));
         if let Some(Ok(policy)) = policy {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
         let parts = expect_context::<Parts>();
-        provide_context(Visit { host: host(&parts), page: page.clone() });
+        let scheme = if secure { "https://" } else { "" };
+        let origin = format!("{scheme}{}", host(&parts));
+        provide_context(Visit { origin, visitor: visitor.clone(), page: page.clone() });
     };
     let options = app.site.leptos_options().clone();
     let shell = move || app::shell(options.clone()).into_any();

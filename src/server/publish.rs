@@ -15,16 +15,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
+    access::MayPublish,
     data::{Data, NotData},
     error::Problem,
     lines,
     log::{Append, Appended, IdempotencyKey},
-    named::Named,
 };
-use crate::{
-    message::{EventId, StreamName},
-    problem,
-};
+use crate::{message::EventId, problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -34,7 +31,7 @@ const LONGEST_KEY: usize = 255;
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
     State(app): State<App>,
-    Named(stream): Named,
+    may: MayPublish,
     manner: Manner,
     headers: HeaderMap,
     body: Body,
@@ -44,11 +41,11 @@ pub(super) async fn publish(
         if key.is_some() {
             return Err(malformed_key("Leave the Idempotency-Key out with ?lines."));
         }
-        return lines::publish(&app, stream, body).await.map(IntoResponse::into_response);
+        return lines::publish(&app, may, body).await.map(IntoResponse::into_response);
     }
     let bytes = read(&app, body, app.max_message_bytes).await?;
     let data = data(&app, bytes)?;
-    let appended = message(&app, stream, data, key).await?;
+    let appended = message(&app, &may, data, key).await?;
     let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
     if appended.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -59,11 +56,13 @@ pub(super) async fn publish(
 /// Publishes one message, whoever brings it.
 pub(super) async fn message(
     app: &App,
-    stream: StreamName,
+    may: &MayPublish,
     data: Data,
     key: Option<IdempotencyKey>,
 ) -> Result<Appended, Problem> {
     app.takes_messages()?;
+    app.limits.publish(may.publisher())?;
+    let stream = may.stream().clone();
     Ok(app.log.append(Append { stream, batch: vec![data], key }).await?)
 }
 

@@ -2,26 +2,37 @@
 
 use axum::{
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 
 use super::{
     App,
+    access::{self, MayWatch},
+    client::Client,
     error::Problem,
     events::{self, Cursor, Reader},
     frame,
     hub::{Start, Watcher},
-    named::Named,
 };
 
 /// `GET /streams/{name}/events`
 pub(super) async fn watch(
     State(app): State<App>,
-    Named(stream): Named,
+    may: Result<MayWatch, Problem>,
+    client: Client,
+    headers: HeaderMap,
     reader: Reader,
     cursor: Cursor,
 ) -> Result<Response, Problem> {
+    let MayWatch { stream, until } = match may {
+        Ok(may) => may,
+        Err(problem) if problem.is_about_rights() && access::is_page(&headers) => {
+            return Ok(events::refused(&app));
+        }
+        Err(problem) => return Err(problem),
+    };
+    let seat = app.limits.seats.take(client.address)?;
     let hub = app.hub.clone();
     match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
         // The only answer after which a browser does not come back.
@@ -30,7 +41,7 @@ pub(super) async fn watch(
             let mut first = String::new();
             frame::retry(&mut first, app.retry);
             first.push_str(&frames);
-            Ok(events::respond(&app, reader, first, watcher.frames()))
+            Ok(events::respond(&app, reader, seat, until, first, watcher.frames()))
         }
     }
 }

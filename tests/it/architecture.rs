@@ -60,8 +60,9 @@ fn directions() {
         never(server, "message.rs", &[]);
         never(server, "problem.rs", &[]);
     }
-    never("app", "server", &["server/pages.rs"]);
-    never("leptos", "server", &["server/pages.rs", "server/site.rs"]);
+    let pages = ["server/pages.rs", "server/pages/forms.rs", "server/pages/sign_in.rs"];
+    never("app", "server", &pages);
+    never("leptos", "server", &[&pages[..], &["server/site.rs"]].concat());
     never("feed", "server", &[]);
     for other in ["axum", "hub", "events", "frame"] {
         never(other, "server/log", &[]);
@@ -84,10 +85,17 @@ fn configuration_stays_at_the_edge() {
     let edge = [
         "main.rs",
         "server.rs",
+        "server/access.rs",
         "server/config.rs",
+        "server/config/access.rs",
+        "server/config/limits.rs",
+        "server/config/tls.rs",
+        "server/config/token.rs",
+        "server/config/values.rs",
         "server/counter.rs",
         "server/headers.rs",
         "server/listen.rs",
+        "server/limits.rs",
         "server/router.rs",
         "server/streams.rs",
         "server/telemetry.rs",

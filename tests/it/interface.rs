@@ -119,7 +119,7 @@ const END_AND_DELETE: &str = r#"
 const HISTORY: &str = r#"
     GET /streams/book/messages                   | - | -                  | 404 | problem | no-such-stream
     POST /streams/book?lines                     | - | a\nb\nc\nd\ne\n    | 200 | json | {"taken":5,"last_id":"T-5"}
-    GET /streams/book/messages                   | - | - | 200 | json | {"messages":[{"id":"T-1","at":"AT","data":"a"},…{"id":"T-5","at":"AT","data":"e"}],"next":null,"ended":null} | link: (no such header) & cache-control: no-cache
+    GET /streams/book/messages                   | - | - | 200 | json | {"messages":[{"id":"T-1","at":"AT","data":"a"},…{"id":"T-5","at":"AT","data":"e"}],"next":null,"ended":null} | link: (no such header) & cache-control: private, no-cache
     GET /streams/book/messages?limit=2           | - | - | 200 | json | {"messages":[{"id":"T-1",…},{"id":"T-2",…}],"next":"T-2","ended":null} | link: </streams/book/messages?after=T-2&limit=2>; rel="next"
     GET /streams/book/messages?after=T-2&limit=2 | - | - | 200 | json | {"messages":[{"id":"T-3",…},{"id":"T-4",…}],"next":"T-4","ended":null}
     GET /streams/book/messages?after=T-4&limit=2 | - | - | 200 | json | {"messages":[{"id":"T-5","at":"AT","data":"e"}],"next":null,"ended":null} | link: (no such header)
@@ -288,9 +288,17 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 5] = [
+    const ELSEWHERE: [(&str, &str); 13] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
+        ("token-missing", "access::who_may_do_what"),
+        ("token-invalid", "access::who_may_do_what"),
+        ("token-expired", "access::who_may_do_what"),
+        ("not-permitted", "access::who_may_do_what"),
+        ("too-many-messages", "limits::who_publishes_too_fast_has_to_wait"),
+        ("too-many-watchers", "limits::an_address_may_watch_so_much"),
+        ("too-many-sign-ins", "limits::who_guesses_tokens_has_to_wait"),
+        ("server-full", "limits::so_many_may_watch"),
         ("draining", "publish::a_server_that_stops_takes_no_more"),
         ("store-unavailable", "store::a_full_disk_is_survived"),
         ("internal", "page::a_file_that_can_not_be_read_is_the_fault_of_the_server"),

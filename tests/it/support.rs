@@ -4,6 +4,7 @@ pub(crate) mod process;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod tls;
+pub(crate) mod visitor;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,13 +16,16 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown, site::Site,
-    streams::Streams,
+    self, access::Access, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown,
+    site::Site, streams::Streams,
 };
 use tokio::{task::JoinHandle, time::Instant};
 
 /// The time of day at which every server of a test starts.
 pub(crate) const NOW: u64 = 1_763_891_234_567;
+
+/// All come from one address, and mean no harm.
+const UNLIMITED: [&str; 4] = ["--publish-rate", "0", "--max-watchers-per-address", "10000"];
 
 /// A server on a port of its own, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {
@@ -46,7 +50,8 @@ impl TestApp {
     }
 
     async fn start_at(now: u64, arguments: &[&str]) -> Self {
-        let arguments = [&["tidings", "--listen", "127.0.0.1:0"], arguments].concat();
+        let program = ["tidings", "--listen", "127.0.0.1:0"];
+        let arguments = [&program, &UNLIMITED[..], arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
@@ -55,8 +60,9 @@ impl TestApp {
         let redirect = listeners.redirect_url().expect("an address");
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: now, origin: Instant::now() };
+        let access = Access::new(&config.access, clock).expect("secrets");
         let streams = Streams::open(&config, clock).await.expect("a store");
-        let server = server::run(listeners, config, site, streams, clock, shutdown.clone());
+        let server = server::run(listeners, config, site, access, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
         Self { url, redirect, client, shutdown, server, site: folder }

@@ -1,7 +1,9 @@
-//! `cargo xtask run`, `test`, `watch` and `bench`: sets up what is missing, then does it.
+//! `cargo xtask run`, `test`, `watch`, `bench` and `dist`: sets up what is missing, then does it.
 //!
 //! It has no dependencies, so that the first command a newcomer types answers at once.
 
+mod dist;
+mod elsewhere;
 mod size;
 mod steps;
 mod tools;
@@ -16,6 +18,7 @@ Tasks:
   test   Sets up what is missing, then checks and tests everything
   watch  Sets up what is missing, then `cargo leptos watch`: rebuilds and reloads as you edit
   bench  Builds the release of the server and measures it (-- --help says what)
+  dist   Sets up what is missing, builds the release and packs it: target/dist/tidings-….tar.gz
 ";
 
 fn main() -> ExitCode {
@@ -27,7 +30,8 @@ fn main() -> ExitCode {
         (Some("watch"), server_arguments) => steps::watch(server_arguments),
         (Some("bench"), options) => steps::bench(options),
         (Some("test"), []) => steps::test(),
-        (Some("test"), _) => Err("test takes no arguments".to_owned()),
+        (Some("dist"), []) => steps::dist(),
+        (Some(task @ ("test" | "dist")), _) => Err(format!("{task} takes no arguments")),
         (None | Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");
             Ok(())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Result, size,
+    Result, dist, elsewhere, size,
     tools::{self, Tools, say},
 };
 
@@ -71,8 +71,27 @@ pub(crate) fn test() -> Result<()> {
     build(&tools)?;
     say("The size of the page");
     size::check(&target().join("site/pkg"))?;
+    pack_and_serve()?;
     say("The pages, in Chromium");
     playwright(&tools, chromium.as_deref())
+}
+
+/// Sets up, builds the release, packs it, and sees that what is packed is enough.
+pub(crate) fn dist() -> Result<()> {
+    let tools = Tools::for_build()?;
+    build(&tools)?;
+    let archive = pack_and_serve()?;
+    say(&format!("Packed: {}", archive.display()));
+    Ok(())
+}
+
+/// Packs the release that has been built.
+fn pack_and_serve() -> Result<PathBuf> {
+    say("The archive");
+    let archive = dist::pack(&target())?;
+    say("The archive, served elsewhere");
+    elsewhere::serve(&archive)?;
+    Ok(archive)
 }
 
 /// Builds what is measured and what measures, then measures. A server without pages is enough, so

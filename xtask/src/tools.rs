@@ -76,7 +76,7 @@ pub(crate) fn run(command: &mut Command, on_failure: &str) -> Result<()> {
 }
 
 /// What a command prints, if it can be run and succeeds.
-fn output(command: &mut Command) -> Option<String> {
+pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -10,6 +10,8 @@ use std::{
 pub(crate) fn tidings() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
+    // All come from one address, and mean no harm.
+    command.env("TIDINGS_PUBLISH_RATE", "0").env("TIDINGS_MAX_WATCHERS_PER_ADDRESS", "10000");
     command
 }
 

@@ -1,0 +1,267 @@
+//! Somebody who wishes the server ill, in seven ways at once: each from a loopback address of its
+//! own, so that what stops one does not stop the others, and each at a rate of its own.
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+
+/// How many connections the attacker holds at most.
+pub(crate) const MOST_CONNECTIONS: usize = WAYS.len() * HELD;
+/// How many of one way.
+const HELD: usize = 1_000;
+/// How long it waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A way to attack, how often a second, and from which address.
+#[derive(Clone, Copy)]
+struct Way {
+    name: &'static str,
+    rate: u32,
+    act: fn(&mut Attacker) -> io::Result<Outcome>,
+}
+
+/// Rates are five to ten times what one address is allowed, where that is a rate.
+const WAYS: [Way; 7] = [
+    Way { name: "publishing on one connection", rate: 1_000, act: publish },
+    Way { name: "watching, and trying again at once", rate: 200, act: watch },
+    Way { name: "connections that ask for nothing", rate: 100, act: ask_slowly },
+    Way { name: "bodies that come byte by byte", rate: 100, act: send_slowly },
+    Way { name: "signing in", rate: 50, act: sign_in },
+    Way { name: "what is not HTTP", rate: 200, act: babble },
+    Way { name: "bodies of a megabyte", rate: 20, act: send_much },
+];
+
+/// What became of an attempt.
+enum Outcome {
+    /// The server answered with this status.
+    Answered(u16),
+    /// It is still there, and not answered.
+    Held,
+}
+
+/// An attack that goes on until it is told to end.
+pub(crate) struct Attack {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Report>>,
+}
+
+/// What came of one way.
+struct Report {
+    way: Way,
+    took: Duration,
+    /// Statuses, and how often each.
+    answers: Vec<(u16, u32)>,
+    held: u32,
+    /// Connections that were not taken, or closed without a word.
+    closed: u32,
+}
+
+impl Attack {
+    pub(crate) fn begin(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (1..).zip(WAYS).map(|(number, way)| {
+            let from = Ipv4Addr::new(127, 0, 2, number);
+            let attacker = Attacker { address, from, held: Vec::new(), turn: 0 };
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || attacker.attack(way, &stop))
+        });
+        Self { threads: threads.collect(), stop }
+    }
+
+    /// Ends it, and says what it was.
+    pub(crate) fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            if let Ok(report) = thread.join() {
+                eprintln!("    attack: {report}");
+            }
+        }
+    }
+}
+
+/// One way at work.
+struct Attacker {
+    address: SocketAddr,
+    from: Ipv4Addr,
+    /// Connections that are kept open.
+    held: Vec<TcpStream>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Attacker {
+    fn attack(mut self, way: Way, stop: &AtomicBool) -> Report {
+        let start = Instant::now();
+        let period = Duration::from_secs(1) / way.rate;
+        let mut report =
+            Report { way, took: Duration::ZERO, answers: Vec::new(), held: 0, closed: 0 };
+        let mut due = start;
+        while !stop.load(Ordering::Relaxed) {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            // What could not be done in time is not made up for: that would be another rate.
+            due = due.max(Instant::now() - period) + period;
+            match (way.act)(&mut self) {
+                Ok(Outcome::Held) => report.held += 1,
+                Ok(Outcome::Answered(status)) => report.answered(status),
+                Err(_) => report.closed += 1,
+            }
+        }
+        report.took = start.elapsed();
+        report
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((self.from, 0)).into())?;
+        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        let connection = TcpStream::from(socket);
+        connection.set_nodelay(true)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        Ok(connection)
+    }
+
+    /// Keeps a connection open; the oldest goes when there are too many.
+    fn hold(&mut self, connection: TcpStream) {
+        if self.held.len() == HELD {
+            self.held.remove(0);
+        }
+        self.held.push(connection);
+    }
+
+    /// Sends a little on one of the connections that are held, each in its turn.
+    fn drip(&mut self, bytes: &[u8]) {
+        if self.held.is_empty() {
+            return;
+        }
+        self.turn = (self.turn + 1) % self.held.len();
+        if self.held[self.turn].write_all(bytes).is_err() {
+            self.held.swap_remove(self.turn);
+        }
+    }
+
+    /// Asks on a connection of its own, and waits for the status.
+    fn ask(&self, request: &[u8]) -> io::Result<Outcome> {
+        let mut connection = self.connect()?;
+        connection.write_all(request)?;
+        status(&mut connection).map(Outcome::Answered)
+    }
+
+    fn post(&self, path: &str, kind: &str, body: &str) -> String {
+        let (address, length) = (self.address, body.len());
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\norigin: http://{address}\r\n\
+             content-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    }
+}
+
+/// Far more messages than anyone may publish, to a stream of the attacker's.
+fn publish(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let request = attacker.post("/streams/attack", "text/plain", "something");
+    let mut connection = match attacker.held.pop() {
+        Some(connection) => connection,
+        None => attacker.connect()?,
+    };
+    connection.write_all(request.as_bytes())?;
+    let status = status(&mut connection)?;
+    attacker.held.push(connection);
+    Ok(Outcome::Answered(status))
+}
+
+/// Streams of events that nobody reads; who is refused comes again at once.
+fn watch(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let mut connection = attacker.connect()?;
+    let request =
+        format!("GET /streams/bench/events HTTP/1.1\r\nhost: {}\r\n\r\n", attacker.address);
+    connection.write_all(request.as_bytes())?;
+    let status = status(&mut connection)?;
+    if status == 200 {
+        attacker.hold(connection);
+    }
+    Ok(Outcome::Answered(status))
+}
+
+/// Connections whose request never ends.
+fn ask_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let mut connection = attacker.connect()?;
+    connection.write_all(b"GET / HTTP/1.1\r\nx-slow: ")?;
+    attacker.hold(connection);
+    attacker.drip(b"x");
+    Ok(Outcome::Held)
+}
+
+/// Requests whose body never ends.
+fn send_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let mut connection = attacker.connect()?;
+    let head = attacker.post("/streams/attack", "text/plain", "");
+    let head = head.replace("content-length: 0", "content-length: 1000");
+    connection.write_all(head.as_bytes())?;
+    attacker.hold(connection);
+    attacker.drip(b"x");
+    Ok(Outcome::Held)
+}
+
+/// Guesses at a token.
+fn sign_in(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let form = "application/x-www-form-urlencoded";
+    let request = attacker.post("/api/sign-in", form, "token=aaaa.bbbb.cccc&to=%2F");
+    attacker.ask(request.as_bytes())
+}
+
+/// Bytes that mean nothing.
+fn babble(attacker: &mut Attacker) -> io::Result<Outcome> {
+    attacker.ask(b"\x16\x03\x01 \xff\xfe BLA /../../ HTTP/9.9\r\nx\r\n: y\r\n\r\n")
+}
+
+/// A body that is far too large.
+fn send_much(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let mut connection = attacker.connect()?;
+    let request = attacker.post("/streams/attack", "text/plain", &"x".repeat(1 << 20));
+    // The server may well answer, and close, before it has everything.
+    let _ = connection.write_all(request.as_bytes());
+    let status = status(&mut connection)?;
+    let _ = connection.shutdown(Shutdown::Both);
+    Ok(Outcome::Answered(status))
+}
+
+/// The status at the beginning of an answer.
+fn status(connection: &mut TcpStream) -> io::Result<u16> {
+    let mut answer = [0; 4096];
+    let length = connection.read(&mut answer)?;
+    let status = answer[..length].strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    let status = status.and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+    status.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+}
+
+impl Report {
+    fn answered(&mut self, status: u16) {
+        match self.answers.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, times)) => *times += 1,
+            None => self.answers.push((status, 1)),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all =
+            self.held + self.closed + self.answers.iter().map(|(_, times)| times).sum::<u32>();
+        let rate = f64::from(all) / self.took.as_secs_f64();
+        write!(f, "{}: {rate:.0} a second of {} meant", self.way.name, self.way.rate)?;
+        for (status, times) in &self.answers {
+            write!(f, ", {times} \u{d7} {status}")?;
+        }
+        write!(f, ", {} open, {} closed without an answer", self.held, self.closed)
+    }
+}

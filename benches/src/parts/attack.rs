@@ -1,0 +1,49 @@
+//! What an attack does to everybody else, with the limits that a server has by itself.
+//!
+//! The attacker takes its processor time from the same machine, which one elsewhere could not: so
+//! its rates are fixed, a few times what is allowed, and what they are is shown. The figures are
+//! ours alone, since the baseline has no limits.
+
+use super::{Bench, as_f64, losses, publish_and_watch};
+use crate::{
+    attacker::Attack,
+    crowd::Crowd,
+    table::{Table, Who},
+};
+
+pub(super) const WATCHERS: usize = 5_000;
+const MESSAGES: u64 = 150;
+/// Messages a second.
+const RATE: u32 = 10;
+
+pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let watchers = bench.size(WATCHERS);
+    let messages = if bench.quick { MESSAGES / 5 } else { MESSAGES };
+    let what = format!("{watchers} watchers, {RATE}/s");
+    let percents = [50_u8, 99];
+    let mut delays = Vec::new();
+    for attacked in [false, true] {
+        let server = bench.start_with(Who::Ours, &[])?;
+        let mut crowd = Crowd::gather(server.address, watchers, None)?;
+        let attack = attacked.then(|| Attack::begin(server.address));
+        publish_and_watch(&server, &mut crowd, messages, |publisher| {
+            publisher.publish_evenly(messages, RATE)
+        })?;
+        if let Some(attack) = attack {
+            attack.end();
+        }
+        let what = format!("{what}, {}", if attacked { "attacked" } else { "alone" });
+        for percent in percents {
+            let delay = crowd.tally.latency.value_at_percentile(percent.into());
+            let delay = as_f64(delay) / 1000.0;
+            table.add(Who::Ours, &format!("{what}: delay, p{percent}, ms"), delay);
+            delays.push(delay);
+        }
+        losses(Who::Ours, &crowd, &what, table);
+    }
+    for (percent, (alone, attacked)) in percents.iter().zip(delays[..2].iter().zip(&delays[2..])) {
+        let measure = format!("{what}: delay, p{percent}, attacked \u{f7} alone");
+        table.add(Who::Ours, &measure, attacked / alone);
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What stands above every page: where to go, and who is signed in.
+
+use leptos::{prelude::*, server_fn::ServerFn as _};
+use leptos_router::hooks::use_location;
+
+use super::{
+    Page, Visit, Visitor, page,
+    sign_in::{SignOut, sign_in_address},
+};
+
+/// The head of every page.
+#[component]
+pub fn Masthead() -> impl IntoView {
+    view! {
+        <header class="masthead">
+            <a href="/" rel="home">
+                <img src="/favicon.svg" alt="" width="24" height="24" />
+                "Tidings"
+            </a>
+            <a href="/streams">"Streams"</a>
+            {page(visitor_view)}
+        </header>
+    }
+}
+
+/// Who is signed in, and the way in or out. A server that asks nobody who they are has neither.
+fn visitor_view(Visit { visitor, page, .. }: Visit) -> AnyView {
+    let asks_for_token = matches!(page, Page::SignIn { .. });
+    let here = match page {
+        Page::SignIn { to, .. } => to,
+        _ => path_and_query(),
+    };
+    match visitor {
+        Visitor::Named(name) => named_view(name, here),
+        Visitor::Guest if !asks_for_token => {
+            view! { <a href=sign_in_address(&here)>"Sign in"</a> }.into_any()
+        }
+        Visitor::Guest | Visitor::Anyone => ().into_any(),
+    }
+}
+
+fn named_view(name: String, here: String) -> AnyView {
+    // A long one is cut on the page.
+    let full_name = name.clone();
+    view! {
+        <form method="post" action=SignOut::url() class="visitor">
+            <span title=full_name>
+                <span class="unseen">"Signed in as "</span>
+                {name}
+            </span>
+            <input type="hidden" name="to" value=here />
+            <button type="submit">"Sign out"</button>
+        </form>
+    }
+    .into_any()
+}
+
+/// Where this page is.
+fn path_and_query() -> String {
+    let here = use_location();
+    let (path, query) = (here.pathname.get_untracked(), here.search.get_untracked());
+    if query.is_empty() { path } else { format!("{path}?{query}") }
+}

@@ -1,0 +1,130 @@
+//! Who may do what: secrets, and what is open to anyone.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::super::access::{Pattern, Secret};
+
+/// Who may do what.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Access")]
+pub struct AccessOptions {
+    /// What tokens are made with.
+    #[command(flatten)]
+    pub secret: SecretOptions,
+
+    /// The secret that was in use before: tokens made with it are still good
+    #[arg(long, env = "TIDINGS_PREVIOUS_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub previous_secret: Option<Secret>,
+
+    /// A file that holds it
+    #[arg(
+        long,
+        env = "TIDINGS_PREVIOUS_SECRET_FILE",
+        value_name = "FILE",
+        conflicts_with = "previous_secret"
+    )]
+    pub previous_secret_file: Option<PathBuf>,
+
+    /// Which streams anyone may watch, like status-* (* stands for any characters); may be given
+    /// several times, in the environment separated by commas. The counter is always public
+    #[arg(long, env = "TIDINGS_PUBLIC", value_delimiter = ',', value_name = "PATTERN")]
+    pub public: Vec<Pattern>,
+
+    /// Ask nobody who they are, even where others can reach the server: whoever does may publish,
+    /// end and delete
+    #[arg(long, env = "TIDINGS_OPEN")]
+    pub open: bool,
+}
+
+/// What tokens are made with, and verified.
+#[derive(Args, Clone, Debug)]
+pub struct SecretOptions {
+    /// The secret that tokens are made with, at least 32 bytes; better kept in a file, since others
+    /// on this machine can read a command line
+    #[arg(long, env = "TIDINGS_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub secret: Option<Secret>,
+
+    /// A file that holds the secret; `openssl rand -hex 32` makes a good one
+    #[arg(long, env = "TIDINGS_SECRET_FILE", value_name = "FILE", conflicts_with = "secret")]
+    pub secret_file: Option<PathBuf>,
+}
+
+/// A key for HS256 is no shorter than what the hash gives (RFC 7518, section 3.2).
+const SHORTEST: usize = 32;
+
+impl AccessOptions {
+    /// What these options can not be together with the address that is listened on.
+    pub(super) fn check(&self, listen: SocketAddr) -> Result<(), String> {
+        let secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
+        let previous = self.previous_secret.is_some() || self.previous_secret_file.is_some();
+        if self.open && secret {
+            return Err("--open and a secret contradict each other; give one of them".to_owned());
+        }
+        if previous && !secret {
+            return Err("--previous-secret needs a --secret that has taken its place".to_owned());
+        }
+        if !self.public.is_empty() && !secret {
+            return Err("--public has no meaning without a secret: everything is public".to_owned());
+        }
+        if !secret && !self.open && !listen.ip().is_loopback() {
+            return Err(format!(
+                "others can reach {listen}, and without a secret whoever does may publish, end and \
+                 delete. Give it a secret that tokens are made with (--secret-file FILE; `openssl \
+                 rand -hex 32` makes one), or listen on a loopback address (--listen \
+                 127.0.0.1:{}), or open it to everyone on purpose (--open).",
+                listen.port()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The secrets that verify: the one that is in use first. None where nobody is asked.
+    ///
+    /// # Errors
+    /// When a file can not be read, or a secret is too short; says which.
+    pub(in crate::server) fn secrets(&self) -> anyhow::Result<Vec<Secret>> {
+        let previous = one(
+            "--previous-secret",
+            self.previous_secret.as_ref(),
+            self.previous_secret_file.as_ref(),
+        )?;
+        Ok(self.secret.read()?.into_iter().chain(previous).collect())
+    }
+}
+
+impl SecretOptions {
+    /// The secret, if there is one.
+    ///
+    /// # Errors
+    /// When its file can not be read, or when it is too short.
+    pub(in crate::server) fn read(&self) -> anyhow::Result<Option<Secret>> {
+        one("--secret", self.secret.as_ref(), self.secret_file.as_ref())
+    }
+}
+
+fn one(
+    flag: &str,
+    given: Option<&Secret>,
+    file: Option<&PathBuf>,
+) -> anyhow::Result<Option<Secret>> {
+    let secret = match (given, file) {
+        (Some(secret), _) => secret.clone(),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("{flag}-file {} can not be read", file.display()))?;
+            Secret::new(text.trim_end())
+        }
+        (None, None) => return Ok(None),
+    };
+    let length = secret.as_bytes().len();
+    if length < SHORTEST {
+        bail!(
+            "the secret of {flag} has {length} bytes, and fewer than {SHORTEST} can be guessed; \
+             `openssl rand -hex 32` makes a good one"
+        );
+    }
+    Ok(Some(secret))
+}

@@ -1,0 +1,157 @@
+//! The forms of a stream's page: to publish, and to end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Method, Uri, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use leptos::prelude::provide_context;
+use leptos_axum::handle_server_fns_with_context;
+
+use super::{newest, refuse, render_or_refuse, wants_page};
+use crate::{
+    app::{Draft, composer::Desk},
+    message::EventId,
+    problem,
+    server::{
+        App, access::MayPublish, client::Client, end, error::Problem, named::malformed_name,
+        publish,
+    },
+};
+
+/// `POST /api/publish` and `POST /api/end`: the server functions, and what people see whose browser
+/// sent the form by itself.
+pub(in crate::server) async fn form(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    // Each byte of the text may take three in a form; the rest is for the names.
+    let most = app.max_message_bytes.saturating_mul(3).saturating_add(1024);
+    let person = wants_page(&parts);
+    let body = match publish::read(&app, body, most).await {
+        Ok(body) => body,
+        Err(problem) => return refuse(&app, parts, problem, person).await,
+    };
+    let outcome = Arc::new(Mutex::new(None));
+    let desk = desk(&app, &parts.headers, client, &outcome);
+    let request = Request::from_parts(parts.clone(), Body::from(body));
+    let response =
+        handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
+    let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match outcome {
+        Some(Outcome { stream, refused: None, .. }) if person => {
+            Redirect::to(&format!("/streams/{stream}")).into_response()
+        }
+        Some(Outcome { refused: None, .. }) => response.into_response(),
+        Some(Outcome { stream, draft: Some(text), refused: Some(problem) }) if person => {
+            refused_message(&app, parts, &stream, text, problem).await
+        }
+        Some(Outcome { refused: Some(problem), .. }) => refuse(&app, parts, problem, person).await,
+        None => {
+            let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
+            refuse(&app, parts, problem, person).await
+        }
+    }
+}
+
+/// What came of a form.
+struct Outcome {
+    stream: String,
+    /// The message that was to be published.
+    draft: Option<String>,
+    refused: Option<Problem>,
+}
+
+/// Where the server functions hand in what they are given.
+fn desk(
+    app: &App,
+    headers: &HeaderMap,
+    client: Client,
+    outcome: &Arc<Mutex<Option<Outcome>>>,
+) -> Desk {
+    let note = {
+        let outcome = Arc::clone(outcome);
+        move |stream: String, draft: Option<String>, result: Result<EventId, Problem>| {
+            let told = result.as_ref().copied().map_err(|problem| problem.detail().to_owned());
+            let refused = result.err();
+            *outcome.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Outcome { stream, draft, refused });
+            told
+        }
+    };
+    let may = {
+        let (access, headers) = (app.access.clone(), headers.clone());
+        move |stream: &str| {
+            let name = stream.parse().map_err(|_| malformed_name())?;
+            MayPublish::check(&access, access.visitor(&headers), client, name)
+        }
+    };
+    let (publisher, ender, may_end) = (app.clone(), app.clone(), may.clone());
+    let noted = note.clone();
+    Desk::new(
+        move |stream, text| {
+            let (app, note, may) = (publisher.clone(), note.clone(), may(&stream));
+            async move {
+                let result = publish_text(&app, may, &text).await;
+                note(stream, Some(text), result)
+            }
+        },
+        move |stream, text| {
+            let (app, note, may) = (ender.clone(), noted.clone(), may_end(&stream));
+            async move {
+                let result = end_with_text(&app, may, &text).await;
+                note(stream, None, result)
+            }
+        },
+    )
+}
+
+async fn publish_text(
+    app: &App,
+    may: Result<MayPublish, Problem>,
+    text: &str,
+) -> Result<EventId, Problem> {
+    let may = may?;
+    let data = publish::data(app, text.into())?;
+    Ok(publish::message(app, &may, data, None).await?.last)
+}
+
+async fn end_with_text(
+    app: &App,
+    may: Result<MayPublish, Problem>,
+    text: &str,
+) -> Result<EventId, Problem> {
+    let may = may?;
+    end::stream_end(app, may, end::closing_text(app, text.into())?).await
+}
+
+/// The page that a message came from, with what was written, and why it was refused.
+async fn refused_message(
+    app: &App,
+    mut parts: Parts,
+    stream: &str,
+    text: String,
+    problem: Problem,
+) -> Response {
+    // The views go by the address: this one is the stream's, whatever the form was sent to.
+    let address = Uri::try_from(format!("/streams/{stream}"));
+    let (Ok(name), Ok(address)) = (stream.parse(), address) else {
+        return refuse(app, parts, problem, true).await;
+    };
+    (parts.method, parts.uri) = (Method::GET, address);
+    let draft = Draft { text, problem: problem.detail().to_owned() };
+    let visitor = app.access.visitor(&parts.headers);
+    let page = match app.access.watch(&visitor, &name) {
+        Ok(_) => newest(app, &visitor, name, Some(draft)).await,
+        // Who may publish may not see what is there.
+        Err(_) => Err(problem.clone()),
+    };
+    let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
+    problem.mark(&mut response);
+    response
+}

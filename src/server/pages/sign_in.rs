@@ -1,0 +1,185 @@
+//! Signing in and out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{
+    body::Body,
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::{HeaderValue, Method, Uri, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use leptos::prelude::provide_context;
+use leptos_axum::handle_server_fns_with_context;
+use serde::Deserialize;
+
+use super::{render, wants_page};
+use crate::{
+    app::{Page, sign_in::Door},
+    problem,
+    server::{
+        App,
+        access::{self, Visitor},
+        client::Client,
+        error::Problem,
+        publish,
+    },
+};
+
+/// Where to go when a form does not say.
+const HOME: &str = "/streams";
+/// How many bytes a form may have: a token, and a path.
+const MOST: usize = 16 * 1024;
+
+/// Where to go afterwards.
+#[derive(Deserialize)]
+pub(in crate::server) struct Afterwards {
+    to: Option<String>,
+}
+
+/// `GET /sign-in`
+pub(in crate::server) async fn sign_in_page(
+    State(app): State<App>,
+    afterwards: Result<Query<Afterwards>, QueryRejection>,
+    request: Request,
+) -> Response {
+    // A link that was cut short still leads to the form.
+    let to = afterwards.ok().and_then(|Query(Afterwards { to })| to);
+    let to = to.as_deref().map_or(HOME, here).to_owned();
+    render(&app, request, Page::SignIn { to, problem: None }).await
+}
+
+/// What came of a form.
+struct Outcome {
+    /// Where to go, as the form says it.
+    to: String,
+    /// The token that the browser is to keep, none to forget it; or why not.
+    token: Result<Option<String>, Problem>,
+}
+
+/// `POST /api/sign-in`
+pub(in crate::server) async fn sign_in(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+) -> Response {
+    if let Err(problem) = app.limits.sign_in(client.address) {
+        let (parts, _) = request.into_parts();
+        return refused(&app, parts, HOME, problem).await;
+    }
+    door(&app, client, request).await
+}
+
+/// `POST /api/sign-out`
+pub(in crate::server) async fn sign_out(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+) -> Response {
+    door(&app, client, request).await
+}
+
+/// Runs the server function that the form is for, and does what it says.
+async fn door(app: &App, client: Client, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match publish::read(app, body, MOST).await {
+        Ok(body) => body,
+        Err(problem) => return refused(app, parts, HOME, problem).await,
+    };
+    let outcome = Arc::new(Mutex::new(None));
+    let door = watched_door(app, &outcome);
+    let request = Request::from_parts(parts.clone(), Body::from(body));
+    let response =
+        handle_server_fns_with_context(move || provide_context(door.clone()), request).await;
+    let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(Outcome { to, token }) = outcome else {
+        let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields token and to.");
+        return refused(app, parts, HOME, problem).await;
+    };
+    let cookie = match token {
+        Ok(Some(token)) => access::signed_in(&token, client.secure),
+        Ok(None) => access::signed_out(client.secure),
+        Err(problem) => return refused(app, parts, &to, problem).await,
+    };
+    let mut response = if wants_page(&parts) {
+        Redirect::to(here(&to)).into_response()
+    } else {
+        response.into_response()
+    };
+    // A token that was verified fits a header.
+    if let Ok(cookie) = cookie {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A door that notes who went through.
+fn watched_door(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
+    let (access, entry, exit) = (app.access.clone(), Arc::clone(outcome), Arc::clone(outcome));
+    let note = |at: &Mutex<Option<Outcome>>, outcome| {
+        *at.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    };
+    Door::new(
+        move |token, to| {
+            let token = match access.holder(&token) {
+                Visitor::Holder(_) => Ok(Some(token)),
+                // Where nobody is asked, there is nothing to keep.
+                Visitor::Anyone => Ok(None),
+                Visitor::Guest(kind) => Err(access::who_are_you(kind)),
+            };
+            let told = token.as_ref().map(drop).map_err(|problem| problem.detail().to_owned());
+            note(&entry, Outcome { to, token });
+            async move { told }
+        },
+        move |to| note(&exit, Outcome { to, token: Ok(None) }),
+    )
+}
+
+/// Says why: to a person with the form once more.
+async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Response {
+    if !wants_page(&parts) {
+        return problem.into_response();
+    }
+    // The views go by the address.
+    (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
+    let page = Page::SignIn {
+        to: here(to).to_owned(),
+        problem: Some(problem.detail_for_people().to_owned()),
+    };
+    let mut response = render(app, Request::from_parts(parts, Body::empty()), page).await;
+    problem.mark(&mut response);
+    response
+}
+
+/// A path of this server: nobody is led elsewhere by a link to our form.
+fn here(to: &str) -> &str {
+    // Browsers take a backslash for a slash, and leave out tabs and line breaks.
+    let plain = to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if plain && to.starts_with('/') && !to.starts_with("//") { to } else { HOME }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_led_elsewhere() {
+        for to in ["/", "/streams/ci?at=1-2", "/streams/a#b", "/a//b"] {
+            assert_eq!(here(to), to);
+        }
+        for to in [
+            "",
+            "//evil",
+            "https://evil",
+            "/\\evil",
+            "\\\\evil",
+            "/\t/evil",
+            " //evil",
+            "evil",
+            "/ü",
+            "/a\r\nb",
+        ] {
+            assert_eq!(here(to), HOME, "{to:?}");
+        }
+    }
+}

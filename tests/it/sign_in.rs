@@ -1,0 +1,150 @@
+//! Signing in and out, as a browser without scripts does.
+
+use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use serde_json::json;
+
+use crate::support::{NOW, TestApp};
+
+const SECRET: &str = "a secret of a length that is enough";
+
+fn token() -> String {
+    let exp = NOW / 1000 + 3600;
+    let claims =
+        json!({ "name": "Ada", "publish": ["ci-*"], "watch": ["ci-*", "log"], "exp": exp });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+}
+
+async fn guarded() -> TestApp {
+    TestApp::start(&["--secret", SECRET, "--public", "status-*"]).await
+}
+
+async fn send(app: &TestApp, path: &str, cookie: &str, form: Option<&str>) -> Response {
+    // Whoever follows would not see where to.
+    let client = Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client");
+    let url = format!("{}{path}", app.url);
+    let request = match form {
+        None => client.get(url),
+        Some(form) => client
+            .post(url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned()),
+    };
+    let request = request.header("accept", "text/html").header("cookie", cookie);
+    request.send().await.expect("an answer")
+}
+
+fn header_of(response: &Response, name: header::HeaderName) -> String {
+    let value = response.headers().get(&name);
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn in_and_out() {
+    let app = guarded().await;
+    let token = token();
+    let form = format!("token={token}&to=%2Fstreams%2Fci-1%3Fat%3D1-2");
+    let response = send(&app, "/api/sign-in", "", Some(&form)).await;
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    assert_eq!(header_of(&response, header::LOCATION), "/streams/ci-1?at=1-2");
+    let cookie = header_of(&response, header::SET_COOKIE);
+    assert!(cookie.starts_with(&format!("tidings={token}; ")), "{cookie}");
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
+        assert!(cookie.contains(attribute), "{attribute}: {cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "over plain HTTP it would never come back: {cookie}");
+
+    let kept = format!("tidings={token}");
+    let page = send(&app, "/streams/ci-1", &kept, None).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    let page = page.text().await.expect("text");
+    assert!(page.contains("Ada") && page.contains("/api/sign-out"), "{page}");
+    assert!(page.contains("name=\"text\"") && !page.contains(&token), "{page}");
+
+    let response = send(&app, "/api/sign-out", &kept, Some("to=%2F")).await;
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    assert_eq!(header_of(&response, header::LOCATION), "/");
+    assert!(header_of(&response, header::SET_COOKIE).starts_with("tidings=; "));
+}
+
+#[tokio::test]
+async fn a_page_that_is_not_for_guests_asks_them_to_sign_in() {
+    let app = guarded().await;
+    let kept = format!("tidings={}", token());
+    for (path, cookie, status) in [
+        ("/streams/ci-1", "", StatusCode::UNAUTHORIZED),
+        ("/streams/ci-1?before=1-2", "", StatusCode::UNAUTHORIZED),
+        ("/streams/ci-1", "tidings=nonsense", StatusCode::UNAUTHORIZED),
+        ("/streams/other", &kept, StatusCode::FORBIDDEN),
+    ] {
+        let page = send(&app, path, cookie, None).await;
+        assert_eq!(page.status(), status, "{path}");
+        let page = page.text().await.expect("text");
+        let to = format!("name=\"to\" value=\"{path}\"");
+        assert!(page.contains("/api/sign-in") && page.contains(&to), "{path}: {page}");
+    }
+    for (path, cookie) in [("/streams/status-1", ""), ("/", ""), ("/streams", ""), ("/sign-in", "")]
+    {
+        assert_eq!(send(&app, path, cookie, None).await.status(), StatusCode::OK, "{path}");
+    }
+    // The right to watch is not the right to publish.
+    let page = send(&app, "/streams/log", &kept, None).await.text().await.expect("text");
+    assert!(!page.contains("/api/publish") && !page.contains("/api/end"), "{page}");
+}
+
+#[tokio::test]
+async fn the_list_shows_what_one_may_watch() {
+    let app = guarded().await;
+    let all = json!({ "name": "a", "publish": ["*"], "watch": ["*"], "exp": NOW });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let all = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).expect("a token");
+    for stream in ["ci-1", "status-1", "other"] {
+        let post = app.client.post(format!("{}/streams/{stream}", app.url)).bearer_auth(&all);
+        assert_eq!(post.body("x").send().await.expect("an answer").status(), StatusCode::CREATED);
+    }
+    let kept = format!("tidings={}", token());
+    for (cookie, shown) in [("", [false, true, false]), (&kept, [true, true, false])] {
+        let page = send(&app, "/streams", cookie, None).await.text().await.expect("text");
+        let seen = ["ci-1", "status-1", "other"]
+            .map(|stream| page.contains(&format!("href=\"/streams/{stream}\"")));
+        assert_eq!(seen, shown);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_with_the_form() {
+    let app = guarded().await;
+    for (form, status) in [
+        ("token=nonsense&to=/streams/ci-1", StatusCode::UNAUTHORIZED),
+        ("token=&to=/streams/ci-1", StatusCode::UNAUTHORIZED),
+        ("to=/streams/ci-1", StatusCode::BAD_REQUEST),
+        ("%ff=%ff", StatusCode::BAD_REQUEST),
+        ("", StatusCode::BAD_REQUEST),
+    ] {
+        let page = send(&app, "/api/sign-in", "", Some(form)).await;
+        assert_eq!(page.status(), status, "{form}");
+        assert!(!page.headers().contains_key(header::SET_COOKIE));
+        assert!(page.text().await.expect("text").contains("name=\"token\""), "{form}");
+    }
+    let long = format!("token={}&to=/", "x".repeat(100_000));
+    let page = send(&app, "/api/sign-in", "", Some(&long)).await;
+    assert_eq!(page.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_link_to_the_form_leads_nowhere_else() {
+    let app = guarded().await;
+    let token = token();
+    for to in
+        ["//evil.example", "https://evil.example", "/%5Cevil.example", "/%09/evil.example", "evil"]
+    {
+        let response =
+            send(&app, "/api/sign-in", "", Some(&format!("token={token}&to={to}"))).await;
+        assert_eq!(header_of(&response, header::LOCATION), "/streams", "{to}");
+        let page = send(&app, &format!("/sign-in?to={to}"), "", None).await;
+        assert!(
+            page.text().await.expect("text").contains("name=\"to\" value=\"/streams\""),
+            "{to}"
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! Whether the archive is all that a server needs: it is unpacked and served far from here, by
+//! somebody without rights, with nothing in the environment.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Result,
+    tools::{output, run},
+};
+
+/// The user that owns nothing; the number is the same on all Linuxes.
+const NOBODY: u32 = 65_534;
+/// How long an answer, or the server's end, may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Unpacks the archive, starts its server, and uses it as people do.
+pub(crate) fn serve(archive: &Path) -> Result<()> {
+    let folder = Folder::new()?;
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--file").arg(archive).arg("--directory").arg(&folder.0);
+    run(tar.arg("--strip-components=1"), "the archive can not be unpacked")?;
+
+    let server = Served::start(&folder.0)?;
+    let page = server.ask("GET", "/", "")?;
+    let wasm = page
+        .split('"')
+        .find(|word| word.starts_with("/pkg/") && word.ends_with(".wasm"))
+        .ok_or("the page names no wasm")?;
+    if !server.ask("GET", wasm, "")?.starts_with("\0asm") {
+        return Err(format!("{wasm} is no wasm"));
+    }
+    server.ask("POST", "/streams/x", "from the archive")?;
+    for path in ["/streams/x", "/streams/x/messages"] {
+        if !server.ask("GET", path, "")?.contains("from the archive") {
+            return Err(format!("{path} does not show what was published"));
+        }
+    }
+    server.ask("GET", "/health/ready", "")?;
+    server.stop()?;
+    if !folder.0.join("home/tidings.db").is_file() {
+        return Err("the messages were not kept in the folder where it was started".to_owned());
+    }
+    println!("It serves its pages, keeps messages, and stops when it is told to.");
+    Ok(())
+}
+
+/// A folder that goes when this value does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let folder = env::temp_dir().join(format!("tidings-dist-{}", std::process::id()));
+        let home = folder.join("home");
+        fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server, killed if it does not stop.
+struct Served {
+    process: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(folder: &Path) -> Result<Self> {
+        let server = folder.join("tidings");
+        let home = folder.join("home");
+        let mut command = unprivileged(&server, &home)?;
+        let mut process = command
+            .args(["--listen", "127.0.0.1:0", "--log", "warn"])
+            .env_clear()
+            .current_dir(home)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", server.display()))?;
+        let mut line = String::new();
+        if let Some(output) = process.stdout.take() {
+            let _ = BufReader::new(output).read_line(&mut line);
+        }
+        let address = line.trim().strip_prefix("Tidings is at http://").unwrap_or_default();
+        let served = Self { process, address: address.to_owned() };
+        if served.address.is_empty() {
+            return Err(format!("the server does not say where it is: {line:?}"));
+        }
+        Ok(served)
+    }
+
+    /// The body of a good answer. HTTP/1.0, so that it ends where the connection does.
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
+        let (address, length) = (&self.address, body.len());
+        let ask = || {
+            let mut connection = TcpStream::connect(address)?;
+            connection.set_read_timeout(Some(PATIENCE))?;
+            write!(
+                connection,
+                "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n\
+                 {body}"
+            )?;
+            let mut answer = Vec::new();
+            connection.read_to_end(&mut answer)?;
+            std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        };
+        let answer = ask().map_err(|error| format!("{method} {path}: {error}"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        if head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')) {
+            return Ok(body.to_owned());
+        }
+        Err(format!("{method} {path} was answered with {head}\n{body}"))
+    }
+
+    /// Stops it as a system does; it has to end well.
+    fn stop(mut self) -> Result<()> {
+        let process = self.process.id().to_string();
+        run(Command::new("kill").args(["-s", "TERM", &process]), "the server can not be stopped")?;
+        let told = Instant::now();
+        while told.elapsed() < PATIENCE {
+            match self.process.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("the server ended badly: {status}")),
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        Err("the server does not stop".to_owned())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A command that runs `program` as nobody, who gets the folder `home`; only root can do that, and
+/// for everybody else it runs as it is.
+#[cfg(unix)]
+fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
+    let is_root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    let has_setpriv = output(Command::new("setpriv").arg("--version")).is_some();
+    if !is_root || !has_setpriv {
+        return Ok(Command::new(program));
+    }
+    // The folder around it too: another umask than the usual one would keep others out of it.
+    for folder in home.ancestors().take(2) {
+        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY))
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+    command.args(["--clear-groups", "--no-new-privs", "--"]).arg(program);
+    Ok(command)
+}
+
+#[cfg(not(unix))]
+fn unprivileged(program: &Path, _: &Path) -> Result<Command> {
+    Ok(Command::new(program))
+}
