@@ -169,6 +169,16 @@ pub const METHOD_NOT_ALLOWED: Kind = Kind {
               response names those it answers.",
 };
 
+/// The body took too long.
+pub const REQUEST_TIMEOUT: Kind = Kind {
+    slug: "request-timeout",
+    status: 408,
+    title: "The body took too long",
+    meaning: "The body of a request must arrive in the time the server is configured to give \
+              (--body-timeout). With ?lines the upload may take for ever and be silent, but a line \
+              that has begun must end within that time.",
+};
+
 /// The stream has ended.
 pub const STREAM_ENDED: Kind = Kind {
     slug: "stream-ended",
@@ -271,7 +281,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 28] = [
+pub const ALL: [Kind; 29] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -289,6 +299,7 @@ pub const ALL: [Kind; 28] = [
     UNKNOWN_CURSOR,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    REQUEST_TIMEOUT,
     STREAM_ENDED,
     TOO_MANY_STREAMS,
     MESSAGE_TOO_LARGE,

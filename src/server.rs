@@ -17,6 +17,7 @@ mod history;
 mod hub;
 mod limits;
 mod lines;
+pub mod listen;
 mod log;
 mod named;
 mod pages;
@@ -27,15 +28,26 @@ pub mod shutdown;
 pub mod site;
 pub mod streams;
 pub mod telemetry;
+mod tls;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-
 use self::{
-    access::Access, clock::Clock, config::Config, counter::Counter, error::Problem, hub::Hub,
-    limits::Limits, log::Log, shutdown::Shutdown, site::Site, streams::Streams,
+    access::Access,
+    client::Trusted,
+    clock::Clock,
+    config::Config,
+    counter::Counter,
+    error::Problem,
+    hub::Hub,
+    limits::Limits,
+    listen::Listeners,
+    log::Log,
+    serve::{Connections, Terms},
+    shutdown::Shutdown,
+    site::Site,
+    streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -48,6 +60,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 #[derive(Clone)]
 struct App {
     access: Access,
+    /// How long the body of a request may take.
+    body_timeout: Duration,
     counter: Counter,
     log: Log,
     hub: Hub,
@@ -67,11 +81,11 @@ impl App {
     }
 }
 
-/// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
+/// Serves on `listeners` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
 /// can stop. What goes wrong with one connection ends that connection.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     config: Config,
     site: Site,
     access: Access,
@@ -80,10 +94,21 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let Streams { log, hub } = streams;
+    let trusted = Trusted::new(&config.limits.trusted_proxy);
+    let connections = Connections::new(
+        config.limits.max_connections,
+        config.limits.max_connections_per_address,
+        trusted.clone(),
+    );
+    let terms = Terms {
+        connections: connections.clone(),
+        header_timeout: config.limits.header_timeout.into(),
+    };
     let limits = Limits::new(&config.limits);
     let seats = limits.seats.clone();
     let app = App {
         access,
+        body_timeout: config.limits.body_timeout.into(),
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
@@ -93,23 +118,39 @@ pub async fn run(
         retry: config.retry.into(),
         site: Arc::new(site),
     };
-    let router = router::router(app, &config.allow_origin);
-    let notice_given = {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.wait().await;
-            tokio::time::sleep(NOTICE).await;
+    let router = router::router(app, &config, trusted);
+    let notice_given = async || {
+        shutdown.wait().await;
+        tokio::time::sleep(NOTICE).await;
+    };
+    let Listeners { main, tls, redirect } = listeners;
+    let redirecting = async {
+        if let Some((listener, port)) = redirect {
+            serve::serve(listener, None, serve::redirect(port), terms.clone(), notice_given())
+                .await;
         }
     };
-    let serving = serve::serve(listener, router, notice_given);
+    let serving = serve::serve(main, tls.clone(), router, terms.clone(), notice_given());
+    let following_files = async {
+        match tls {
+            Some(tls) => tls.follow_files().await,
+            None => std::future::pending().await,
+        }
+    };
 
     let drained = async {
         shutdown.wait().await;
-        tracing::info!(open_streams = seats.count(), "stopping: letting readers go");
+        tracing::info!(
+            open_streams = seats.count(),
+            connections = connections.open(),
+            refused_connections = connections.refused(),
+            "stopping: letting readers go"
+        );
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        () = serving => {}
+        ((), ()) = async { tokio::join!(serving, redirecting) } => {}
+        never = following_files => match never {},
         () = drained => {
             tracing::warn!(open_streams = seats.count(), "did not wait for the last readers");
         }

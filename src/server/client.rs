@@ -2,10 +2,20 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderName, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use ipnet::IpNet;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What counts as one client where there are no tokens: an IPv4 address, or the /64 network that an
 /// IPv6 address is in, since that is what one customer is given.
@@ -24,6 +34,29 @@ impl From<IpAddr> for Address {
     }
 }
 
+/// The other side of a connection; every request that comes over it carries one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// Whether the connection is TLS.
+    pub(super) secure: bool,
+}
+
+/// The proxies that are believed.
+#[derive(Clone, Debug)]
+pub(super) struct Trusted(Arc<[IpNet]>);
+
+impl Trusted {
+    pub(super) fn new(networks: &[IpNet]) -> Self {
+        Self(networks.into())
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
 /// The other side of a request, as the connection says, or a proxy that is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
@@ -38,5 +71,164 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let nobody = Self { address: Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), secure: false };
         Ok(parts.extensions.get().copied().unwrap_or(nobody))
+    }
+}
+
+impl Client {
+    /// Each proxy adds, at the end of `x-forwarded-for`, whom it had before it; what stands further
+    /// to the left may be anyone's invention. So the list is believed from its end, as far as the
+    /// proxies are trusted, and as far as it can be read.
+    fn of(peer: Peer, headers: &HeaderMap, trusted: &Trusted) -> Self {
+        if !trusted.contains(peer.address) {
+            return Self { address: peer.address.into(), secure: peer.secure };
+        }
+        let mut address = peer.address;
+        let mut hops = 0_usize;
+        for entry in elements(headers, &FORWARDED_FOR) {
+            let Some(before) = host(entry) else { break };
+            address = before;
+            hops += 1;
+            if !trusted.contains(address) {
+                break;
+            }
+        }
+        // The proxies' words on the scheme, where each adds one, stand in the same order. Where the
+        // last one replaces the others' there is only one.
+        let scheme = elements(headers, &FORWARDED_PROTO).take(hops.max(1)).last();
+        let secure = scheme.map_or(peer.secure, |scheme| scheme.eq_ignore_ascii_case(b"https"));
+        Self { address: address.into(), secure }
+    }
+}
+
+/// What a list holds, the last first. Several lines with the same name are one list (RFC 9110,
+/// section 5.3).
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines: Vec<_> = headers.get_all(name).iter().collect();
+    let elements = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// An address as proxies write it: some add the port, and then, or always, brackets.
+fn host(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = match bare {
+        Some(address) => address.parse::<Ipv6Addr>().ok()?.into(),
+        None => text
+            .parse()
+            .or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()))
+            .ok()?,
+    };
+    Some(address.to_canonical())
+}
+
+/// Gives each request its [`Client`].
+pub(super) async fn identify(
+    State(trusted): State<Trusted>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Some(peer) = request.extensions().get().copied() {
+        let client = Client::of(peer, request.headers(), &trusted);
+        request.extensions_mut().insert(client);
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proxies in 10.0.0.0/8, 192.0.2.1 and fd00::/8 are trusted.
+    fn client(peer: &str, secure: bool, lines: &str) -> (String, bool) {
+        let networks =
+            ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"].map(|net| net.parse().expect("a network"));
+        let mut headers = HeaderMap::new();
+        for line in lines.split('\n').filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(": ").expect("a header");
+            let name = HeaderName::try_from(format!("x-forwarded-{name}")).expect("a name");
+            let value = axum::http::HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            headers.append(name, value);
+        }
+        let peer = Peer { address: peer.parse().expect("an address"), secure };
+        let client = Client::of(peer, &headers, &Trusted::new(&networks));
+        (client.address.0.to_string(), client.secure)
+    }
+
+    #[test]
+    fn whom_a_request_is_from() {
+        for (peer, lines, expected) in [
+            // Nobody's proxy is believed.
+            ("203.0.113.9", "", "203.0.113.9"),
+            ("203.0.113.9", "for: 1.2.3.4", "203.0.113.9"),
+            ("::ffff:203.0.113.9", "for: 1.2.3.4", "203.0.113.9"),
+            ("192.0.2.2", "for: 1.2.3.4", "192.0.2.2"),
+            // Ours is.
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4", "1.2.3.4"),
+            ("::ffff:10.0.0.1", "for: 1.2.3.4", "1.2.3.4"),
+            ("fd00::1", "for: 1.2.3.4", "1.2.3.4"),
+            // What the client itself says is not.
+            ("10.0.0.1", "for: 6.6.6.6, 1.2.3.4", "1.2.3.4"),
+            ("10.0.0.1", "for: 6.6.6.6\nfor: 1.2.3.4", "1.2.3.4"),
+            ("10.0.0.1", "for: 10.6.6.6, 1.2.3.4", "1.2.3.4"),
+            // A proxy behind a proxy.
+            ("10.0.0.1", "for: 1.2.3.4, 10.0.0.2", "1.2.3.4"),
+            ("10.0.0.1", "for: 1.2.3.4, 192.0.2.1,10.0.0.2", "1.2.3.4"),
+            ("10.0.0.1", "for: 1.2.3.4\nfor: 10.0.0.2", "1.2.3.4"),
+            ("10.0.0.1", "for: 6.6.6.6, 1.2.3.4\nfor: fd00::2 , 10.0.0.2", "1.2.3.4"),
+            ("10.0.0.1", "for: 10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            // What can not be read ends the walk.
+            ("10.0.0.1", "for: unknown", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4, unknown", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4, _hidden, 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "for: 1.2.3.4, 1.2.3.400", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4, \u{e9}", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4 5.6.7.8", "10.0.0.1"),
+            ("10.0.0.1", "for: [1.2.3.4]", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4:", "10.0.0.1"),
+            ("10.0.0.1", "for: 1.2.3.4:port", "10.0.0.1"),
+            ("10.0.0.1", "for: ,", "10.0.0.1"),
+            // Lists may hold nothing between two commas.
+            ("10.0.0.1", "for: 1.2.3.4,, ", "1.2.3.4"),
+            // How addresses are written.
+            ("10.0.0.1", "for: 1.2.3.4:5678", "1.2.3.4"),
+            ("10.0.0.1", "for: 1.2.3.4, 10.0.0.2:5678", "1.2.3.4"),
+            ("10.0.0.1", "for: ::ffff:1.2.3.4", "1.2.3.4"),
+            ("10.0.0.1", "for: [::ffff:1.2.3.4]:5678", "1.2.3.4"),
+            ("10.0.0.1", "for: 1.2.3.4, ::ffff:10.0.0.2", "1.2.3.4"),
+            ("10.0.0.1", "for: 2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("10.0.0.1", "for: [2001:db8:1:2:3:4:5:6]", "2001:db8:1:2::"),
+            ("10.0.0.1", "for: [2001:db8:1:2:3:4:5:6]:443", "2001:db8:1:2::"),
+            ("2001:db8:1:2:3:4:5:6", "for: 1.2.3.4", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(client(peer, false, lines).0, expected, "{peer} {lines}");
+        }
+    }
+
+    #[test]
+    fn whether_it_was_secure() {
+        for (peer, secure, lines, expected) in [
+            ("203.0.113.9", false, "", false),
+            ("203.0.113.9", true, "", true),
+            ("203.0.113.9", false, "proto: https", false),
+            ("203.0.113.9", true, "proto: http", true),
+            ("10.0.0.1", false, "", false),
+            ("10.0.0.1", true, "", true),
+            ("10.0.0.1", false, "for: 1.2.3.4\nproto: https", true),
+            ("10.0.0.1", false, "for: 1.2.3.4\nproto: HTTPS", true),
+            ("10.0.0.1", true, "for: 1.2.3.4\nproto: http", false),
+            ("10.0.0.1", false, "for: 1.2.3.4\nproto: nonsense", false),
+            ("10.0.0.1", false, "proto: https", true),
+            // The client's own word stands to the left of its proxy's.
+            ("10.0.0.1", false, "for: 1.2.3.4\nproto: https, http", false),
+            // Two proxies of ours, of which the outer one speaks TLS.
+            ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https, http", true),
+            ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https\nproto: http", true),
+            ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https", true),
+            ("10.0.0.1", false, "for: 6.6.6.6, 1.2.3.4, 10.0.0.2\nproto: https, http, http", false),
+        ] {
+            assert_eq!(client(peer, secure, lines).1, expected, "{peer} {secure} {lines}");
+        }
     }
 }

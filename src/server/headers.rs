@@ -1,14 +1,17 @@
 //! Headers that keep browsers from doing what nobody asked for.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header, header::InvalidHeaderValue},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{config::Origin, error::Problem};
+use super::{
+    config::{Age, Origin},
+    error::Problem,
+};
 use crate::problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -57,8 +60,17 @@ fn is_from_elsewhere(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Tells browsers to come over TLS only, for so long. Sent over TLS only (RFC 6797, section 7.2).
+pub(super) fn strict_transport_security(age: Age) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={}", age.0.as_secs()))
+        .unwrap_or(HeaderValue::from_static("max-age=0"))
+}
+
 /// What every response carries unless it says otherwise itself.
-pub(super) async fn security(mut response: Response) -> Response {
+pub(super) async fn security(
+    State(https_only): State<Option<HeaderValue>>,
+    mut response: Response,
+) -> Response {
     const HEADERS: [(HeaderName, &str); 6] = [
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -69,6 +81,9 @@ pub(super) async fn security(mut response: Response) -> Response {
     ];
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(value) = https_only {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
     }
     response
 }

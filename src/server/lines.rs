@@ -2,6 +2,7 @@
 
 use axum::{Json, body::Body};
 use futures::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
@@ -35,16 +36,27 @@ impl Upload<'_> {
         let most = self.app.max_message_bytes;
         let mut pieces = body.into_data_stream();
         let mut lines = Lines::default();
+        // By when the line must end that has begun. Between two lines there may be silence for ever.
+        let mut deadline = None;
         loop {
             let piece = tokio::select! {
                 biased;
                 () = self.app.shutdown.wait() => return Err(Problem::draining()),
-                piece = pieces.next() => piece,
+                piece = in_time(pieces.next(), deadline) => piece,
             };
+            let piece = piece.ok_or_else(|| publish::too_late(self.app))?;
             let Some(piece) = piece else { return self.store(lines.finish()).await };
             // A line that breaks off is not one.
             let piece = piece.map_err(|_| publish::incomplete())?;
-            self.store(lines.take(&piece)).await?;
+            let complete = lines.take(&piece);
+            let has_begun_one = deadline.is_none() || !complete.is_empty();
+            self.store(complete).await?;
+            // From here on, since we take our time to store.
+            if lines.0.is_empty() {
+                deadline = None;
+            } else if has_begun_one {
+                deadline = Some(Instant::now() + self.app.body_timeout);
+            }
             // One more for the carriage return.
             if lines.0.len() > most + 1 {
                 return Err(publish::too_large(most));
@@ -78,6 +90,14 @@ impl Upload<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What comes, unless it is too late.
+async fn in_time<T>(next: impl Future<Output = T>, deadline: Option<Instant>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, next).await.ok(),
+        None => Some(next.await),
     }
 }
 

@@ -11,6 +11,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
@@ -26,8 +27,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters (design, section 2).
 const LONGEST_KEY: usize = 255;
-/// How long a body may pause.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
@@ -135,7 +134,8 @@ fn malformed_key(detail: &str) -> Problem {
     Problem::new(problem::MALFORMED_KEY, detail)
 }
 
-/// The bytes of a body, if there are not too many, and if they come before the server stops.
+/// The bytes of a body, if there are not too many, and if they come in time and before the server
+/// stops.
 pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     app.takes_messages()?;
     let announced = body.size_hint().lower();
@@ -144,12 +144,13 @@ pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, 
     }
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
     let mut pieces = body.into_data_stream();
+    let deadline = Instant::now() + app.body_timeout;
     loop {
         let piece = tokio::select! {
-            piece = tokio::time::timeout(PATIENCE, pieces.next()) => piece,
+            piece = timeout_at(deadline, pieces.next()) => piece,
             () = app.shutdown.wait() => return Err(Problem::draining()),
         };
-        let Some(piece) = piece.map_err(|_| incomplete())? else { break };
+        let Some(piece) = piece.map_err(|_| too_late(app))? else { break };
         let piece = piece.map_err(|_| incomplete())?;
         if bytes.len() + piece.len() > most {
             return Err(too_large(most));
@@ -182,4 +183,12 @@ pub(super) fn too_large(most: usize) -> Problem {
 
 pub(super) fn incomplete() -> Problem {
     Problem::new(problem::INCOMPLETE_BODY, "Send the request again, to its end.")
+}
+
+pub(super) fn too_late(app: &App) -> Problem {
+    let within = humantime::format_duration(app.body_timeout);
+    Problem::new(
+        problem::REQUEST_TIMEOUT,
+        format!("Send the whole body, or line, within {within}."),
+    )
 }

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
     http::{Method, StatusCode, header},
-    middleware::{Next, from_fn, map_response},
+    middleware::{Next, from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -15,12 +15,18 @@ use tower_http::services::ServeDir;
 use tracing::Instrument as _;
 
 use super::{
-    App, config::Origin, counter, delete, end, error::Problem, headers, health, history, pages,
-    publish, site, watch,
+    App,
+    client::{self, Trusted},
+    config::Config,
+    counter, delete, end,
+    error::Problem,
+    headers, health, history, pages, publish, site, watch,
 };
 use crate::problem;
 
-pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
+pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
+    let allow_origin = &config.allow_origin;
+    let https_only = config.tls.hsts.map(headers::strict_transport_security);
     pages::init();
     // What pages of other origins may read, if they are allowed to.
     let reading = Router::new()
@@ -49,8 +55,9 @@ pub(super) fn router(app: App, allow_origin: &[Origin]) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
         .layer(from_fn(headers::same_site))
-        .layer(map_response(headers::security))
+        .layer(map_response_with_state(https_only, headers::security))
         .layer(from_fn(in_span))
+        .layer(from_fn_with_state(trusted, client::identify))
         .with_state(app)
 }
 

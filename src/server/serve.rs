@@ -1,60 +1,79 @@
 //! Connections: taken in, served, and not waited for for ever.
 
+mod http;
+mod limit;
+mod redirect;
+mod streams;
+
 use std::{io::ErrorKind, pin::pin, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
 };
-use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
+
+use self::http::{Connection, Http};
+pub(super) use self::{limit::Connections, redirect::redirect};
+use super::{client::Peer, tls::Tls};
 
 /// A reader that takes no byte for this long is disconnected (design, *Slow reader*): it resumes
 /// by its cursor, and its socket is free for another.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a client may take to say what it wants.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
-/// a reader that has stalled costs.
-const BUFFER: usize = 16 * 1024;
 /// How long to wait when the system has no socket to give.
 const RESPITE: Duration = Duration::from_millis(500);
+
+/// What every connection is held to, whatever it is for.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) connections: Connections,
+    /// How long a client may take for its TLS handshake, and to say what it wants.
+    pub(super) header_timeout: Duration,
+}
 
 /// Serves the connections of `listener` until `stop`; then lets those that are open finish.
 ///
 /// Ours and not `axum::serve`, which leaves the buffers and the time-outs as they are.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
-    // A frame is small: copied into one piece it costs less than as a list of pieces.
-    http.writev(false);
-    let service = TowerToHyperService::new(router);
-    let open = GracefulShutdown::new();
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    terms: Terms,
+    stop: impl Future<Output = ()>,
+) {
+    let http = Http::new(terms.header_timeout);
+    // Every connection holds a receiver: it is told of the end, and its own end is seen.
+    let (end, ending) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
-        let socket = tokio::select! {
-            socket = accept(&listener) => socket,
+        let (socket, address) = tokio::select! {
+            accepted = accept(&listener) => accepted,
             () = &mut stop => break,
         };
-        let connection = http.serve_connection(TokioIo::new(bounded(socket)), service.clone());
-        let connection = open.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
+        let address = address.ip().to_canonical();
+        // An answer would cost more than the connection.
+        let Some(permit) = terms.connections.admit(address) else { continue };
+        let peer = Peer { address, secure: tls.is_some() };
+        let connection = Connection { peer, ending: ending.clone(), permit };
+        let socket = bounded(socket);
+        match &tls {
+            None => tokio::spawn(http.plain(socket, router.clone(), connection)),
+            Some(tls) => {
+                tokio::spawn(http.encrypted(tls.acceptor(), socket, router.clone(), connection))
             }
-        });
+        };
     }
-    drop(listener);
-    open.shutdown().await;
+    drop((listener, ending));
+    // It fails where nobody has to be told.
+    let _ = end.send(());
+    end.closed().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return socket,
+            Ok(accepted) => return accepted,
             // It was gone before it was here.
             Err(error)
                 if matches!(
@@ -69,9 +88,12 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Writes fail when the other side takes nothing. The time-out belongs to the socket and not to
-/// the response: a response that is not asked for more can not act.
-fn bounded(socket: TcpStream) -> std::pin::Pin<Box<TimeoutStream<TcpStream>>> {
+/// A socket whose writes fail when the other side takes nothing.
+type Socket = std::pin::Pin<Box<TimeoutStream<TcpStream>>>;
+
+/// The time-out belongs to the socket and not to the response: a response that is not asked for
+/// more can not act.
+fn bounded(socket: TcpStream) -> Socket {
     // A message is on its way as soon as it is written; nothing follows that it could wait for.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");

@@ -288,8 +288,9 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 12] = [
+    const ELSEWHERE: [(&str, &str); 13] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
+        ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("token-missing", "access::who_may_do_what"),
         ("token-invalid", "access::who_may_do_what"),
         ("token-expired", "access::who_may_do_what"),

@@ -3,6 +3,7 @@
 pub(crate) mod process;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod tls;
 pub(crate) mod visitor;
 
 use std::{fs, path::Path, time::Duration};
@@ -15,10 +16,10 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self, access::Access, clock::Clock, config::Config, shutdown::Shutdown, site::Site,
-    streams::Streams,
+    self, access::Access, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown,
+    site::Site, streams::Streams,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 
 /// The time of day at which every server of a test starts.
 pub(crate) const NOW: u64 = 1_763_891_234_567;
@@ -29,6 +30,8 @@ const UNLIMITED: [&str; 4] = ["--publish-rate", "0", "--max-watchers-per-address
 /// A server on a port of its own, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {
     pub(crate) url: String,
+    /// Where plain HTTP is sent on to TLS, if it is.
+    pub(crate) redirect: Option<String>,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
     pub(crate) server: JoinHandle<()>,
@@ -52,16 +55,22 @@ impl TestApp {
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
-        let listener = TcpListener::bind(config.listen).await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let listeners = Listeners::bind(&config).await.expect("a free port");
+        let url = listeners.url().expect("an address");
+        let redirect = listeners.redirect_url().expect("an address");
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: now, origin: Instant::now() };
         let access = Access::new(&config.access, clock).expect("secrets");
         let streams = Streams::open(&config, clock).await.expect("a store");
-        let server = server::run(listener, config, site, access, streams, clock, shutdown.clone());
+        let server = server::run(listeners, config, site, access, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { url, client, shutdown, server, site: folder }
+        Self { url, redirect, client, shutdown, server, site: folder }
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").expect("a URL").1
     }
 
     /// The folder with the files of the site.

@@ -67,6 +67,13 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
+    /// How many files and connections it has open.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.process.id()));
+        files.expect("a process").count()
+    }
+
     /// Ends it without notice, in the middle of whatever it does.
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("it runs");
