@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::Context;
 use tidings::server::{
-    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams, telemetry,
+    self, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown, site::Site,
+    streams::Streams, telemetry,
 };
-use tokio::net::TcpListener;
 
 /// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
 #[cfg(unix)]
@@ -31,13 +31,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config);
     let site = Site::find(config.site_root.as_deref())?;
     let streams = Streams::open(&config, Clock::System).await?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen", config.listen)
-    })?;
+    let listeners = Listeners::bind(&config).await?;
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
     // Nobody may be listening to that either.
-    let _ = writeln!(stdout(), "Tidings is at http://{}", listener.local_addr()?);
-    server::run(listener, config, site, streams, Clock::System, shutdown).await;
+    let _ = writeln!(stdout(), "Tidings is at {}", listeners.url()?);
+    if let Some(url) = listeners.metrics_url()? {
+        let _ = writeln!(stdout(), "Metrics are at {url}");
+    }
+    server::run(listeners, config, site, streams, Clock::System, shutdown).await;
     Ok(())
 }

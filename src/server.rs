@@ -15,10 +15,13 @@ mod health;
 mod history;
 mod hub;
 mod lines;
+pub mod listen;
 mod log;
+mod metrics;
 mod named;
 mod pages;
 mod publish;
+mod request;
 mod router;
 mod serve;
 pub mod shutdown;
@@ -29,11 +32,10 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-
 use self::{
     clock::Clock, config::Config, counter::Counter, error::Problem, events::OpenStreams, hub::Hub,
-    log::Log, shutdown::Shutdown, site::Site, streams::Streams,
+    listen::Listeners, log::Log, metrics::Metrics, shutdown::Shutdown, site::Site,
+    streams::Streams,
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -50,6 +52,7 @@ struct App {
     hub: Hub,
     /// The most bytes a message may have.
     max_message_bytes: usize,
+    metrics: Metrics,
     open_streams: OpenStreams,
     shutdown: Shutdown,
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
@@ -64,23 +67,24 @@ impl App {
     }
 }
 
-/// Serves on `listener` until `shutdown` says stop, then lets everyone go: each stream is closed
+/// Serves on `listeners` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
 /// can stop. What goes wrong with one connection ends that connection.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     config: Config,
     site: Site,
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
 ) {
-    let Streams { log, hub } = streams;
+    let Streams { log, hub, metrics } = streams.clone();
     let app = App {
         counter: Counter::new(&config, clock),
         log: log.clone(),
         hub,
         max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
+        metrics: metrics.clone(),
         open_streams: OpenStreams::default(),
         shutdown: shutdown.clone(),
         retry: config.retry.into(),
@@ -88,14 +92,18 @@ pub async fn run(
     };
     let open_streams = app.open_streams.clone();
     let router = router::router(app, &config.allow_origin);
-    let notice_given = {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.wait().await;
-            tokio::time::sleep(NOTICE).await;
+    let notice_given = async || {
+        shutdown.wait().await;
+        tokio::time::sleep(NOTICE).await;
+    };
+    let Listeners { main, metrics: metrics_listener } = listeners;
+    let measuring = async {
+        if let Some(listener) = metrics_listener {
+            let router = metrics::router(metrics, move || streams.clone().look());
+            serve::serve(listener, router, notice_given()).await;
         }
     };
-    let serving = serve::serve(listener, router, notice_given);
+    let serving = serve::serve(main, router, notice_given());
 
     let drained = async {
         shutdown.wait().await;
@@ -103,7 +111,7 @@ pub async fn run(
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        () = serving => {}
+        ((), ()) = async { tokio::join!(serving, measuring) } => {}
         () = drained => {
             tracing::warn!(open_streams = open_streams.count(), "did not wait for the last readers");
         }

@@ -1,5 +1,7 @@
 //! An SSE response: cursor in, frames out.
 
+mod delivery;
+
 use std::{
     convert::Infallible,
     future::Future as _,
@@ -13,6 +15,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::Body,
     extract::{FromRequestParts, Query},
     http::{HeaderName, HeaderValue, header, request::Parts},
@@ -23,7 +26,9 @@ use futures::{StreamExt as _, stream::Stream};
 use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
 
-use super::{App, error::Problem, frame, shutdown::Stopping};
+pub(super) use self::delivery::Batch;
+use self::delivery::{Delivery, Over};
+use super::{App, error::Problem, frame, metrics::Watched, request::Lasting, shutdown::Stopping};
 use crate::{
     message::{EventId, PING_INTERVAL_MS},
     problem,
@@ -83,6 +88,11 @@ pub(super) enum Place {
 }
 
 impl Cursor {
+    /// Whether the reader was here before.
+    pub(super) fn is_resumed(self) -> bool {
+        matches!(self.place, Place::After(_) | Place::Unknown)
+    }
+
     /// For a stream that can not have given this cursor: a place nobody knows where a browser
     /// sent it (it can do nothing about a refusal), else a refusal.
     pub(super) fn refuse(self, detail: &str) -> Result<Place, Problem> {
@@ -163,11 +173,12 @@ impl Drop for OpenStream {
 pub(super) fn respond(
     app: &App,
     reader: Reader,
-    first: String,
-    frames: impl Stream<Item = Bytes> + Send + 'static,
+    watched: Watched,
+    first: Batch<String>,
+    frames: impl Stream<Item = Batch> + Send + 'static,
 ) -> Response {
     let body = Events {
-        first: Some(Bytes::from(first)),
+        first: Some(Box::new(first.into())),
         frames: Box::pin(frames),
         stopping: Stopping::new(&app.shutdown),
         timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
@@ -176,6 +187,7 @@ pub(super) fn respond(
         ended: false,
         reader,
         retry: app.retry,
+        delivery: Delivery::begin(app.metrics.clone(), watched),
         _open_stream: app.open_streams.open(),
     };
     let headers = [
@@ -184,12 +196,13 @@ pub(super) fn respond(
         // nginx and those who follow it would otherwise collect the stream before they pass it on.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
+    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+    (headers, Extension(Lasting), body).into_response()
 }
 
 /// The body of such a response.
 struct Events<F> {
-    first: Option<Bytes>,
+    first: Option<Box<Batch>>,
     frames: Pin<Box<F>>,
     stopping: Stopping,
     /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
@@ -200,10 +213,16 @@ struct Events<F> {
     ended: bool,
     reader: Reader,
     retry: Duration,
+    delivery: Delivery,
     _open_stream: OpenStream,
 }
 
-impl<F: Stream<Item = Bytes>> Events<F> {
+impl<F: Stream<Item = Batch>> Events<F> {
+    fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
+        self.delivery.count(&batch);
+        self.say(batch.frames)
+    }
+
     fn say(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
         self.last_said = Instant::now();
         if self.reader == Reader::Browser && bytes.len() >= BATCH / 2 {
@@ -219,18 +238,19 @@ impl<F: Stream<Item = Bytes>> Events<F> {
     }
 }
 
-impl<F: Stream<Item = Bytes>> Stream for Events<F> {
+impl<F: Stream<Item = Batch>> Stream for Events<F> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return self.say(first);
+            return self.deliver(*first);
         }
         if self.ended {
             return Poll::Ready(None);
         }
         if self.stopping.has_begun(context) {
             self.ended = true;
+            self.delivery.over = Over::Stopping;
             return Poll::Ready(Some(farewell(self.retry)));
         }
         if self.resting {
@@ -242,8 +262,11 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
             self.timer.as_mut().reset(next_ping);
         }
         match self.frames.as_mut().poll_next(context) {
-            Poll::Ready(Some(bytes)) => return self.say(bytes),
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(batch)) => return self.deliver(batch),
+            Poll::Ready(None) => {
+                self.delivery.over = Over::Ended;
+                return Poll::Ready(None);
+            }
             Poll::Pending => {}
         }
         while self.time_is_up(context) {

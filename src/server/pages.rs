@@ -57,6 +57,7 @@ pub(super) async fn text(State(app): State<App>, request: Request) -> Response {
 pub(super) async fn not_found(app: &App, request: Request) -> Response {
     let mut page = render(app, request, Page::Text).await;
     *page.status_mut() = StatusCode::NOT_FOUND;
+    page.extensions_mut().insert(problem::NOT_FOUND);
     page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     page
 }
@@ -260,9 +261,8 @@ async fn refused_message(
     (parts.method, parts.uri) = (Method::GET, address);
     let draft = Draft { text, problem: problem.detail().to_owned() };
     let page = newest(app, name, Some(draft)).await;
-    let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
-    *response.status_mut() = problem.status();
-    response
+    let response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
+    refusing(response, &problem)
 }
 
 async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Problem>) -> Response {
@@ -271,9 +271,15 @@ async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Proble
         Err(problem) => problem,
     };
     let (title, detail) = (problem.title().to_owned(), problem.detail().to_owned());
-    let mut response = render(app, request, Page::Refused { title, detail }).await;
-    *response.status_mut() = problem.status();
-    response
+    let response = render(app, request, Page::Refused { title, detail }).await;
+    refusing(response, &problem)
+}
+
+/// A page that says what the problem is, as the answer that the problem is.
+fn refusing(mut page: Response, problem: &Problem) -> Response {
+    *page.status_mut() = problem.status();
+    page.extensions_mut().insert(problem.kind());
+    page
 }
 
 async fn render(app: &App, request: Request, page: Page) -> Response {

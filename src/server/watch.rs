@@ -12,6 +12,7 @@ use super::{
     events::{self, Cursor, Reader},
     frame,
     hub::{Start, Watcher},
+    metrics::Watched,
     named::Named,
 };
 
@@ -22,15 +23,18 @@ pub(super) async fn watch(
     reader: Reader,
     cursor: Cursor,
 ) -> Result<Response, Problem> {
+    if cursor.is_resumed() {
+        app.metrics.resumed();
+    }
     let hub = app.hub.clone();
     match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
-        Start::Watching(frames, watcher) => {
-            let mut first = String::new();
-            frame::retry(&mut first, app.retry);
-            first.push_str(&frames);
-            Ok(events::respond(&app, reader, first, watcher.frames()))
+        Start::Watching(mut first, watcher) => {
+            let mut frames = String::new();
+            frame::retry(&mut frames, app.retry);
+            first.frames.insert_str(0, &frames);
+            Ok(events::respond(&app, reader, Watched::Stored, first, watcher.frames()))
         }
     }
 }

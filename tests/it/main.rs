@@ -9,6 +9,8 @@ mod interface;
 mod joint;
 mod kill;
 mod life;
+mod logs;
+mod metrics;
 mod page;
 mod process;
 mod publish;

@@ -14,9 +14,10 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self, clock::Clock, config::Config, shutdown::Shutdown, site::Site, streams::Streams,
+    self, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown, site::Site,
+    streams::Streams,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 
 /// The time of day at which every server of a test starts.
 pub(crate) const NOW: u64 = 1_763_891_234_567;
@@ -24,6 +25,8 @@ pub(crate) const NOW: u64 = 1_763_891_234_567;
 /// A server on a port of its own, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {
     pub(crate) url: String,
+    /// Where its metrics are.
+    pub(crate) metrics: String,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
     pub(crate) server: JoinHandle<()>,
@@ -42,19 +45,21 @@ impl TestApp {
     }
 
     async fn start_at(now: u64, arguments: &[&str]) -> Self {
-        let arguments = [&["tidings", "--listen", "127.0.0.1:0"], arguments].concat();
+        let anywhere = ["tidings", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+        let arguments = [&anywhere, arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
-        let listener = TcpListener::bind(config.listen).await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let listeners = Listeners::bind(&config).await.expect("two free ports");
+        let url = listeners.url().expect("an address");
+        let metrics = listeners.metrics_url().expect("an address").expect("a listener");
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: now, origin: Instant::now() };
         let streams = Streams::open(&config, clock).await.expect("a store");
-        let server = server::run(listener, config, site, streams, clock, shutdown.clone());
+        let server = server::run(listeners, config, site, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { url, client, shutdown, server, site: folder }
+        Self { url, metrics, client, shutdown, server, site: folder }
     }
 
     /// The folder with the files of the site.
