@@ -4,6 +4,7 @@
 //! flush of the disk serves many publishers; then it answers them, and then it tells the observer.
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
 
+mod checkpoint;
 mod file;
 mod group;
 mod read;
@@ -24,13 +25,14 @@ use tokio::{
 };
 
 use self::{
+    checkpoint::Checkpoints,
     file::Location,
     group::Group,
     write::{Op, Writer},
 };
 use super::{
-    Append, Appended, Bound, Change, Clock, Data, EventId, Limits, Listed, NotRead, Page, Range,
-    Refusal, Store, StreamName,
+    Append, Appended, Bound, Clock, Data, EventId, Holdings, Limits, Listed, NotRead, Observer,
+    Page, Range, Refusal, Store, StreamName,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -83,17 +85,18 @@ impl Sqlite {
         store: Store,
         limits: Limits,
         clock: Clock,
-        observer: impl FnMut(Change) + Send + 'static,
+        observer: impl Observer,
     ) -> anyhow::Result<Self> {
-        let (location, lock, connection) = spawn_blocking(move || {
+        let (location, lock, connection, checkpoints) = spawn_blocking(move || {
             let (location, lock) = Location::claim(store)?;
             let connection = location.open_to_write()?;
-            anyhow::Ok((location, lock, connection))
+            let checkpoints = location.open_for_checkpoints()?.map(Checkpoints::begin);
+            anyhow::Ok((location, lock, connection, checkpoints.transpose()?))
         })
         .await??;
         let trouble = Trouble::default();
         let (sender, ops) = mpsc::channel(WAITING);
-        let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
+        let writer = Writer::new(connection, lock, checkpoints, limits, clock, trouble.clone());
         let thread = thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(ops, observer))
@@ -167,6 +170,15 @@ impl Sqlite {
 
     pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
         self.reading(move |connection| read::streams(connection, most).map(Ok)).await
+    }
+
+    pub(super) async fn holdings(&self) -> Result<Holdings, NotRead> {
+        let location = self.readers.location.clone();
+        self.reading(move |connection| {
+            let (streams, messages) = read::counts(connection)?;
+            Ok(Ok(Holdings { streams, messages, bytes: location.size(connection)? }))
+        })
+        .await
     }
 
     async fn reading<T: Send + 'static>(

@@ -20,10 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Socket,
-    limit::Permit,
     streams::{Paced, Streams},
 };
-use crate::server::client::Peer;
+use crate::server::{client::Peer, limits::Seat};
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
 /// a reader that has stalled costs. With HTTP/2 each of its streams may hold that to write.
@@ -44,7 +43,7 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// Changes when the server stops; when all are gone, so are the connections.
     pub(super) ending: watch::Receiver<()>,
-    pub(super) permit: Permit,
+    pub(super) seat: Seat,
 }
 
 /// How HTTP is spoken here.
@@ -111,7 +110,7 @@ async fn one<I: Read + Write + Unpin + 'static>(
     mut http: Pin<Box<http1::Connection<I, Requests>>>,
     connection: Connection,
 ) {
-    let Connection { mut ending, permit: _permit, .. } = connection;
+    let Connection { mut ending, seat: _seat, .. } = connection;
     let outcome = tokio::select! {
         biased;
         outcome = http.as_mut() => outcome,
@@ -133,7 +132,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     connection: Connection,
     patience: Duration,
 ) {
-    let Connection { mut ending, permit: _permit, .. } = connection;
+    let Connection { mut ending, seat: _seat, .. } = connection;
     let streams = Streams::default();
     let mut http = http2::Builder::new(streams.clone());
     http.timer(TokioTimer::new())

@@ -1,7 +1,7 @@
 //! The file: whose it is, how it is opened, what is in it.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -117,6 +117,8 @@ impl Location {
             self.log_ahead(&connection)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+            // They are made elsewhere.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             // First, so that a file with a schema is always known to be ours.
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
             MIGRATIONS.to_latest(&mut connection)?;
@@ -145,8 +147,40 @@ impl Location {
         Ok(())
     }
 
+    /// The connection that takes what is written ahead into the file; in memory nothing is.
+    pub(super) fn open_for_checkpoints(&self) -> anyhow::Result<Option<Connection>> {
+        let Self::File(_) = self else { return Ok(None) };
+        let open = || {
+            let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            // What is taken in is on the disk before it is written over where it stood.
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            Ok(Some(connection))
+        };
+        open().map_err(|error: rusqlite::Error| {
+            anyhow::Error::new(error).context(format!("{self} can not be opened once more"))
+        })
+    }
+
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {
         self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// How many bytes the store takes: its file, and what is written ahead of it.
+    pub(super) fn size(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        match self {
+            Self::File(path) => {
+                let mut ahead = path.clone().into_os_string();
+                ahead.push("-wal");
+                let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+                Ok(size(path) + size(Path::new(&ahead)))
+            }
+            Self::Memory(_) => {
+                let number = |pragma| {
+                    connection.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0))
+                };
+                Ok(number("page_count")? * number("page_size")?)
+            }
+        }
     }
 
     fn open(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
