@@ -18,11 +18,13 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     App,
-    client::{Address, Client},
+    client::{Address, Client, Peer, Trusted},
 };
 use crate::problem::{self, Kind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a proxy.
+const LONGEST_ID: usize = 64;
 /// What takes longer is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,29 @@ pub(super) struct Asked {
     since: Instant,
 }
 
+/// While a request is answered. If that is broken off, nobody waits for it any more.
+struct Waiting<'asked>(Option<&'asked Asked>);
+
+impl Waiting<'_> {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = self.0 {
+            asked.span().in_scope(|| {
+                tracing::info!(
+                    duration_ms = millis(asked.since.elapsed()),
+                    client = asked.client.map(tracing::field::display),
+                    "the client has gone before it was answered"
+                );
+            });
+        }
+    }
+}
+
 /// In the extensions of a response that is not done when it begins: its body has its line written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lasting;
@@ -50,13 +75,19 @@ pub(super) struct Lasting;
 /// Answers a request inside a span that says what it was: its route, not its address, so that
 /// requests can be counted. (Not a layer of tower-http, which would also wrap the body, and cost
 /// something for each frame.)
-pub(super) async fn observed(State(app): State<App>, request: Request, next: Next) -> Response {
-    let asked = Arc::new(Asked::of(&request));
+pub(super) async fn observed(
+    State((app, trusted)): State<(App, Trusted)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let asked = Arc::new(Asked::of(&request, &trusted));
     // The publisher decides how long that takes.
     let is_upload = request.uri().query().is_some_and(is_lines);
     let span = asked.span();
+    let waiting = Waiting(Some(&asked));
     let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
     let mut response = answer.instrument(span.clone()).await;
+    waiting.is_over();
 
     let took = asked.since.elapsed();
     if let Ok(id) = HeaderValue::try_from(&*asked.id) {
@@ -88,9 +119,10 @@ pub(super) fn is_by(name: &str) {
 }
 
 impl Asked {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, trusted: &Trusted) -> Self {
         Self {
-            id: format!("{:016x}", fastrand::u64(..)).into(),
+            id: given_id(request, trusted)
+                .unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)).into()),
             method: known(request.method()),
             route: request.extensions().get().cloned(),
             client: request.extensions().get::<Client>().map(|client| client.address),
@@ -160,6 +192,16 @@ impl Asked {
             );
         });
     }
+}
+
+/// The id that a proxy gave the request, so that both logs can be read together. Anyone else could
+/// write what they like into the log.
+fn given_id(request: &Request, trusted: &Trusted) -> Option<Box<str>> {
+    let peer: &Peer = request.extensions().get()?;
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_sane = (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(plain);
+    (is_sane && trusted.contains(peer.address)).then(|| id.into())
 }
 
 fn millis(took: Duration) -> f64 {

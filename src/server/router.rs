@@ -55,7 +55,7 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .fallback(file_or_not_found)
         .layer(from_fn(headers::same_site))
         .layer(map_response_with_state(https_only, headers::security))
-        .layer(from_fn_with_state(app.clone(), request::observed))
+        .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
         .layer(from_fn_with_state(trusted, client::identify))
         .with_state(app)
 }

@@ -177,6 +177,44 @@ async fn ids_are_made_here() {
     assert!(!ids.iter().any(|id| id == SECRET) && !logged.stop().contains(SECRET));
 }
 
+/// Whatever came of it, there is a line that says so.
+#[tokio::test]
+async fn a_request_that_breaks_off_has_its_line() {
+    let logged = Logged::start(&[]);
+    let begun = b"POST /streams/broken HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nbeg";
+    let mut connection = TcpStream::connect(&logged.server.address).expect("a connection");
+    connection.write_all(begun).expect("sent");
+    drop(connection);
+    // What is asked afterwards is answered after it.
+    for _ in 0..20 {
+        logged.ask(Method::GET, "/health/live", "").await;
+    }
+    let log = logged.stop();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("method=\"POST\"")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("incomplete-body") || lines[0].contains("gone"), "{}", lines[0]);
+}
+
+/// So that the logs of both can be read together.
+#[tokio::test]
+async fn the_id_of_a_trusted_proxy_is_taken_over() {
+    let logged = Logged::start(&["--log-format", "json", "--trusted-proxy", "127.0.0.1/32"]);
+    let longest = "x".repeat(64);
+    for (given, is_taken) in [
+        ("Proxy-1.a_b", true),
+        (longest.as_str(), true),
+        ("with a space", false),
+        ("line\tbreak", false),
+        (&format!("{longest}x"), false),
+        ("", false),
+    ] {
+        let request = logged.client.get(logged.at("/streams/news/messages"));
+        let answer = request.header("x-request-id", given).send().await.expect("an answer");
+        assert_eq!(answer.headers()["x-request-id"] == given, is_taken, "{given:?}");
+    }
+    assert!(logged.stop().contains("\"id\":\"Proxy-1.a_b\""));
+}
+
 /// Sends bytes as they are, and gives back what is answered.
 fn raw(server: &Server, bytes: &[u8]) -> String {
     let mut connection = TcpStream::connect(&server.address).expect("a connection");
