@@ -149,7 +149,8 @@ pub(super) async fn identify(
 mod tests {
     use super::*;
 
-    /// Proxies in 10.0.0.0/8, 192.0.2.1 and fd00::/8 are trusted.
+    /// The address and scheme that come out of a peer and headers, where two networks and one
+    /// more proxy are trusted.
     fn client(peer: &str, secure: bool, lines: &str) -> (String, bool) {
         let networks =
             ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"].map(|net| net.parse().expect("a network"));

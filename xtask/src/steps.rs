@@ -81,6 +81,7 @@ pub(crate) fn dist() -> Result<()> {
     let tools = Tools::for_build()?;
     build(&tools)?;
     let archive = pack_and_serve()?;
+    let archive = archive.canonicalize().unwrap_or(archive);
     say(&format!("Packed: {}", archive.display()));
     Ok(())
 }
