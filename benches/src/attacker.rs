@@ -212,9 +212,9 @@ fn send_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Held)
 }
 
-/// Guesses at a token.
+/// Guesses at a token, as a form of a browser, which is answered with a page.
 fn sign_in(attacker: &mut Attacker) -> io::Result<Outcome> {
-    let form = "application/x-www-form-urlencoded";
+    let form = "application/x-www-form-urlencoded\r\naccept: text/html";
     let request = attacker.post("/api/sign-in", form, "token=aaaa.bbbb.cccc&to=%2F");
     attacker.ask(request.as_bytes())
 }
