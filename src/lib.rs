@@ -16,7 +16,10 @@
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: a verb a file
 //!   - `router`: every route and layer on one screen
-//!   - `serve`: connections, and how long they may take
+//!   - `listen`: the ports; `tls`: the certificate, and its successors
+//!   - `serve`: connections: `serve/limit`, how many; `serve/http`, what is spoken, and how long it
+//!     may take; `serve/streams`, those of an HTTP/2 connection; `serve/redirect`, plain HTTP
+//!     beside TLS
 //!   - `client`: who is on the other side
 //!   - `access`: who may do what; `access/token`: what says so
 //!   - `limits`: that one who asks for too much does not take what is everyone's

@@ -48,6 +48,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
     say(&format!("Tidings is at {}", listeners.url()?));
+    if let Some(url) = listeners.metrics_url()? {
+        say(&format!("Metrics are at {url}"));
+    }
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is sent on to TLS");
     }

@@ -19,9 +19,11 @@ mod limits;
 mod lines;
 pub mod listen;
 mod log;
+mod metrics;
 mod named;
 mod pages;
 mod publish;
+mod request;
 mod router;
 mod serve;
 pub mod shutdown;
@@ -37,13 +39,14 @@ use self::{
     access::Access,
     client::Trusted,
     clock::Clock,
-    config::Config,
+    config::{Config, LimitOptions},
     counter::Counter,
     error::Problem,
     hub::Hub,
-    limits::Limits,
+    limits::{Limits, Seats},
     listen::Listeners,
     log::Log,
+    metrics::Metrics,
     serve::{Connections, Terms},
     shutdown::Shutdown,
     site::Site,
@@ -55,6 +58,9 @@ use self::{
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long a drain may take (design, *Drain*); whoever has not gone by then goes with the process.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
+
+/// How many connections there may be to the metrics.
+const METRICS_CONNECTIONS: u64 = 64;
 
 /// What every handler has at hand; a cheap clone.
 #[derive(Clone)]
@@ -68,6 +74,7 @@ struct App {
     /// The most bytes a message may have.
     max_message_bytes: usize,
     limits: Limits,
+    metrics: Metrics,
     shutdown: Shutdown,
     /// The pause after which a cut reader comes back, told to each stream as `retry`.
     retry: Duration,
@@ -93,19 +100,17 @@ pub async fn run(
     clock: Clock,
     shutdown: Shutdown,
 ) {
-    let Streams { log, hub } = streams;
+    let Streams { log, hub, metrics } = streams.clone();
     let trusted = Trusted::new(&config.limits.trusted_proxy);
-    let connections = Connections::new(
-        config.limits.max_connections,
-        config.limits.max_connections_per_address,
-        trusted.clone(),
-    );
+    let LimitOptions { max_connections, max_connections_per_address, .. } = config.limits;
+    let seats = Seats::new(max_connections, max_connections_per_address);
+    let connections = Connections::new(seats, trusted.clone());
     let terms = Terms {
         connections: connections.clone(),
         header_timeout: config.limits.header_timeout.into(),
     };
     let limits = Limits::new(&config.limits);
-    let seats = limits.seats.clone();
+    let watchers = limits.watchers.clone();
     let app = App {
         access,
         body_timeout: config.limits.body_timeout.into(),
@@ -114,20 +119,32 @@ pub async fn run(
         hub,
         max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
         limits,
+        metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         retry: config.retry.into(),
         site: Arc::new(site),
     };
-    let router = router::router(app, &config, trusted);
+    let router = router::router(app, &config, trusted.clone());
     let notice_given = async || {
         shutdown.wait().await;
         tokio::time::sleep(NOTICE).await;
     };
-    let Listeners { main, tls, redirect } = listeners;
+    let Listeners { main, tls, redirect, metrics: metrics_listener } = listeners;
     let redirecting = async {
         if let Some((listener, port)) = redirect {
             serve::serve(listener, None, serve::redirect(port), terms.clone(), notice_given())
                 .await;
+        }
+    };
+    let measuring = async {
+        if let Some(listener) = metrics_listener {
+            let open = connections.clone();
+            let router = metrics::router(metrics, move || streams.clone().look(open.clone()));
+            // Whoever fills the server must not hide that it is full.
+            let seats = Seats::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
+            let connections = Connections::new(seats, trusted.clone());
+            let terms = Terms { connections, ..terms.clone() };
+            serve::serve(listener, None, router, terms, notice_given()).await;
         }
     };
     let serving = serve::serve(main, tls.clone(), router, terms.clone(), notice_given());
@@ -141,7 +158,7 @@ pub async fn run(
     let drained = async {
         shutdown.wait().await;
         tracing::info!(
-            open_streams = seats.count(),
+            open_streams = watchers.taken(),
             connections = connections.open(),
             refused_connections = connections.refused(),
             "stopping: letting readers go"
@@ -149,10 +166,10 @@ pub async fn run(
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        ((), ()) = async { tokio::join!(serving, redirecting) } => {}
+        ((), (), ()) = async { tokio::join!(serving, redirecting, measuring) } => {}
         never = following_files => match never {},
         () = drained => {
-            tracing::warn!(open_streams = seats.count(), "did not wait for the last readers");
+            tracing::warn!(open_streams = watchers.taken(), "did not wait for the last readers");
         }
     }
     log.close().await;

@@ -187,7 +187,7 @@ test("a token that expires while its holder watches: nothing is lost", async ({ 
   await stream.composer.fill("half a thou");
   await expect(stream.status).toHaveText("Signed out", { timeout: 60_000 });
   await stream.shows(messages(3));
-  await server.publish("ci-1", ...messages(3, 4));
+  await server.publish("ci-1", ...messages(6, 4));
 
   // Whoever tries without a new token is told the same.
   await stream.button("Retry now").click();

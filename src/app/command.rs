@@ -15,6 +15,18 @@ pub(super) fn curl(visitor: &Visitor, options: &str) -> String {
     }
 }
 
+/// How a token comes into the environment, for whoever has one.
+pub(super) fn token_hint(visitor: &Visitor) -> Option<impl IntoView + use<>> {
+    matches!(visitor, Visitor::Named(_)).then(|| {
+        view! {
+            <p>
+                "Once for all commands, with your token in place of the dots: "
+                <code>"export TIDINGS_TOKEN=…"</code>
+            </p>
+        }
+    })
+}
+
 /// A command, and a button that copies it.
 #[component]
 pub fn Command(

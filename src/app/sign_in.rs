@@ -81,8 +81,10 @@ pub async fn sign_out(
 
 /// The address of the form that leads to `path` afterwards.
 pub(super) fn sign_in_address(path: &str) -> String {
-    // A slash means nothing in a query, and people may want to read where they will go.
-    format!("/sign-in?to={}", Url::escape(path).replace("%2F", "/"))
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    // People may want to read where they will go.
+    let to = if path.chars().all(plain) { path.to_owned() } else { Url::escape(path) };
+    format!("/sign-in?to={to}")
 }
 
 /// The page at `/sign-in`.

@@ -6,7 +6,7 @@ use leptos_meta::{Meta, Title};
 use super::{
     Draft, Page, Visit, Visitor,
     archive::ArchivePage,
-    command::{Command, curl},
+    command::{Command, curl, token_hint},
     composer::EndForm,
     live::LiveStream,
     page,
@@ -61,7 +61,7 @@ fn StreamPage(
         }
     });
     let end = may_publish.then(|| view! { <EndForm stream=name.as_str() /> });
-    let token = matches!(visitor, Visitor::Named(_)).then(token_view);
+    let token = token_hint(&visitor);
     let title = format!("{name} · Tidings");
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
     // What was written stays with whoever was signed out meanwhile.
@@ -108,15 +108,6 @@ fn beginning_view(publish: String) -> impl IntoView {
     view! {
         <p class="hint beginning">
             "The first message begins the stream. From a terminal: " <code>{publish}</code>
-        </p>
-    }
-}
-
-fn token_view() -> impl IntoView {
-    view! {
-        <p>
-            "Once for all that follows, with your token in place of the dots: "
-            <code>"export TIDINGS_TOKEN=…"</code>
         </p>
     }
 }

@@ -5,7 +5,7 @@ use leptos_meta::{Meta, Title};
 
 use super::{
     Page, Visit, Visitor,
-    command::{Command, curl},
+    command::{Command, curl, token_hint},
     page,
     refused::RefusedPage,
     sign_in::sign_in_address,
@@ -49,6 +49,7 @@ fn Streams(
         view! {
             <p>"The first message makes a stream; from a terminal:"</p>
             <Command label="Make a stream" line />
+            {token_hint(&visitor)}
         }
     });
     let times = (!streams.is_empty()).then(|| view! { <p class="hint">"Times are in UTC."</p> });

@@ -30,6 +30,7 @@ use super::{
     config::AccessOptions,
     error::Problem,
     named::Named,
+    request,
 };
 use crate::{
     message::StreamName,
@@ -93,7 +94,7 @@ impl Access {
         let Rules::Guarded { keys, clock, .. } = &*self.0 else { return Visitor::Anyone };
         match keys.verify(token, clock.now()) {
             Ok(claims) => {
-                tracing::Span::current().record("who", &claims.name);
+                request::is_by(&claims.name);
                 Visitor::Holder(claims)
             }
             Err(NotBelieved::Invalid) => Visitor::Guest(problem::TOKEN_INVALID),

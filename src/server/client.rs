@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -30,6 +31,15 @@ impl From<IpAddr> for Address {
                 Self(Ipv6Addr::from(network).into())
             }
             address @ IpAddr::V4(_) => Self(address),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
         }
     }
 }
@@ -139,7 +149,8 @@ pub(super) async fn identify(
 mod tests {
     use super::*;
 
-    /// Proxies in 10.0.0.0/8, 192.0.2.1 and fd00::/8 are trusted.
+    /// The address and scheme that come out of a peer and headers, where two networks and one
+    /// more proxy are trusted.
     fn client(peer: &str, secure: bool, lines: &str) -> (String, bool) {
         let networks =
             ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"].map(|net| net.parse().expect("a network"));

@@ -10,7 +10,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use futures::stream::{self, Stream};
 use tokio::time::Instant;
 
@@ -20,13 +19,17 @@ use super::{
     clock::Clock,
     config::Config,
     error::Problem,
-    events::{self, Cursor, Place, Reader},
+    events::{self, Batch, Cursor, Place, Reader, Right},
     frame,
+    metrics::Watched,
 };
 use crate::message::{CLOSING_TEXT, END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
 
 /// The path of the stream.
 pub(super) const PATH: &str = "/stream";
+
+/// Why a reader begins anew that says it was in a run that is none.
+const UNKNOWN_CURSOR: &str = "unknown-cursor";
 
 /// By how much the clocks of two servers may differ: a run that one began, the other goes on with.
 const CLOCK_SKEW_MS: u64 = 5_000;
@@ -48,9 +51,12 @@ pub(super) async fn stream(
     cursor: Cursor,
 ) -> Result<Response, Problem> {
     let place = app.counter.check(cursor)?;
-    let seat = app.limits.seats.take(client.address)?;
-    let mut first = String::new();
-    frame::retry(&mut first, app.retry);
+    let seat = app.limits.watch(client.address)?;
+    if cursor.is_resumed() {
+        app.metrics.resumed();
+    }
+    let mut first = Batch::default();
+    frame::retry(&mut first.frames, app.retry);
 
     let run = match place {
         Place::After(id) if id.seq == app.counter.end() => {
@@ -60,7 +66,7 @@ pub(super) async fn stream(
         Place::After(id) => {
             let run = app.counter.resume(id);
             if run.due(run.next) > Instant::now() {
-                frame::cursor(&mut first, id);
+                frame::cursor(&mut first.frames, id);
             }
             run
         }
@@ -69,12 +75,14 @@ pub(super) async fn stream(
         Place::Unknown => {
             let run = app.counter.begin();
             let oldest = EventId { millis: run.start, seq: 1 };
-            let why = format!(r#"{{"reason":"unknown-cursor","oldest":"{oldest}"}}"#);
-            frame::event(&mut first, RESET, None, &why);
+            let why = format!(r#"{{"reason":"{UNKNOWN_CURSOR}","oldest":"{oldest}"}}"#);
+            frame::event(&mut first.frames, RESET, None, &why);
+            first.reset = Some(UNKNOWN_CURSOR);
             run
         }
     };
-    Ok(events::respond(&app, reader, seat, None, first, run.frames()))
+    let right = Right { seat, until: None };
+    Ok(events::respond(&app, reader, Watched::Counter, right, first, run.frames()))
 }
 
 impl Counter {
@@ -154,31 +162,32 @@ impl Run {
     }
 
     /// The rest of the run: as many frames at a time as are due and fit one write.
-    fn frames(self) -> impl Stream<Item = Bytes> {
+    fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut run| async move {
             if run.next > run.counter.end() {
                 return None;
             }
             tokio::time::sleep_until(run.due(run.next)).await;
             let now = Instant::now();
-            let mut buffer = String::new();
+            let mut batch: Batch<String> = Batch::default();
             while run.next <= run.counter.end()
                 && run.due(run.next) <= now
-                && buffer.len() < events::BATCH
+                && batch.frames.len() < events::BATCH
             {
-                run.write_next(&mut buffer);
+                run.write_next(&mut batch);
             }
-            Some((Bytes::from(buffer), run))
+            Some((batch.into(), run))
         })
     }
 
-    fn write_next(&mut self, buffer: &mut String) {
+    fn write_next(&mut self, batch: &mut Batch<String>) {
         let id = EventId { millis: self.start, seq: self.next };
         if self.next == self.counter.end() {
-            frame::event(buffer, END_EVENT, Some(id), CLOSING_TEXT);
+            frame::event(&mut batch.frames, END_EVENT, Some(id), CLOSING_TEXT);
         } else {
-            frame::event(buffer, NEW_MESSAGE, Some(id), &value(self.next));
+            frame::event(&mut batch.frames, NEW_MESSAGE, Some(id), &value(self.next));
         }
+        batch.messages += 1;
         self.next += 1;
     }
 }

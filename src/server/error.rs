@@ -112,6 +112,8 @@ impl Problem {
     pub(super) fn mark(&self, response: &mut Response) {
         let status = self.status();
         *response.status_mut() = status;
+        // For the log and the metrics.
+        response.extensions_mut().insert(self.kind);
         let unavailable = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(AGAIN);
         if let Some(seconds) = self.retry_after.map(NonZeroU32::get).or(unavailable) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

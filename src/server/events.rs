@@ -1,5 +1,7 @@
 //! An SSE response: cursor in, frames out.
 
+mod delivery;
+
 use std::{
     convert::Infallible,
     future::Future as _,
@@ -9,6 +11,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::Body,
     extract::{FromRequestParts, Query},
     http::{HeaderName, HeaderValue, header, request::Parts},
@@ -19,7 +22,12 @@ use futures::{StreamExt as _, stream::Stream};
 use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
 
-use super::{App, error::Problem, frame, limits::Seat, shutdown::Stopping};
+pub(super) use self::delivery::Batch;
+use self::delivery::{Delivery, Over};
+use super::{
+    App, error::Problem, frame, limits::Seat, metrics::Watched, request::Lasting,
+    shutdown::Stopping,
+};
 use crate::{
     message::{EventId, PING_INTERVAL_MS, RESET},
     problem,
@@ -33,6 +41,9 @@ pub(super) const BATCH: usize = 16 * 1024;
 /// dispatches all that has arrived without a pause: what comes faster freezes its page. This is
 /// 2 MB or 30,000 short events a second.
 const BATCH_PAUSE: Duration = Duration::from_millis(8);
+
+/// The reason of a reset that says that the reader may not watch any more.
+const EXPIRED: &str = "expired";
 
 const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
 
@@ -79,6 +90,11 @@ pub(super) enum Place {
 }
 
 impl Cursor {
+    /// Whether the reader was here before.
+    pub(super) fn is_resumed(self) -> bool {
+        matches!(self.place, Place::After(_) | Place::Unknown)
+    }
+
     /// For a stream that can not have given this cursor: a place nobody knows where a browser
     /// sent it (it can do nothing about a refusal), else a refusal.
     pub(super) fn refuse(self, detail: &str) -> Result<Place, Problem> {
@@ -130,40 +146,50 @@ impl<S: Send + Sync> FromRequestParts<S> for Cursor {
     }
 }
 
+/// What a reader holds while it reads; it goes with the response.
+pub(super) struct Right {
+    pub(super) seat: Seat,
+    /// When it ends, if it does.
+    pub(super) until: Option<Instant>,
+}
+
 /// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
-/// when the server stops, or at `until`, when the reader's right ends. Nothing runs for it but the connection's task, so that it takes no work
+/// when the server stops, or when the reader's right ends. Nothing runs for it but the connection's task, so that it takes no work
 /// once its reader has gone.
 pub(super) fn respond(
     app: &App,
     reader: Reader,
-    seat: Seat,
-    until: Option<Instant>,
-    first: String,
-    frames: impl Stream<Item = Bytes> + Send + 'static,
+    watched: Watched,
+    right: Right,
+    first: Batch<String>,
+    frames: impl Stream<Item = Batch> + Send + 'static,
 ) -> Response {
     let body = Events {
-        first: Some(Bytes::from(first)),
+        first: Some(Box::new(first.into())),
         frames: Box::pin(frames),
         stopping: Stopping::new(&app.shutdown),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         resting: false,
         last_said: Instant::now(),
-        until,
+        until: right.until,
         ended: false,
         reader,
         retry: app.retry,
-        _seat: seat,
+        delivery: Delivery::begin(app.metrics.clone(), watched),
+        _seat: right.seat,
     };
-    stream_response(Body::from_stream(body.map(Ok::<_, Infallible>)))
+    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+    (Extension(Lasting), stream_response(body)).into_response()
 }
 
 /// The answer to a page that may not watch, or not any more: an `EventSource` can not see a status,
 /// and would come back again and again.
 pub(super) fn refused(app: &App) -> Response {
-    let mut text = String::new();
-    frame::retry(&mut text, app.retry);
-    expired(&mut text);
-    stream_response(Body::from(text))
+    app.metrics.reset(EXPIRED);
+    let mut said = Batch::default();
+    frame::retry(&mut said.frames, app.retry);
+    expired(&mut said);
+    stream_response(Body::from(said.frames))
 }
 
 fn stream_response(body: Body) -> Response {
@@ -178,7 +204,7 @@ fn stream_response(body: Body) -> Response {
 
 /// The body of such a response.
 struct Events<F> {
-    first: Option<Bytes>,
+    first: Option<Box<Batch>>,
     frames: Pin<Box<F>>,
     stopping: Stopping,
     /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
@@ -191,10 +217,16 @@ struct Events<F> {
     ended: bool,
     reader: Reader,
     retry: Duration,
+    delivery: Delivery,
     _seat: Seat,
 }
 
-impl<F: Stream<Item = Bytes>> Events<F> {
+impl<F: Stream<Item = Batch>> Events<F> {
+    fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
+        self.delivery.count(&batch);
+        self.say(batch.frames)
+    }
+
     fn say(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
         self.last_said = Instant::now();
         if self.reader == Reader::Browser && bytes.len() >= BATCH / 2 {
@@ -202,6 +234,15 @@ impl<F: Stream<Item = Bytes>> Events<F> {
             self.timer.as_mut().reset(self.last_said + BATCH_PAUSE);
         }
         Poll::Ready(Some(bytes))
+    }
+
+    /// The last words to a reader whose right to watch has ended.
+    fn expire(&mut self) -> Poll<Option<Bytes>> {
+        self.ended = true;
+        self.delivery.over = Over::Expired;
+        let mut batch = Batch::default();
+        expired(&mut batch);
+        self.deliver(batch.into())
     }
 
     /// When the timer has to go off in a silence.
@@ -216,23 +257,23 @@ impl<F: Stream<Item = Bytes>> Events<F> {
     }
 }
 
-impl<F: Stream<Item = Bytes>> Stream for Events<F> {
+impl<F: Stream<Item = Batch>> Stream for Events<F> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return self.say(first);
+            return self.deliver(*first);
         }
         if self.ended {
             return Poll::Ready(None);
         }
         if self.stopping.has_begun(context) {
             self.ended = true;
+            self.delivery.over = Over::Stopping;
             return Poll::Ready(Some(farewell(self.retry)));
         }
         if self.until.is_some_and(|until| until <= Instant::now()) {
-            self.ended = true;
-            return Poll::Ready(Some(said(expired)));
+            return self.expire();
         }
         if self.resting {
             if !self.time_is_up(context) {
@@ -243,8 +284,11 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
             self.timer.as_mut().reset(due);
         }
         match self.frames.as_mut().poll_next(context) {
-            Poll::Ready(Some(bytes)) => return self.say(bytes),
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(batch)) => return self.deliver(batch),
+            Poll::Ready(None) => {
+                self.delivery.over = Over::Ended;
+                return Poll::Ready(None);
+            }
             Poll::Pending => {}
         }
         while self.time_is_up(context) {
@@ -254,8 +298,7 @@ impl<F: Stream<Item = Bytes>> Stream for Events<F> {
                 continue;
             }
             if self.until == Some(due) {
-                self.ended = true;
-                return Poll::Ready(Some(said(expired)));
+                return self.expire();
             }
             let ping = self.say(said(frame::ping));
             let due = self.due();
@@ -274,9 +317,11 @@ fn farewell(retry: Duration) -> Bytes {
     said(|buffer| frame::retry(buffer, spread))
 }
 
-/// The last words to a reader whose right to watch has ended: its cursor is still good.
-fn expired(buffer: &mut String) {
-    frame::event(buffer, RESET, None, r#"{"reason":"expired","oldest":null}"#);
+/// Tells a reader that it may not watch any more. Its cursor stays good.
+fn expired(batch: &mut Batch<String>) {
+    batch.reset = Some(EXPIRED);
+    let why = format!(r#"{{"reason":"{EXPIRED}","oldest":null}}"#);
+    frame::event(&mut batch.frames, RESET, None, &why);
 }
 
 fn said(frame: impl FnOnce(&mut String)) -> Bytes {

@@ -3,7 +3,8 @@
 use axum::{Json, extract::State};
 use serde_json::json;
 
-use super::{App, error::Problem, log::Refusal};
+use super::{App, error::Problem};
+use crate::problem;
 
 /// `GET /health/live`
 pub(super) async fn live() -> Json<serde_json::Value> {
@@ -12,9 +13,14 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 
 /// `GET /health/ready`
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Value>, Problem> {
-    app.takes_messages()?;
-    if let Some(why) = app.log.trouble() {
-        return Err(Refusal::Unavailable(why).into());
+    let draining = app.shutdown.has_begun().then(|| "the server stops".to_owned());
+    let trouble = app.log.trouble().map(|why| why.to_string());
+    // Everything that is wrong, since whoever reads it can not look into the server. The first
+    // gives its name to the problem: what stops needs no mending.
+    let kind = if draining.is_some() { problem::DRAINING } else { problem::STORE_UNAVAILABLE };
+    let wrong: Vec<_> = draining.into_iter().chain(trouble).collect();
+    if !wrong.is_empty() {
+        return Err(Problem::new(kind, format!("Not ready: {}.", wrong.join("; "))));
     }
-    Ok(Json(json!({ "status": "ready", "open_streams": app.limits.seats.count() })))
+    Ok(Json(json!({ "status": "ready", "open_streams": app.limits.watchers.taken() })))
 }

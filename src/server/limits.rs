@@ -9,7 +9,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
 };
 
-pub(super) use self::seats::{Seat, Seats};
+pub(super) use self::seats::{Full, Seat, Seats};
 use super::{
     access::Publisher,
     client::Address,
@@ -20,6 +20,8 @@ use crate::problem;
 
 /// How many seconds' worth of messages may come at once.
 const BURST: u32 = 10;
+/// When to ask for a seat again, about: one may become free at any time.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How often those are forgotten who have not come for a while.
 const SWEEP: Duration = Duration::from_mins(1);
 
@@ -28,8 +30,8 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub(super) struct Limits {
     publishes: Option<Arc<Rated<Publisher>>>,
     sign_ins: Option<Arc<Rated<Address>>>,
-    /// Who watches.
-    pub(super) seats: Seats,
+    /// The seats of those who watch.
+    pub(super) watchers: Seats,
 }
 
 impl Limits {
@@ -39,11 +41,10 @@ impl Limits {
             let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(BURST - 1));
             Quota::per_second(rate).allow_burst(burst)
         };
-        let (watchers, each) = (options.max_watchers, options.max_watchers_per_address);
         Self {
             publishes: rated(options.publish_rate, publishes),
             sign_ins: rated(options.sign_in_rate, Quota::per_minute),
-            seats: Seats::new(watchers, each),
+            watchers: Seats::new(options.max_watchers, options.max_watchers_per_address),
         }
     }
 
@@ -67,6 +68,22 @@ impl Limits {
             tokio::time::sleep(wait).await;
         }
         some.get() as usize
+    }
+
+    /// A seat to watch from, if there is one.
+    pub(super) fn watch(&self, address: Address) -> Result<Seat, Problem> {
+        let (kind, detail) = match self.watchers.take(Some(address)) {
+            Ok(seat) => return Ok(seat),
+            Err(Full::ForAll) => (
+                problem::SERVER_FULL,
+                "As many streams are open as the server can serve. Try again later.",
+            ),
+            Err(Full::ForAddress) => (
+                problem::TOO_MANY_WATCHERS,
+                "As many streams are open to your address as may be. Close one, or try again later.",
+            ),
+        };
+        Err(Problem::new(kind, detail).retry_after(AGAIN))
     }
 
     /// Counts an attempt to sign in, unless there were too many.

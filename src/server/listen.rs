@@ -14,13 +14,16 @@ pub struct Listeners {
     pub(super) tls: Option<Tls>,
     /// Plain HTTP, for those who are to be sent on to `main`, and the port of that.
     pub(super) redirect: Option<(TcpListener, u16)>,
+    /// For whoever collects the metrics.
+    pub(super) metrics: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Begins to listen as configured; connections wait until they are served.
     ///
     /// # Errors
-    /// When the certificate or its key can not be used, or an address not be listened on.
+    /// When the certificate or its key can not be used, or an address not be listened on; says
+    /// which, and by what flag it was given.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let tls = match (&config.tls.tls_cert, &config.tls.tls_key) {
             (Some(certificate), Some(key)) => Some(Tls::load(certificate, key)?),
@@ -33,7 +36,11 @@ impl Listeners {
             }
             None => None,
         };
-        Ok(Self { main, tls, redirect })
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(bind(address, "--metrics-listen").await?),
+            None => None,
+        };
+        Ok(Self { main, tls, redirect, metrics })
     }
 
     /// The beginning of every address.
@@ -52,6 +59,15 @@ impl Listeners {
     pub fn redirect_url(&self) -> io::Result<Option<String>> {
         let Some((listener, _)) = &self.redirect else { return Ok(None) };
         Ok(Some(format!("http://{}", listener.local_addr()?)))
+    }
+
+    /// Where the metrics are, if anywhere.
+    ///
+    /// # Errors
+    /// When the system does not know the port.
+    pub fn metrics_url(&self) -> io::Result<Option<String>> {
+        let Some(listener) = &self.metrics else { return Ok(None) };
+        Ok(Some(format!("http://{}/metrics", listener.local_addr()?)))
     }
 }
 

@@ -83,6 +83,33 @@ impl Position {
     pub(super) const NOWHERE: Self = Self { life: None, seq: 0 };
 }
 
+/// Who is told what the log does.
+pub(super) trait Observer: Send + 'static {
+    /// It has changed.
+    fn changed(&mut self, change: Change);
+
+    /// It has stored what it was given at a time; told before any of it is acknowledged.
+    fn stored(&mut self, _: Stored) {}
+}
+
+/// What it took to store what was given at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// How many messages there were.
+    pub(super) messages: usize,
+    /// From the first of them to the disk.
+    pub(super) took: Duration,
+}
+
+/// How much the log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    pub(super) streams: u64,
+    pub(super) messages: u64,
+    /// What the store takes, in bytes, with what it has not tidied up yet.
+    pub(super) bytes: u64,
+}
+
 /// What to append.
 #[derive(Debug)]
 pub(super) struct Append {
@@ -129,6 +156,19 @@ pub(super) enum Change {
     Ended { stream: StreamName, life: Life, after: u64, end: Message },
     /// The stream is gone.
     Deleted { stream: StreamName, life: Life },
+}
+
+impl Change {
+    /// The sequence of what the stream holds last now, 0 if it is gone.
+    pub(super) fn head(&self) -> u64 {
+        match self {
+            Self::Appended { messages, after, .. } => {
+                messages.last().map_or(*after, |last| last.id.seq)
+            }
+            Self::Ended { end, .. } => end.id.seq,
+            Self::Deleted { .. } => 0,
+        }
+    }
 }
 
 /// Which messages to read: those on one side of a place.
@@ -199,7 +239,7 @@ pub(super) struct Listed {
 }
 
 impl Log {
-    /// Opens the log in `store`, made anew if there is none. `observer` is told of every change.
+    /// Opens the log in `store`, made anew if there is none. `observer` is told what it does.
     ///
     /// # Errors
     /// When the file can not be opened or created, is held by another server, is damaged, is not
@@ -208,7 +248,7 @@ impl Log {
         store: Store,
         limits: Limits,
         clock: Clock,
-        observer: impl FnMut(Change) + Send + 'static,
+        observer: impl Observer,
     ) -> anyhow::Result<Self> {
         Sqlite::open(store, limits, clock, observer).await.map(Self::Sqlite)
     }
@@ -250,6 +290,13 @@ impl Log {
     pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
         match self {
             Self::Sqlite(engine) => engine.streams(most).await,
+        }
+    }
+
+    /// How much the log holds.
+    pub(super) async fn holdings(&self) -> Result<Holdings, NotRead> {
+        match self {
+            Self::Sqlite(engine) => engine.holdings().await,
         }
     }
 

@@ -63,6 +63,7 @@ pub(super) async fn text(State(app): State<App>, request: Request) -> Response {
 pub(super) async fn not_found(app: &App, request: Request) -> Response {
     let mut page = render(app, request, Page::Text).await;
     *page.status_mut() = StatusCode::NOT_FOUND;
+    page.extensions_mut().insert(problem::NOT_FOUND);
     page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     page
 }

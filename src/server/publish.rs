@@ -48,6 +48,7 @@ pub(super) async fn publish(
     let appended = message(&app, &may, data, key).await?;
     let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
     if appended.replayed {
+        app.metrics.replayed();
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)

@@ -5,14 +5,13 @@ use std::io::ErrorKind;
 use axum::{
     Router,
     body::Body,
-    extract::{MatchedPath, Request, State},
+    extract::{Request, State},
     http::{Method, StatusCode, header},
-    middleware::{Next, from_fn, from_fn_with_state, map_response_with_state},
+    middleware::{from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tower_http::services::ServeDir;
-use tracing::Instrument as _;
 
 use super::{
     App,
@@ -20,7 +19,7 @@ use super::{
     config::Config,
     counter, delete, end,
     error::Problem,
-    headers, health, history, pages, publish, site, watch,
+    headers, health, history, pages, publish, request, site, watch,
 };
 use crate::problem;
 
@@ -56,18 +55,9 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .fallback(file_or_not_found)
         .layer(from_fn(headers::same_site))
         .layer(map_response_with_state(https_only, headers::security))
-        .layer(from_fn(in_span))
+        .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
         .layer(from_fn_with_state(trusted, client::identify))
         .with_state(app)
-}
-
-/// Answers a request inside a span that says what it was: its route, not its address, so that
-/// requests can be counted. What fails is logged where it is handled, with its cause. (Not a layer
-/// of tower-http, which would also wrap the body, and cost something for each frame.)
-async fn in_span(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let span = tracing::debug_span!("request", method = %request.method(), route);
-    next.run(request).instrument(span).await
 }
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,

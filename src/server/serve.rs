@@ -5,7 +5,12 @@ mod limit;
 mod redirect;
 mod streams;
 
-use std::{io::ErrorKind, pin::pin, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use axum::Router;
 use tokio::{
@@ -53,9 +58,9 @@ pub(super) async fn serve(
         };
         let address = address.ip().to_canonical();
         // An answer would cost more than the connection.
-        let Some(permit) = terms.connections.admit(address) else { continue };
+        let Some(seat) = terms.connections.admit(address) else { continue };
         let peer = Peer { address, secure: tls.is_some() };
-        let connection = Connection { peer, ending: ending.clone(), permit };
+        let connection = Connection { peer, ending: ending.clone(), seat };
         let socket = bounded(socket);
         match &tls {
             None => tokio::spawn(http.plain(socket, router.clone(), connection)),
@@ -70,7 +75,7 @@ pub(super) async fn serve(
     end.closed().await;
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -89,7 +94,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
 }
 
 /// A socket whose writes fail when the other side takes nothing.
-type Socket = std::pin::Pin<Box<TimeoutStream<TcpStream>>>;
+type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// The time-out belongs to the socket and not to the response: a response that is not asked for
 /// more can not act.

@@ -6,7 +6,9 @@ use super::{
     clock::Clock,
     config::Config,
     hub::Hub,
-    log::{Limits, Log},
+    log::{Change, Limits, Log, Observer, Stored},
+    metrics::{Metrics, Now},
+    serve::Connections,
 };
 
 /// How many changes may wait for the fan-out.
@@ -17,6 +19,25 @@ const WAITING: usize = 64;
 pub struct Streams {
     pub(super) log: Log,
     pub(super) hub: Hub,
+    /// What is counted of them, and of the server that serves them.
+    pub(super) metrics: Metrics,
+}
+
+/// Hears what the log does.
+struct Ear {
+    changes: mpsc::Sender<Change>,
+    metrics: Metrics,
+}
+
+impl Observer for Ear {
+    /// Who publishes faster than the watchers can be woken waits for them.
+    fn changed(&mut self, change: Change) {
+        drop(self.changes.blocking_send(change));
+    }
+
+    fn stored(&mut self, stored: Stored) {
+        self.metrics.stored(stored);
+    }
 }
 
 impl Streams {
@@ -31,7 +52,7 @@ impl Streams {
             bytes: config.keep_bytes.0,
             streams: config.limits.max_streams,
         };
-        let hub = Hub::default();
+        let (hub, metrics) = (Hub::default(), Metrics::new());
         let (sender, mut changes) = mpsc::channel(WAITING);
         // A task wakes tasks more cheaply than a thread does.
         let fan_out = hub.clone();
@@ -40,9 +61,22 @@ impl Streams {
                 fan_out.take(change);
             }
         });
-        // Who publishes faster than the watchers can be woken waits for them.
-        let observer = move |change| drop(sender.blocking_send(change));
-        let log = Log::open(config.data.clone(), limits, clock, observer).await?;
-        Ok(Self { log, hub })
+        let ear = Ear { changes: sender, metrics: metrics.clone() };
+        let log = Log::open(config.data.clone(), limits, clock, ear).await?;
+        Ok(Self { log, hub, metrics })
+    }
+
+    /// What is not counted but looked up.
+    pub(super) async fn look(self, connections: Connections) -> Now {
+        let (watched, lag) = self.hub.survey();
+        Now {
+            // Why not is in the log.
+            holdings: self.log.holdings().await.ok(),
+            trouble: self.log.trouble().is_some(),
+            connections: connections.open(),
+            refused_connections: connections.refused(),
+            watched,
+            lag,
+        }
     }
 }

@@ -11,9 +11,10 @@ use super::{
     access::{self, MayWatch},
     client::Client,
     error::Problem,
-    events::{self, Cursor, Reader},
+    events::{self, Cursor, Reader, Right},
     frame,
     hub::{Start, Watcher},
+    metrics::Watched,
 };
 
 /// `GET /streams/{name}/events`
@@ -32,16 +33,20 @@ pub(super) async fn watch(
         }
         Err(problem) => return Err(problem),
     };
-    let seat = app.limits.seats.take(client.address)?;
+    let seat = app.limits.watch(client.address)?;
+    if cursor.is_resumed() {
+        app.metrics.resumed();
+    }
     let hub = app.hub.clone();
     match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
-        Start::Watching(frames, watcher) => {
-            let mut first = String::new();
-            frame::retry(&mut first, app.retry);
-            first.push_str(&frames);
-            Ok(events::respond(&app, reader, seat, until, first, watcher.frames()))
+        Start::Watching(mut first, watcher) => {
+            let mut frames = String::new();
+            frame::retry(&mut frames, app.retry);
+            first.frames.insert_str(0, &frames);
+            let right = Right { seat, until };
+            Ok(events::respond(&app, reader, Watched::Stored, right, first, watcher.frames()))
         }
     }
 }

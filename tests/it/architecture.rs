@@ -64,9 +64,15 @@ fn directions() {
     never("app", "server", &pages);
     never("leptos", "server", &[&pages[..], &["server/site.rs"]].concat());
     never("feed", "server", &[]);
-    for other in ["axum", "hub", "events", "frame"] {
+    for other in ["axum", "hub", "events", "frame", "metrics", "request"] {
         never(other, "server/log", &[]);
     }
+    // Who is watched, or listened to, does not know that it is counted.
+    for counting in ["metrics", "request"] {
+        never(counting, "server/hub", &[]);
+    }
+    let counting = ["server/metrics.rs", "server/metrics/numbers.rs"];
+    never("prometheus_client", "server", &counting);
     never("rusqlite", "server", &ENGINE);
     never("crate", "message.rs", &[]);
     never("app", "feed.rs", &[]);

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use reqwest::{Body, Client, StatusCode, Version, header, redirect::Policy};
+use reqwest::{Body, Client, Response, StatusCode, Version, header, redirect::Policy};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -24,6 +25,7 @@ struct Proxy {
     /// Where it takes plain HTTP, if it does.
     plain: Option<String>,
     client: Client,
+    identity: Identity,
     _folder: TempDir,
 }
 
@@ -76,10 +78,11 @@ impl Here {
     async fn start(self, command: &mut Command, plain: bool) -> Proxy {
         command.current_dir(self.folder()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("a process");
-        let client = self.identity.client().redirect(Policy::none()).build().expect("a client");
+        let Self { identity, folder, .. } = self;
+        let client = identity.client().redirect(Policy::none()).build().expect("a client");
         let plain = plain.then(|| format!("http://127.0.0.1:{}", self.plain_port));
         let url = format!("https://localhost:{}", self.port);
-        let proxy = Proxy { process, url, plain, client, _folder: self.folder };
+        let proxy = Proxy { process, url, plain, client, identity, _folder: folder };
         until_somebody_listens(self.port);
         while proxy.get("/health/live").await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -104,9 +107,16 @@ impl Proxy {
         answer.expect("an answer").status()
     }
 
-    async fn watch(&self, cursor: &str) -> reqwest::Response {
+    async fn watch(&self, cursor: &str) -> Response {
         let request = self.client.get(format!("{}/streams/news/events", self.url));
         request.header("last-event-id", cursor).send().await.expect("an answer")
+    }
+
+    /// Watches from another address of this machine, with an invented header.
+    async fn watch_as(&self, address: [u8; 4], says: &str) -> Response {
+        let client = self.identity.client().local_address(IpAddr::from(address)).build();
+        let request = client.expect("a client").get(format!("{}/streams/news/events", self.url));
+        request.header("x-forwarded-for", says).send().await.expect("an answer")
     }
 
     async fn publish(&self, text: &'static str) {
@@ -151,6 +161,24 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
     proxy.publish(large).await;
     assert_eq!(next(&mut reader).await.data, large);
 
+    // The page says where it is: over TLS, whatever the server itself speaks.
+    let page = proxy.client.get(format!("{}/streams/news", proxy.url)).send().await;
+    assert!(page.expect("an answer").text().await.expect("a page").contains(&proxy.url));
+
+    // Each client has limits of its own, whatever it says of itself; one that does not come through
+    // the proxy is not believed either.
+    let one_watches = proxy.watch_as([127, 0, 0, 2], "127.0.0.3").await;
+    assert_eq!(one_watches.status(), StatusCode::OK);
+    let again = proxy.watch_as([127, 0, 0, 2], "127.0.0.4").await;
+    assert_eq!(again.status(), StatusCode::TOO_MANY_REQUESTS);
+    let other = proxy.watch_as([127, 0, 0, 3], "127.0.0.2").await;
+    assert_eq!(other.status(), StatusCode::OK);
+    let beside = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 4])).build();
+    let beside = beside.expect("a client").get(format!("{}/streams/news/events", app.url));
+    let beside = beside.header("x-forwarded-for", "127.0.0.2").send().await.expect("an answer");
+    assert_eq!(beside.status(), StatusCode::OK);
+    drop((one_watches, other, beside));
+
     // A reader goes on where it was; one that leaves is seen to leave.
     drop(reader);
     app.until_none_is_open().await;
@@ -165,7 +193,7 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
 }
 
 async fn app() -> TestApp {
-    TestApp::start(&["--trusted-proxy", "127.0.0.1/32"]).await
+    TestApp::start(&["--trusted-proxy", "127.0.0.1/32", "--max-watchers-per-address", "1"]).await
 }
 
 #[tokio::test]

@@ -51,7 +51,12 @@ async fn read_all(response: Response) {
 #[tokio::test]
 async fn readers_that_take_nothing_cost_next_to_nothing() {
     let (folder, site) = (tempfile::tempdir().expect("a folder"), built_site());
-    let keep_all = ["--keep-bytes", "1GiB", "--keep-messages", "1000000"];
+    let keep_all = [
+        "--keep-bytes=1GiB",
+        "--keep-messages=1000000",
+        "--publish-rate=0",
+        "--max-watchers-per-address=1000",
+    ];
     let server = Server::start_on(&folder.path().join("tidings.db"), site.path(), &keep_all);
     let client = Client::builder().no_proxy().build().expect("a client");
     let url = format!("{}/streams/log", server.url());

@@ -32,6 +32,8 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     /// Where plain HTTP is sent on to TLS, if it is.
     pub(crate) redirect: Option<String>,
+    /// Where its metrics are.
+    pub(crate) metrics: String,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
     pub(crate) server: JoinHandle<()>,
@@ -50,14 +52,15 @@ impl TestApp {
     }
 
     async fn start_at(now: u64, arguments: &[&str]) -> Self {
-        let program = ["tidings", "--listen", "127.0.0.1:0"];
+        let program = ["tidings", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let arguments = [&program, &UNLIMITED[..], arguments].concat();
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
-        let listeners = Listeners::bind(&config).await.expect("a free port");
+        let listeners = Listeners::bind(&config).await.expect("free ports");
         let url = listeners.url().expect("an address");
         let redirect = listeners.redirect_url().expect("an address");
+        let metrics = listeners.metrics_url().expect("an address").expect("a listener");
         let shutdown = Shutdown::default();
         let clock = Clock::Following { millis: now, origin: Instant::now() };
         let access = Access::new(&config.access, clock).expect("secrets");
@@ -65,7 +68,7 @@ impl TestApp {
         let server = server::run(listeners, config, site, access, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { url, redirect, client, shutdown, server, site: folder }
+        Self { url, redirect, metrics, client, shutdown, server, site: folder }
     }
 
     /// Host and port.

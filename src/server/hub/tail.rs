@@ -74,8 +74,8 @@ impl News {
 pub(super) enum Next {
     /// Nothing yet.
     Nothing,
-    /// These frames, up to this sequence; whether they are the last ones for ever.
-    Frames { bytes: Bytes, life: Life, seq: u64, ended: bool },
+    /// These frames, so many, up to this sequence; whether they are the last ones for ever.
+    Frames { bytes: Bytes, messages: usize, life: Life, seq: u64, ended: bool },
     /// What only the log has.
     Log,
     /// The life of the position is over.
@@ -155,13 +155,14 @@ impl Block {
         self.index.last().map_or(0, |(id, _)| id.seq)
     }
 
-    /// The frames after a sequence, for about `most` bytes, and the sequence of the last one.
-    fn after(&self, seq: u64, most: usize) -> (Bytes, u64) {
+    /// The frames after a sequence, for about `most` bytes, how many they are, and the sequence of
+    /// the last one.
+    fn after(&self, seq: u64, most: usize) -> (Bytes, usize, u64) {
         let from = self.index.partition_point(|(id, _)| id.seq <= seq);
         let start = if from == 0 { 0 } else { self.index[from - 1].1 };
         let fits = self.index[from..].partition_point(|(_, end)| end - start <= most).max(1);
         let (last, end) = self.index[from + fits - 1];
-        (self.bytes.slice(start..end), last.seq)
+        (self.bytes.slice(start..end), fits, last.seq)
     }
 }
 
@@ -195,7 +196,7 @@ impl Frames {
         }
         let first = self.block_after(seq);
         let Some(block) = self.blocks.get(first) else { return Next::Nothing };
-        let (mut bytes, mut last) = block.after(seq, most);
+        let (mut bytes, mut messages, mut last) = block.after(seq, most);
         // A reader that keeps up gets the block itself; one that is behind gets many in one piece.
         let mut rest = self.blocks.range(first + 1..).take_while(|block| block.bytes.len() < most);
         if last == block.last()
@@ -209,10 +210,12 @@ impl Frames {
                     break;
                 }
                 many.extend_from_slice(&block.bytes);
+                messages += block.index.len();
                 last = block.last();
             }
             bytes = many.freeze();
         }
-        Next::Frames { bytes, life: self.life, seq: last, ended: self.is_end(last) }
+        let ended = self.is_end(last);
+        Next::Frames { bytes, messages, life: self.life, seq: last, ended }
     }
 }

@@ -1,16 +1,16 @@
 //! A watcher: a cursor that moves.
 
-use bytes::Bytes;
 use futures::stream::{self, Stream};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
     super::{
-        events, frame,
+        events::{self, Batch},
+        frame,
         log::{Bound, Log, NotRead, Page, Place, Position, Range},
     },
-    Hub, Tail,
+    Hub, Mark, Tail,
     tail::Next,
 };
 use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName};
@@ -26,6 +26,8 @@ pub(in crate::server) struct Watcher {
     /// Taken when the watcher goes.
     tail: Option<watch::Receiver<Tail>>,
     position: Position,
+    /// The same, for whoever wants to know how far it is behind.
+    mark: Mark,
     /// Whether everything in the log up to the tail was read.
     joined: bool,
     ended: bool,
@@ -34,7 +36,7 @@ pub(in crate::server) struct Watcher {
 /// How a reader begins.
 pub(in crate::server) enum Start {
     /// With these frames, which may be empty; then whatever the watcher brings.
-    Watching(String, Watcher),
+    Watching(Batch<String>, Watcher),
     /// It has everything, and the stream has ended.
     Finished,
 }
@@ -61,29 +63,36 @@ impl Watcher {
         stream: StreamName,
         place: events::Place,
     ) -> Result<Start, NotRead> {
-        let tail = hub.join(&stream);
-        let position = Position::NOWHERE;
-        let mut watcher =
-            Self { hub, log, stream, tail: Some(tail), position, joined: false, ended: false };
-        let mut first = String::new();
+        let (tail, mark) = hub.join(&stream);
+        let mut watcher = Self {
+            hub,
+            log,
+            stream,
+            tail: Some(tail),
+            position: Position::NOWHERE,
+            mark,
+            joined: false,
+            ended: false,
+        };
+        let mut first = Batch::default();
         match place {
             events::Place::Unknown => watcher.reset(Reset::UnknownCursor, &mut first).await?,
             events::Place::Earliest => drop(watcher.read(Place::Earliest, &mut first).await?),
             events::Place::Latest => {
                 // Whoever is cut off before the first message must not begin after it.
                 if !watcher.read(Place::Latest, &mut first).await? {
-                    frame::cursor(&mut first, EventId::BEGINNING);
+                    frame::cursor(&mut first.frames, EventId::BEGINNING);
                 }
             }
             events::Place::After(id) => {
                 if !watcher.is_in_tail(id) {
                     watcher.read(Place::Id(id), &mut first).await?;
                 }
-                if watcher.ended && first.is_empty() {
+                if watcher.ended && first.frames.is_empty() {
                     return Ok(Start::Finished);
                 }
-                if first.is_empty() {
-                    frame::cursor(&mut first, id);
+                if first.frames.is_empty() {
+                    frame::cursor(&mut first.frames, id);
                 }
             }
         }
@@ -91,19 +100,18 @@ impl Watcher {
     }
 
     /// What follows, as soon as there is something, in pieces of about [`events::BATCH`] bytes.
-    pub(in crate::server) fn frames(self) -> impl Stream<Item = Bytes> {
+    pub(in crate::server) fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut watcher| async move {
-            let bytes = watcher.next().await?;
-            Some((bytes, watcher))
+            let batch = watcher.next().await?;
+            Some((batch, watcher))
         })
     }
 
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Batch> {
         loop {
             if self.ended {
                 return None;
             }
-            let mut written = String::new();
             let next = if self.joined {
                 self.tail.as_mut()?.borrow_and_update().next(self.position, events::BATCH)
             } else {
@@ -111,41 +119,52 @@ impl Watcher {
             };
             // A store that can not be read lets its readers go; they come back with their cursors.
             match next {
-                Next::Frames { bytes, life, seq, ended } => {
-                    self.position = Position { life: Some(life), seq };
+                Next::Frames { bytes: frames, messages, life, seq, ended } => {
+                    self.move_to(Position { life: Some(life), seq });
                     self.ended = ended;
-                    return Some(bytes);
+                    return Some(Batch { frames, messages, reset: None });
                 }
                 Next::Nothing => self.tail.as_mut()?.changed().await.ok()?,
                 // Both are rare, and what they need meanwhile is large: a watcher that waits is small.
-                Next::Log => {
-                    let place = Place::Position(self.position);
-                    if !Box::pin(self.read(place, &mut written)).await.ok()? {
-                        // It was deleted, and the tail is about to be told.
-                        self.tail.as_mut()?.changed().await.ok()?;
+                next @ (Next::Log | Next::Deleted) => {
+                    let batch = Box::pin(self.next_of_log(next)).await?;
+                    if !batch.frames.is_empty() {
+                        return Some(batch.into());
                     }
                 }
-                Next::Deleted => {
-                    Box::pin(self.reset(Reset::Deleted, &mut written)).await.ok()?;
-                }
-            }
-            if !written.is_empty() {
-                return Some(Bytes::from(written));
             }
         }
+    }
+
+    /// What only the log has.
+    async fn next_of_log(&mut self, next: Next) -> Option<Batch<String>> {
+        let mut batch = Batch::default();
+        if next == Next::Deleted {
+            self.reset(Reset::Deleted, &mut batch).await.ok()?;
+        } else if !self.read(Place::Position(self.position), &mut batch).await.ok()? {
+            // It was deleted, and the tail is about to be told.
+            self.tail.as_mut()?.changed().await.ok()?;
+        }
+        Some(batch)
+    }
+
+    fn move_to(&mut self, position: Position) {
+        self.position = position;
+        self.mark.at(position.seq);
     }
 
     /// Goes on after a message that is still in memory.
     fn is_in_tail(&mut self, id: EventId) -> bool {
         let found = self.tail.as_ref().and_then(|tail| tail.borrow().find(id));
         if let Some((position, ended)) = found {
-            (self.position, self.joined, self.ended) = (position, true, ended);
+            self.move_to(position);
+            (self.joined, self.ended) = (true, ended);
         }
         found.is_some()
     }
 
     /// Reads a page of the log; tells whether there is such a stream.
-    async fn read(&mut self, place: Place, out: &mut String) -> Result<bool, NotRead> {
+    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, NotRead> {
         match self.log.read(&self.stream, Range::After(place), PAGE).await {
             Ok(page) => self.take(page, place, out),
             Err(NotRead::NoStream | NotRead::UnknownPlace) if matches!(place, Place::Id(_)) => {
@@ -162,7 +181,7 @@ impl Watcher {
     }
 
     /// Begins anew with everything there is, and says so.
-    async fn reset(&mut self, reason: Reset, out: &mut String) -> Result<(), NotRead> {
+    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), NotRead> {
         let page = match self.log.read(&self.stream, Range::After(Place::Earliest), PAGE).await {
             Ok(page) => Some(page),
             Err(NotRead::NoStream | NotRead::UnknownPlace) => None,
@@ -176,32 +195,38 @@ impl Watcher {
         };
         // The page begins where the stream does.
         let oldest = page.as_ref().and_then(|page| page.messages.first()).map(|first| first.id);
-        frame::event(out, RESET, None, &json!({ "reason": reason, "oldest": oldest }).to_string());
-        (self.position, self.joined) = (Position::NOWHERE, true);
+        let told = json!({ "reason": reason, "oldest": oldest }).to_string();
+        frame::event(&mut out.frames, RESET, None, &told);
+        out.reset = Some(reason);
+        self.move_to(Position::NOWHERE);
+        self.joined = true;
         match page {
             Some(page) => self.take(page, Place::Earliest, out),
             // Nor must whoever has a cursor keep it.
-            None => frame::cursor(out, EventId::BEGINNING),
+            None => frame::cursor(&mut out.frames, EventId::BEGINNING),
         }
         Ok(())
     }
 
     /// Writes the frames of a page, and moves behind it.
-    fn take(&mut self, page: Page, from: Place, out: &mut String) {
+    fn take(&mut self, page: Page, from: Place, out: &mut Batch<String>) {
         for Message { id, data } in &page.messages {
-            frame::event(out, NEW_MESSAGE, Some(*id), data);
+            frame::event(&mut out.frames, NEW_MESSAGE, Some(*id), data);
         }
-        self.position = page.position;
+        out.messages += page.messages.len();
+        self.mark.head_is_at_least(page.head.seq);
+        self.move_to(page.position);
         self.joined = !page.more;
         match page.end {
             Some(Message { id, data }) if self.joined => {
                 self.ended = true;
                 if from != Place::Id(id) {
-                    frame::event(out, END_EVENT, Some(id), &data);
+                    frame::event(&mut out.frames, END_EVENT, Some(id), &data);
+                    out.messages += 1;
                 }
             }
-            _ if out.is_empty() && from == Place::Latest && page.head.seq > 0 => {
-                frame::cursor(out, page.head);
+            _ if out.frames.is_empty() && from == Place::Latest && page.head.seq > 0 => {
+                frame::cursor(&mut out.frames, page.head);
             }
             _ => {}
         }

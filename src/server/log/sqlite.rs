@@ -29,8 +29,8 @@ use self::{
     write::{Op, Writer},
 };
 use super::{
-    Append, Appended, Bound, Change, Clock, Data, EventId, Limits, Listed, NotRead, Page, Range,
-    Refusal, Store, StreamName,
+    Append, Appended, Bound, Clock, Data, EventId, Holdings, Limits, Listed, NotRead, Observer,
+    Page, Range, Refusal, Store, StreamName,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -83,7 +83,7 @@ impl Sqlite {
         store: Store,
         limits: Limits,
         clock: Clock,
-        observer: impl FnMut(Change) + Send + 'static,
+        observer: impl Observer,
     ) -> anyhow::Result<Self> {
         let (location, lock, connection) = spawn_blocking(move || {
             let (location, lock) = Location::claim(store)?;
@@ -167,6 +167,15 @@ impl Sqlite {
 
     pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
         self.reading(move |connection| read::streams(connection, most).map(Ok)).await
+    }
+
+    pub(super) async fn holdings(&self) -> Result<Holdings, NotRead> {
+        let location = self.readers.location.clone();
+        self.reading(move |connection| {
+            let (streams, messages) = read::counts(connection)?;
+            Ok(Ok(Holdings { streams, messages, bytes: location.size(connection)? }))
+        })
+        .await
     }
 
     async fn reading<T: Send + 'static>(

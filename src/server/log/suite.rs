@@ -27,6 +27,12 @@ struct Trial {
     _folder: TempDir,
 }
 
+impl<F: FnMut(Change) + Send + 'static> Observer for F {
+    fn changed(&mut self, change: Change) {
+        self(change);
+    }
+}
+
 /// Runs a test on each engine.
 async fn every_engine<F: Future<Output = ()>>(test: impl Fn(Trial) -> F) {
     for in_file in [false, true] {

@@ -20,10 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Socket,
-    limit::Permit,
     streams::{Paced, Streams},
 };
-use crate::server::client::Peer;
+use crate::server::{client::Peer, limits::Seat};
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
 /// a reader that has stalled costs. With HTTP/2 each of its streams may hold that to write.
@@ -38,13 +37,16 @@ const MOST_STREAMS: u32 = 128;
 /// How often the other side of HTTP/2 is asked whether it is still there, and how long it may take
 /// to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long a server that stops waits for the other side of HTTP/2 to leave, once it has all that it
+/// asked for.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A connection that was taken in.
 pub(super) struct Connection {
     pub(super) peer: Peer,
     /// Changes when the server stops; when all are gone, so are the connections.
     pub(super) ending: watch::Receiver<()>,
-    pub(super) permit: Permit,
+    pub(super) seat: Seat,
 }
 
 /// How HTTP is spoken here.
@@ -111,7 +113,7 @@ async fn one<I: Read + Write + Unpin + 'static>(
     mut http: Pin<Box<http1::Connection<I, Requests>>>,
     connection: Connection,
 ) {
-    let Connection { mut ending, permit: _permit, .. } = connection;
+    let Connection { mut ending, seat: _seat, .. } = connection;
     let outcome = tokio::select! {
         biased;
         outcome = http.as_mut() => outcome,
@@ -131,9 +133,9 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     stream: I,
     requests: Requests,
     connection: Connection,
-    patience: Duration,
+    mut patience: Duration,
 ) {
-    let Connection { mut ending, permit: _permit, .. } = connection;
+    let Connection { mut ending, seat: _seat, .. } = connection;
     let streams = Streams::default();
     let mut http = http2::Builder::new(streams.clone());
     http.timer(TokioTimer::new())
@@ -150,7 +152,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     });
     let mut http = Box::pin(http.serve_connection(stream, service));
     let mut begun_before = 0;
-    let mut leaving = false;
+    let (mut leaving, mut stopping) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -160,7 +162,10 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
                 }
                 return;
             }
-            _ = ending.changed(), if !leaving => {}
+            _ = ending.changed(), if !stopping => {
+                stopping = true;
+                patience = patience.min(FAREWELL);
+            }
             () = tokio::time::sleep(patience) => {
                 let begun = streams.begun();
                 if streams.open() > 0 || begun > begun_before {

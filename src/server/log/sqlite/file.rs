@@ -1,7 +1,7 @@
 //! The file: whose it is, how it is opened, what is in it.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -147,6 +147,24 @@ impl Location {
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {
         self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// How many bytes the store takes: its file, and what is written ahead of it.
+    pub(super) fn size(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        match self {
+            Self::File(path) => {
+                let mut ahead = path.clone().into_os_string();
+                ahead.push("-wal");
+                let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+                Ok(size(path) + size(Path::new(&ahead)))
+            }
+            Self::Memory(_) => {
+                let number = |pragma| {
+                    connection.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0))
+                };
+                Ok(number("page_count")? * number("page_size")?)
+            }
+        }
     }
 
     fn open(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -166,6 +166,13 @@ pub(super) fn streams(connection: &mut Connection, most: usize) -> rusqlite::Res
     rows.filter_map(Result::transpose).collect()
 }
 
+/// How many streams there are, and how many messages they have.
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    connection
+        .prepare_cached("SELECT count(*), coalesce(sum(count), 0) FROM streams")?
+        .query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
+}
+
 pub(super) fn id(row: &Row<'_>, first: usize) -> rusqlite::Result<EventId> {
     Ok(EventId { seq: unsigned(row, first)?, millis: unsigned(row, first + 1)? })
 }

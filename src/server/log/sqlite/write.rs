@@ -1,13 +1,13 @@
 //! Writing: everything that waits is one transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    super::{Change, Clock, Limits, Refusal},
-    Trouble,
+    super::{Change, Clock, Limits, Observer, Refusal, Stored},
+    PROBE, Trouble,
     file::{BUSY, Claim},
     group::Group,
     what_happened,
@@ -22,6 +22,8 @@ const LOG_BYTES: usize = 64 * 1024 * 1024;
 const PER_COMMIT: usize = 16 * 1024;
 /// How long the writer waits for that moment.
 const NO_READERS: Duration = Duration::from_secs(1);
+/// A transaction that takes longer is worth a line in the log.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// What the writer is asked to do.
 pub(super) enum Op {
@@ -66,6 +68,10 @@ pub(super) struct Writer {
     trouble: Trouble,
     /// About how many bytes were written since the write-ahead log was begun anew.
     written: usize,
+    /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
+    /// tried whether they do.
+    unstored: usize,
+    tried: Instant,
 }
 
 impl Writer {
@@ -77,11 +83,20 @@ impl Writer {
         trouble: Trouble,
     ) -> Self {
         connection.set_prepared_statement_cache_capacity(32);
-        Self { connection, _claim: claim, limits, clock, trouble, written: 0 }
+        Self {
+            connection,
+            _claim: claim,
+            limits,
+            clock,
+            trouble,
+            written: 0,
+            unstored: 0,
+            tried: Instant::now(),
+        }
     }
 
     /// Serves until it is told to close, or until nobody can ask any more.
-    pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>, mut observer: impl FnMut(Change)) {
+    pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>, mut observer: impl Observer) {
         while let Some(first) = ops.blocking_recv() {
             let mut group = Vec::new();
             let mut bytes = 0;
@@ -91,7 +106,7 @@ impl Writer {
                 bytes += size;
                 next = if bytes < GROUP_BYTES { ops.try_recv().ok() } else { None };
             }
-            self.serve(group, &mut observer);
+            self.serve(group, bytes, &mut observer);
             self.written += bytes + PER_COMMIT;
             if self.written > LOG_BYTES {
                 self.begin_log_anew();
@@ -114,24 +129,57 @@ impl Writer {
     }
 
     /// Stores, acknowledges, fans out: in this order, always.
-    fn serve(&mut self, group: Vec<Work>, observer: &mut impl FnMut(Change)) {
+    fn serve(&mut self, group: Vec<Work>, bytes: usize, observer: &mut impl Observer) {
         let (mut group, mut answers) = (group.into_iter(), Vec::new());
+        let begun = Instant::now();
         match self.store(&mut group, &mut answers) {
             Ok(changes) => {
-                if self.trouble.set(None).is_some() {
-                    tracing::info!("the store can be written again");
-                }
+                self.recover(bytes);
+                observer.stored(stored(&changes, begun.elapsed()));
                 for answer in answers {
                     answer();
                 }
-                changes.into_iter().for_each(observer);
+                for change in changes {
+                    observer.changed(change);
+                }
             }
             Err(error) => {
                 if self.trouble.set(Some(what_happened(&error))).is_none() {
                     tracing::error!(%error, "the store can not be written");
                 }
+                self.unstored = self.unstored.max(bytes);
             }
         }
+    }
+
+    /// What was stored just now ends a trouble, if it was as much as what could not be stored: a
+    /// disk that is nearly full still takes small things.
+    fn recover(&mut self, stored: usize) {
+        if self.trouble.get().is_none() {
+            return;
+        }
+        if stored < self.unstored {
+            if self.tried.elapsed() < PROBE {
+                return;
+            }
+            self.tried = Instant::now();
+            if let Err(error) = self.try_room() {
+                tracing::debug!(%error, bytes = self.unstored, "the store has no room yet");
+                return;
+            }
+        }
+        self.unstored = 0;
+        self.trouble.set(None);
+        tracing::info!("the store can be written again");
+    }
+
+    /// Writes as many bytes as could not be stored, and takes them back.
+    fn try_room(&mut self) -> rusqlite::Result<()> {
+        let attempt = self.connection.transaction()?;
+        attempt.execute("CREATE TABLE room (filler BLOB)", [])?;
+        attempt.execute("INSERT INTO room VALUES (zeroblob(?1))", [self.unstored + PER_COMMIT])?;
+        attempt.cache_flush()?;
+        attempt.rollback()
     }
 
     /// Both stay with the caller, so that nobody hears of a failure from the answer that is not
@@ -149,4 +197,23 @@ impl Writer {
         }
         transaction.commit()
     }
+}
+
+/// What a transaction took. One that was slow kept everyone waiting who publishes.
+fn stored(changes: &[Change], took: Duration) -> Stored {
+    let messages = changes.iter().map(|change| match change {
+        Change::Appended { messages, .. } => messages.len(),
+        Change::Ended { .. } | Change::Deleted { .. } => 0,
+    });
+    let messages = messages.sum();
+    if took > SLOW {
+        let duration_ms = took.as_millis();
+        tracing::warn!(
+            duration_ms,
+            messages,
+            changes = changes.len(),
+            "the disk was slow to store"
+        );
+    }
+    Stored { messages, took }
 }

@@ -1,0 +1,85 @@
+//! What a reader is given, counted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::{
+    metrics::{Metrics, Watched},
+    request::Asked,
+};
+
+/// Frames that are given to a reader at once.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Batch<Frames = Bytes> {
+    pub(in crate::server) frames: Frames,
+    /// How many messages are among them.
+    pub(in crate::server) messages: usize,
+    /// Why the reader is told to begin anew, if it is.
+    pub(in crate::server) reset: Option<&'static str>,
+}
+
+impl From<Batch<String>> for Batch {
+    fn from(batch: Batch<String>) -> Self {
+        let Batch { frames, messages, reset } = batch;
+        Self { frames: frames.into(), messages, reset }
+    }
+}
+
+/// An event stream while it is open. When it goes, one line of the log says what it was.
+pub(super) struct Delivery {
+    metrics: Metrics,
+    watched: Watched,
+    /// Why it is over; until that is known, it can only be that the reader goes.
+    pub(super) over: Over,
+    asked: Option<Arc<Asked>>,
+    messages: u64,
+    bytes: u64,
+}
+
+/// Why an event stream is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Over {
+    /// The reader has gone, or took nothing for too long.
+    Gone,
+    /// There is nothing more: the stream has ended, or the store can not be read.
+    Ended,
+    /// The server stops.
+    Stopping,
+    /// The reader's right to watch has ended.
+    Expired,
+}
+
+impl Delivery {
+    pub(super) fn begin(metrics: Metrics, watched: Watched) -> Self {
+        metrics.opened(watched);
+        let asked = Asked::current();
+        Self { metrics, watched, over: Over::Gone, asked, messages: 0, bytes: 0 }
+    }
+
+    /// Counts what the reader is given.
+    pub(super) fn count(&mut self, batch: &Batch) {
+        let (messages, bytes) = (batch.messages as u64, batch.frames.len() as u64);
+        self.messages += messages;
+        self.bytes += bytes;
+        self.metrics.delivered(messages, bytes);
+        if let Some(reason) = batch.reset {
+            self.metrics.reset(reason);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.metrics.closed(self.watched);
+        let why = match self.over {
+            Over::Gone => "the reader has gone",
+            Over::Ended => "there is nothing more",
+            Over::Stopping => "the server stops",
+            Over::Expired => "the token has expired",
+        };
+        if let Some(asked) = &self.asked {
+            asked.log_end(self.messages, self.bytes, why);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Which numbers there are, and what they are called.
+
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{super::log::Holdings, CONNECTIONS, Watched};
+use crate::problem;
+
+/// What tells the members of a family from each other. Whatever comes from outside must not get
+/// into a label: each value costs memory, here and where it is stored.
+pub(super) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+
+/// The numbers.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) watchers: Family<Labels<1>, Gauge>,
+    pub(super) delivered: Counter,
+    pub(super) delivered_bytes: Counter,
+    pub(super) resumes: Counter,
+    pub(super) resets: Family<Labels<1>, Counter>,
+    pub(super) published: Counter,
+    pub(super) replays: Counter,
+    pub(super) refusals: Family<Labels<1>, Counter>,
+    pub(super) requests: Family<Labels<3>, Counter>,
+    pub(super) durations: Family<Labels<2>, Histogram, Durations>,
+    pub(super) commits: Histogram,
+    pub(super) commit_sizes: Histogram,
+    streams: Gauge,
+    messages: Gauge,
+    store_bytes: Gauge,
+    store_trouble: Gauge,
+    watched: Gauge,
+    lag: Gauge,
+    connections: Gauge,
+}
+
+/// What is looked up when somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct Now {
+    /// None when the store can not be read: then what was known last stays.
+    pub(in crate::server) holdings: Option<Holdings>,
+    pub(in crate::server) trouble: bool,
+    /// How many connections are open.
+    pub(in crate::server) connections: u64,
+    /// How many were one too many, so far.
+    pub(in crate::server) refused_connections: u64,
+    /// How many streams are watched.
+    pub(in crate::server) watched: usize,
+    /// How many messages the slowest reader is behind.
+    pub(in crate::server) lag: u64,
+}
+
+/// Makes histograms of durations, of requests and of transactions alike.
+#[derive(Clone, Debug)]
+pub(super) struct Durations;
+
+impl MetricConstructor<Histogram> for Durations {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ])
+    }
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        let numbers = Self {
+            watchers: Family::default(),
+            delivered: Counter::default(),
+            delivered_bytes: Counter::default(),
+            resumes: Counter::default(),
+            resets: Family::default(),
+            published: Counter::default(),
+            replays: Counter::default(),
+            refusals: Family::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(Durations),
+            commits: Durations.new_metric(),
+            commit_sizes: Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
+            streams: Gauge::default(),
+            messages: Gauge::default(),
+            store_bytes: Gauge::default(),
+            store_trouble: Gauge::default(),
+            watched: Gauge::default(),
+            lag: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        // What never happened is 0, and not unknown.
+        for kind in Watched::ALL {
+            drop(numbers.watchers.get_or_create(&[("kind", kind.label().into())]));
+        }
+        for reason in ["unknown-cursor", "trimmed", "deleted", "expired"] {
+            drop(numbers.resets.get_or_create(&[("reason", reason.into())]));
+        }
+        for slug in problem::ALL.iter().map(|kind| kind.slug).chain([CONNECTIONS]) {
+            drop(numbers.refusals.get_or_create(&[("reason", slug.into())]));
+        }
+        numbers
+    }
+}
+
+impl Numbers {
+    /// Gives them their names. The library adds `_total`, the unit, and the full stop of the help.
+    pub(super) fn register(&self) -> Registry {
+        let mut all = Registry::default();
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start: Gauge<f64, AtomicU64> = Gauge::default();
+        start.set(begun.as_secs_f64());
+        let help = "When the server was started, since the Unix epoch";
+        all.register_with_unit("process_start_time", help, Unit::Seconds, start);
+
+        let all_of_ours = all.sub_registry_with_prefix("tidings");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        all_of_ours.register("build", "What is running", version);
+        self.register_reading(all_of_ours);
+        self.register_writing(all_of_ours);
+        self.register_requests(all_of_ours);
+        all
+    }
+
+    fn register_reading(&self, to: &mut Registry) {
+        to.register("watchers", "Event streams that are open", self.watchers.clone());
+        to.register(
+            "watched_streams",
+            "Stored streams that somebody watches",
+            self.watched.clone(),
+        );
+        to.register(
+            "delivered_messages",
+            "Messages given to readers, each time for each reader",
+            self.delivered.clone(),
+        );
+        let help = "Bytes of events given to readers, before any encryption";
+        to.register_with_unit("delivered", help, Unit::Bytes, self.delivered_bytes.clone());
+        to.register(
+            "slowest_reader_lag_messages",
+            "How many messages the slowest reader is behind",
+            self.lag.clone(),
+        );
+        to.register("resumes", "Readers that came with a cursor", self.resumes.clone());
+        to.register(
+            "resets",
+            "Readers that were told to begin anew, or to sign in again",
+            self.resets.clone(),
+        );
+    }
+
+    fn register_writing(&self, to: &mut Registry) {
+        to.register("published_messages", "Messages that were stored", self.published.clone());
+        to.register(
+            "idempotent_replays",
+            "Messages that had been stored before, under the same key",
+            self.replays.clone(),
+        );
+        to.register("streams", "Streams in the store", self.streams.clone());
+        to.register("stored_messages", "Messages in the store", self.messages.clone());
+        let help = "What the store takes on the disk";
+        to.register_with_unit("store", help, Unit::Bytes, self.store_bytes.clone());
+        to.register(
+            "store_trouble",
+            "Whether the store can not be written: 0 or 1",
+            self.store_trouble.clone(),
+        );
+        let help = "How long it takes to store what was published at a time";
+        to.register_with_unit("commit_duration", help, Unit::Seconds, self.commits.clone());
+        to.register(
+            "commit_messages",
+            "How many messages are stored at a time",
+            self.commit_sizes.clone(),
+        );
+    }
+
+    fn register_requests(&self, to: &mut Registry) {
+        to.register("requests", "Requests that were answered", self.requests.clone());
+        to.register("connections", "Connections that are open", self.connections.clone());
+        let help = "How long an answer took to begin; without uploads of lines";
+        to.register_with_unit("request_duration", help, Unit::Seconds, self.durations.clone());
+        to.register(
+            "refusals",
+            "What was refused: the problem, or connections beyond the limit",
+            self.refusals.clone(),
+        );
+    }
+
+    /// Takes over what was looked up.
+    pub(super) fn set(&self, now: Now) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if let Some(holdings) = now.holdings {
+            self.streams.set(number(holdings.streams));
+            self.messages.set(number(holdings.messages));
+            self.store_bytes.set(number(holdings.bytes));
+        }
+        self.store_trouble.set(now.trouble.into());
+        self.watched.set(number(now.watched as u64));
+        self.lag.set(number(now.lag));
+        self.connections.set(number(now.connections));
+        let refused = self.refusals.get_or_create(&[("reason", CONNECTIONS.into())]);
+        refused.inner().store(now.refused_connections, Ordering::Relaxed);
+    }
+}
