@@ -120,7 +120,7 @@ impl Attacker {
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             // What could not be done in time is not made up for: that would be another rate.
-            due = due.max(Instant::now() - period) + period;
+            due = (due + period).max(Instant::now());
             match (way.act)(&mut self) {
                 Ok(Outcome::Held) => report.held += 1,
                 Ok(Outcome::Answered(status)) => report.answered(status, 1),
