@@ -18,7 +18,11 @@ use socket2::{Domain, Socket, Type};
 /// How many connections the attacker holds at most.
 pub(crate) const MOST_CONNECTIONS: usize = WAYS.len() * HELD;
 /// How many of one way.
-const HELD: usize = 1_000;
+const HELD: usize = HANDS as usize * HELD_BY_ONE;
+/// How many threads share the rate of a way. One alone would wait for its answers, and so be the
+/// slower the slower the server is: no attacker is so kind.
+const HANDS: u32 = 32;
+const HELD_BY_ONE: usize = 32;
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -32,7 +36,7 @@ struct Way {
 
 /// Rates are five to ten times what one address is allowed, where that is a rate.
 const WAYS: [Way; 7] = [
-    Way { name: "publishing on one connection", rate: 1_000, act: publish },
+    Way { name: "publishing", rate: 1_000, act: publish },
     Way { name: "watching, and trying again at once", rate: 200, act: watch },
     Way { name: "connections that ask for nothing", rate: 100, act: ask_slowly },
     Way { name: "bodies that come byte by byte", rate: 100, act: send_slowly },
@@ -52,12 +56,13 @@ enum Outcome {
 /// An attack that goes on until it is told to end.
 pub(crate) struct Attack {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Report>>,
+    /// The hands of each way.
+    ways: Vec<(Way, Vec<JoinHandle<Report>>)>,
 }
 
 /// What came of one way.
+#[derive(Default)]
 struct Report {
-    way: Way,
     took: Duration,
     /// Statuses, and how often each.
     answers: Vec<(u16, u32)>,
@@ -69,22 +74,27 @@ struct Report {
 impl Attack {
     pub(crate) fn begin(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = (1..).zip(WAYS).map(|(number, way)| {
+        let ways = (1..).zip(WAYS).map(|(number, way)| {
             let from = Ipv4Addr::new(127, 0, 2, number);
-            let attacker = Attacker { address, from, held: Vec::new(), turn: 0 };
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || attacker.attack(way, &stop))
+            let hand = |number| {
+                let attacker = Attacker { address, from, held: Vec::new(), turn: 0 };
+                let stop = Arc::clone(&stop);
+                thread::spawn(move || attacker.attack(way, number, &stop))
+            };
+            (way, (0..HANDS).map(hand).collect())
         });
-        Self { threads: threads.collect(), stop }
+        Self { ways: ways.collect(), stop }
     }
 
     /// Ends it, and says what it was.
     pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            if let Ok(report) = thread.join() {
-                eprintln!("    attack: {report}");
+        for (way, hands) in self.ways {
+            let mut report = Report::default();
+            for hand in hands.into_iter().filter_map(|hand| hand.join().ok()) {
+                report.add(hand);
             }
+            eprintln!("    attack: {}, {} a second meant: {report}", way.name, way.rate);
         }
     }
 }
@@ -100,19 +110,20 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn attack(mut self, way: Way, stop: &AtomicBool) -> Report {
+    fn attack(mut self, way: Way, hand: u32, stop: &AtomicBool) -> Report {
         let start = Instant::now();
-        let period = Duration::from_secs(1) / way.rate;
-        let mut report =
-            Report { way, took: Duration::ZERO, answers: Vec::new(), held: 0, closed: 0 };
-        let mut due = start;
+        let between = Duration::from_secs(1) / way.rate;
+        let period = between * HANDS;
+        let mut report = Report::default();
+        // Not all at once.
+        let mut due = start + between * hand;
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             // What could not be done in time is not made up for: that would be another rate.
-            due = due.max(Instant::now() - period) + period;
+            due = (due + period).max(Instant::now());
             match (way.act)(&mut self) {
                 Ok(Outcome::Held) => report.held += 1,
-                Ok(Outcome::Answered(status)) => report.answered(status),
+                Ok(Outcome::Answered(status)) => report.answered(status, 1),
                 Err(_) => report.closed += 1,
             }
         }
@@ -133,7 +144,7 @@ impl Attacker {
 
     /// Keeps a connection open; the oldest goes when there are too many.
     fn hold(&mut self, connection: TcpStream) {
-        if self.held.len() == HELD {
+        if self.held.len() == HELD_BY_ONE {
             self.held.remove(0);
         }
         self.held.push(connection);
@@ -212,9 +223,9 @@ fn send_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Held)
 }
 
-/// Guesses at a token.
+/// Guesses at a token, as a form of a browser, which is answered with a page.
 fn sign_in(attacker: &mut Attacker) -> io::Result<Outcome> {
-    let form = "application/x-www-form-urlencoded";
+    let form = "application/x-www-form-urlencoded\r\naccept: text/html";
     let request = attacker.post("/api/sign-in", form, "token=aaaa.bbbb.cccc&to=%2F");
     attacker.ask(request.as_bytes())
 }
@@ -245,10 +256,20 @@ fn status(connection: &mut TcpStream) -> io::Result<u16> {
 }
 
 impl Report {
-    fn answered(&mut self, status: u16) {
+    fn answered(&mut self, status: u16, more: u32) {
         match self.answers.iter_mut().find(|(known, _)| *known == status) {
-            Some((_, times)) => *times += 1,
-            None => self.answers.push((status, 1)),
+            Some((_, times)) => *times += more,
+            None => self.answers.push((status, more)),
+        }
+    }
+
+    /// Takes in what came of another hand.
+    fn add(&mut self, hand: Self) {
+        self.took = self.took.max(hand.took);
+        self.held += hand.held;
+        self.closed += hand.closed;
+        for (status, times) in hand.answers {
+            self.answered(status, times);
         }
     }
 }
@@ -257,8 +278,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all =
             self.held + self.closed + self.answers.iter().map(|(_, times)| times).sum::<u32>();
-        let rate = f64::from(all) / self.took.as_secs_f64();
-        write!(f, "{}: {rate:.0} a second of {} meant", self.way.name, self.way.rate)?;
+        write!(f, "{:.0} done", f64::from(all) / self.took.as_secs_f64())?;
         for (status, times) in &self.answers {
             write!(f, ", {times} \u{d7} {status}")?;
         }

@@ -19,22 +19,23 @@ type Answer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 #[derive(Clone)]
 pub struct Door {
     sign_in: Arc<dyn Fn(String, String) -> Answer + Send + Sync>,
-    sign_out: Arc<dyn Fn(String) + Send + Sync>,
+    sign_out: Arc<dyn Fn(String) -> Answer + Send + Sync>,
 }
 
 impl Door {
     /// A door that lets in and out as these functions do. Both are given the path to go to
     /// afterwards as it came; the first is given the token before it.
-    pub fn new<Opening>(
-        sign_in: impl Fn(String, String) -> Opening + Send + Sync + 'static,
-        sign_out: impl Fn(String) + Send + Sync + 'static,
+    pub fn new<In, Out>(
+        sign_in: impl Fn(String, String) -> In + Send + Sync + 'static,
+        sign_out: impl Fn(String) -> Out + Send + Sync + 'static,
     ) -> Self
     where
-        Opening: Future<Output = Result<(), String>> + Send + 'static,
+        In: Future<Output = Result<(), String>> + Send + 'static,
+        Out: Future<Output = Result<(), String>> + Send + 'static,
     {
         Self {
             sign_in: Arc::new(move |token, to| Box::pin(sign_in(token, to))),
-            sign_out: Arc::new(sign_out),
+            sign_out: Arc::new(move |to| Box::pin(sign_out(to))),
         }
     }
 
@@ -46,9 +47,12 @@ impl Door {
         (self.sign_in)(token.trim().to_owned(), to).await
     }
 
-    /// Forgets the token.
-    pub fn sign_out(&self, to: String) {
-        (self.sign_out)(to);
+    /// Has the token forgotten.
+    ///
+    /// # Errors
+    /// With a sentence that says why it is not.
+    pub async fn sign_out(&self, to: String) -> Result<(), String> {
+        (self.sign_out)(to).await
     }
 }
 
@@ -69,14 +73,13 @@ pub async fn sign_in(
 /// Signs out: the server has the browser forget the token, and leads on.
 ///
 /// # Errors
-/// Never.
+/// With a sentence that says why that can not be done.
 #[server(prefix = "/api", endpoint = "sign-out")]
 pub async fn sign_out(
     /// The path to go to afterwards.
     to: String,
 ) -> Result<(), ServerFnError> {
-    expect_context::<Door>().sign_out(to);
-    Ok(())
+    expect_context::<Door>().sign_out(to).await.map_err(ServerFnError::new)
 }
 
 /// The address of the form that leads to `path` afterwards.

@@ -37,15 +37,16 @@ use crate::{
     problem::{self, Kind},
 };
 
-/// The rules; a handle that is cloned around.
+/// The rules; a handle that is cloned around. Without any, nobody is asked.
 #[derive(Clone)]
-pub struct Access(Arc<Rules>);
+pub struct Access(Option<Arc<Rules>>);
 
-enum Rules {
-    /// Nobody is asked.
-    Open,
-    /// Rights come with tokens.
-    Guarded { keys: Keys, public: Vec<Pattern>, clock: Clock },
+/// What holds where rights come with tokens.
+struct Rules {
+    keys: Keys,
+    /// What anyone may watch.
+    public: Vec<Pattern>,
+    clock: Clock,
 }
 
 /// Whoever asks.
@@ -65,18 +66,16 @@ impl Access {
     /// When a secret can not be read or used.
     pub fn new(options: &AccessOptions, clock: Clock) -> anyhow::Result<Self> {
         let secrets = options.secrets()?;
-        let rules = if secrets.is_empty() {
-            Rules::Open
-        } else {
-            Rules::Guarded { keys: Keys::new(&secrets), public: options.public.clone(), clock }
-        };
-        Ok(Self(Arc::new(rules)))
+        let rules = || Rules { keys: Keys::new(&secrets), public: options.public.clone(), clock };
+        Ok(Self((!secrets.is_empty()).then(|| Arc::new(rules()))))
     }
 
     /// Who sends a request with these headers. A token in the `Authorization` header goes before
     /// one in the cookie.
     pub(super) fn visitor(&self, headers: &HeaderMap) -> Visitor {
-        let Rules::Guarded { .. } = *self.0 else { return Visitor::Anyone };
+        if self.0.is_none() {
+            return Visitor::Anyone;
+        }
         if headers.contains_key(header::AUTHORIZATION) {
             return match headers.typed_get::<Authorization<Bearer>>() {
                 Some(Authorization(bearer)) => self.holder(bearer.token()),
@@ -91,8 +90,8 @@ impl Access {
 
     /// Who holds this token.
     pub(super) fn holder(&self, token: &str) -> Visitor {
-        let Rules::Guarded { keys, clock, .. } = &*self.0 else { return Visitor::Anyone };
-        match keys.verify(token, clock.now()) {
+        let Some(rules) = &self.0 else { return Visitor::Anyone };
+        match rules.keys.verify(token, rules.clock.now()) {
             Ok(claims) => {
                 request::is_by(&claims.name);
                 Visitor::Holder(claims)
@@ -124,10 +123,8 @@ impl Access {
     }
 
     fn is_public(&self, stream: &StreamName) -> bool {
-        match &*self.0 {
-            Rules::Open => true,
-            Rules::Guarded { public, .. } => public.iter().any(|pattern| pattern.fits(stream)),
-        }
+        let fits = |rules: &Arc<Rules>| rules.public.iter().any(|pattern| pattern.fits(stream));
+        self.0.as_ref().is_none_or(fits)
     }
 
     fn allow(
@@ -152,10 +149,7 @@ impl Access {
 
     /// When a token expires.
     fn end_of(&self, claims: &Claims) -> Instant {
-        let now = match &*self.0 {
-            Rules::Open => 0,
-            Rules::Guarded { clock, .. } => clock.now(),
-        };
+        let now = self.0.as_ref().map_or(0, |rules| rules.clock.now());
         let left = Duration::from_millis(claims.exp.saturating_mul(1000).saturating_sub(now));
         // A timer can not be set for later; nobody listens for so long.
         Instant::now() + left.min(Duration::from_hours(24 * 365))

@@ -49,7 +49,7 @@ pub(super) struct Asked {
 struct Waiting<'asked>(Option<&'asked Asked>);
 
 impl Waiting<'_> {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.0 = None;
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn observed(
     let waiting = Waiting(Some(&asked));
     let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
     let mut response = answer.instrument(span.clone()).await;
-    waiting.is_over();
+    waiting.end();
 
     let took = asked.since.elapsed();
     if let Ok(id) = HeaderValue::try_from(&*asked.id) {

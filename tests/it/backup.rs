@@ -111,7 +111,7 @@ async fn a_copy_taken_under_load_is_whole() {
 
 /// On a server that was restored: who has read up to the copy's end reads on, and who has read more
 /// is told that it is not there, although its place has been taken by another message.
-async fn goes_on(visitor: &Visitor, last: &(String, String), lost: &(String, String)) {
+async fn goes_on(visitor: &Visitor, last: &(String, String), gone: &(String, String)) {
     let publish = visitor.client.post(visitor.url("")).body("after the restoration");
     assert_eq!(publish.send().await.expect("an answer").status(), 201);
     let watch = async |cursor: &str| {
@@ -122,8 +122,8 @@ async fn goes_on(visitor: &Visitor, last: &(String, String), lost: &(String, Str
     assert_eq!((&*event.event, &*event.data), ("new_message", "after the restoration"));
 
     let place = |id: &str| id.split_once('-').map(|(_, sequence)| sequence.to_owned());
-    assert_eq!(place(&event.id), place(&lost.0), "the same place");
-    let mut watcher = watch(&lost.0).await;
+    assert_eq!(place(&event.id), place(&gone.0), "the same place");
+    let mut watcher = watch(&gone.0).await;
     let event = next(&mut watcher).await;
     assert_eq!(event.event, "reset");
     assert!(event.data.contains("unknown-cursor"), "{}", event.data);

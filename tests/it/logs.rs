@@ -218,7 +218,7 @@ async fn the_id_of_a_trusted_proxy_is_taken_over() {
 /// Sends bytes as they are, and gives back what is answered.
 fn raw(server: &Server, bytes: &[u8]) -> String {
     let mut connection = TcpStream::connect(&server.address).expect("a connection");
-    connection.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+    connection.set_read_timeout(Some(Duration::from_mins(1))).expect("a time-out");
     connection.write_all(bytes).expect("sent");
     let mut answer = Vec::new();
     // An answer to what is not HTTP ends with the connection, at once or broken off.

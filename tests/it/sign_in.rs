@@ -34,8 +34,8 @@ async fn send(app: &TestApp, path: &str, cookie: &str, form: Option<&str>) -> Re
     request.send().await.expect("an answer")
 }
 
-fn header_of(response: &Response, name: header::HeaderName) -> String {
-    let value = response.headers().get(&name);
+fn header_of(response: &Response, name: &header::HeaderName) -> String {
+    let value = response.headers().get(name);
     value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
@@ -46,8 +46,8 @@ async fn in_and_out() {
     let form = format!("token={token}&to=%2Fstreams%2Fci-1%3Fat%3D1-2");
     let response = send(&app, "/api/sign-in", "", Some(&form)).await;
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
-    assert_eq!(header_of(&response, header::LOCATION), "/streams/ci-1?at=1-2");
-    let cookie = header_of(&response, header::SET_COOKIE);
+    assert_eq!(header_of(&response, &header::LOCATION), "/streams/ci-1?at=1-2");
+    let cookie = header_of(&response, &header::SET_COOKIE);
     assert!(cookie.starts_with(&format!("tidings={token}; ")), "{cookie}");
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
         assert!(cookie.contains(attribute), "{attribute}: {cookie}");
@@ -63,8 +63,8 @@ async fn in_and_out() {
 
     let response = send(&app, "/api/sign-out", &kept, Some("to=%2F")).await;
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
-    assert_eq!(header_of(&response, header::LOCATION), "/");
-    assert!(header_of(&response, header::SET_COOKIE).starts_with("tidings=; "));
+    assert_eq!(header_of(&response, &header::LOCATION), "/");
+    assert!(header_of(&response, &header::SET_COOKIE).starts_with("tidings=; "));
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_link_to_the_form_leads_nowhere_else() {
     {
         let response =
             send(&app, "/api/sign-in", "", Some(&format!("token={token}&to={to}"))).await;
-        assert_eq!(header_of(&response, header::LOCATION), "/streams", "{to}");
+        assert_eq!(header_of(&response, &header::LOCATION), "/streams", "{to}");
         let page = send(&app, &format!("/sign-in?to={to}"), "", None).await;
         assert!(
             page.text().await.expect("text").contains("name=\"to\" value=\"/streams\""),

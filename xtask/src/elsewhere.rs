@@ -18,7 +18,7 @@ use crate::{
 /// The user that owns nothing; the number is the same on all Linuxes.
 const NOBODY: u32 = 65_534;
 /// How long an answer, or the server's end, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Unpacks the archive, starts its server, and uses it as people do.
 pub(crate) fn serve(archive: &Path) -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn serve(archive: &Path) -> Result<()> {
     let page = server.ask("GET", "/", "")?;
     let wasm = page
         .split('"')
-        .find(|word| word.starts_with("/pkg/") && word.ends_with(".wasm"))
+        .find(|word| word.starts_with("/pkg/") && word.contains(".wasm"))
         .ok_or("the page names no wasm")?;
     if !server.ask("GET", wasm, "")?.starts_with("\0asm") {
         return Err(format!("{wasm} is no wasm"));
@@ -92,11 +92,11 @@ impl Served {
             let _ = BufReader::new(output).read_line(&mut line);
         }
         let address = line.trim().strip_prefix("Tidings is at http://").unwrap_or_default();
-        let served = Self { process, address: address.to_owned() };
-        if served.address.is_empty() {
+        let started = Self { process, address: address.to_owned() };
+        if started.address.is_empty() {
             return Err(format!("the server does not say where it is: {line:?}"));
         }
-        Ok(served)
+        Ok(started)
     }
 
     /// The body of a good answer. HTTP/1.0, so that it ends where the connection does.

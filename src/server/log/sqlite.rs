@@ -4,7 +4,6 @@
 //! flush of the disk serves many publishers; then it answers them, and then it tells the observer.
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
 
-mod checkpoint;
 mod file;
 mod group;
 mod read;
@@ -25,7 +24,6 @@ use tokio::{
 };
 
 use self::{
-    checkpoint::Checkpoints,
     file::Location,
     group::Group,
     write::{Op, Writer},
@@ -87,16 +85,15 @@ impl Sqlite {
         clock: Clock,
         observer: impl Observer,
     ) -> anyhow::Result<Self> {
-        let (location, lock, connection, checkpoints) = spawn_blocking(move || {
+        let (location, lock, connection) = spawn_blocking(move || {
             let (location, lock) = Location::claim(store)?;
             let connection = location.open_to_write()?;
-            let checkpoints = location.open_for_checkpoints()?.map(Checkpoints::begin);
-            anyhow::Ok((location, lock, connection, checkpoints.transpose()?))
+            anyhow::Ok((location, lock, connection))
         })
         .await??;
         let trouble = Trouble::default();
         let (sender, ops) = mpsc::channel(WAITING);
-        let writer = Writer::new(connection, lock, checkpoints, limits, clock, trouble.clone());
+        let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
         let thread = thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(ops, observer))

@@ -131,7 +131,10 @@ fn watched_door(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
             note(&entry, Outcome { to, token });
             async move { told }
         },
-        move |to| note(&exit, Outcome { to, token: Ok(None) }),
+        move |to| {
+            note(&exit, Outcome { to, token: Ok(None) });
+            async { Ok(()) }
+        },
     )
 }
 

@@ -37,6 +37,9 @@ const MOST_STREAMS: u32 = 128;
 /// How often the other side of HTTP/2 is asked whether it is still there, and how long it may take
 /// to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long a server that stops waits for the other side of HTTP/2 to leave, once it has all that it
+/// asked for.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A connection that was taken in.
 pub(super) struct Connection {
@@ -130,7 +133,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     stream: I,
     requests: Requests,
     connection: Connection,
-    patience: Duration,
+    mut patience: Duration,
 ) {
     let Connection { mut ending, seat: _seat, .. } = connection;
     let streams = Streams::default();
@@ -149,7 +152,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     });
     let mut http = Box::pin(http.serve_connection(stream, service));
     let mut begun_before = 0;
-    let mut leaving = false;
+    let (mut leaving, mut stopping) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -159,7 +162,10 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
                 }
                 return;
             }
-            _ = ending.changed(), if !leaving => {}
+            _ = ending.changed(), if !stopping => {
+                stopping = true;
+                patience = patience.min(FAREWELL);
+            }
             () = tokio::time::sleep(patience) => {
                 let begun = streams.begun();
                 if streams.open() > 0 || begun > begun_before {

@@ -117,8 +117,6 @@ impl Location {
             self.log_ahead(&connection)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-            // They are made elsewhere.
-            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             // First, so that a file with a schema is always known to be ours.
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
             MIGRATIONS.to_latest(&mut connection)?;
@@ -145,20 +143,6 @@ impl Location {
             bail!("its file system can not hold a write-ahead log; choose another with --data");
         }
         Ok(())
-    }
-
-    /// The connection that takes what is written ahead into the file; in memory nothing is.
-    pub(super) fn open_for_checkpoints(&self) -> anyhow::Result<Option<Connection>> {
-        let Self::File(_) = self else { return Ok(None) };
-        let open = || {
-            let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            // What is taken in is on the disk before it is written over where it stood.
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            Ok(Some(connection))
-        };
-        open().map_err(|error: rusqlite::Error| {
-            anyhow::Error::new(error).context(format!("{self} can not be opened once more"))
-        })
     }
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {

@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     super::{Change, Clock, Limits, Observer, Refusal, Stored},
     PROBE, Trouble,
-    checkpoint::Checkpoints,
     file::{BUSY, Claim},
     group::Group,
     what_happened,
@@ -16,10 +15,8 @@ use super::{
 
 /// About how many bytes one transaction takes before it is closed.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// After how many bytes a checkpoint is made. The write-ahead log begins anew after it, but only
-/// in a moment without readers, and without anything that was written meanwhile.
-const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
-/// After how many bytes such a moment is waited for.
+/// After how many bytes the write-ahead log is begun anew. `SQLite` does so by itself, but only in
+/// a moment without readers, which may be long in coming.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
 /// About how many bytes a transaction writes beside what it brings: some pages, whole.
 const PER_COMMIT: usize = 16 * 1024;
@@ -63,19 +60,14 @@ impl Op {
 
 /// The thread that writes.
 pub(super) struct Writer {
-    /// Goes before the connection: the last one that closes takes in what is written ahead, and
-    /// nothing may interrupt it.
-    checkpoints: Option<Checkpoints>,
     connection: Connection,
     /// Goes after the connection: nobody opens a file that is not closed yet.
     _claim: Claim,
     limits: Limits,
     clock: Clock,
     trouble: Trouble,
-    /// About how many bytes were written since the write-ahead log was begun anew, and since a
-    /// checkpoint was asked for.
+    /// About how many bytes were written since the write-ahead log was begun anew.
     written: usize,
-    ahead: usize,
     /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
     /// tried whether they do.
     unstored: usize,
@@ -86,21 +78,18 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         claim: Claim,
-        checkpoints: Option<Checkpoints>,
         limits: Limits,
         clock: Clock,
         trouble: Trouble,
     ) -> Self {
         connection.set_prepared_statement_cache_capacity(32);
         Self {
-            checkpoints,
             connection,
             _claim: claim,
             limits,
             clock,
             trouble,
             written: 0,
-            ahead: 0,
             unstored: 0,
             tried: Instant::now(),
         }
@@ -119,14 +108,8 @@ impl Writer {
             }
             self.serve(group, bytes, &mut observer);
             self.written += bytes + PER_COMMIT;
-            self.ahead += bytes + PER_COMMIT;
             if self.written > LOG_BYTES {
                 self.begin_log_anew();
-            } else if self.ahead > CHECKPOINT_BYTES
-                && let Some(checkpoints) = &self.checkpoints
-            {
-                self.ahead = 0;
-                checkpoints.ask();
             }
             if let Some(Op::Close) = next {
                 return;
@@ -136,7 +119,7 @@ impl Writer {
 
     /// A failure changes nothing: the log goes on to grow, and this is tried again later.
     fn begin_log_anew(&mut self) {
-        (self.written, self.ahead) = (0, 0);
+        self.written = 0;
         let _ = self.connection.busy_timeout(NO_READERS);
         let done = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
         if let Err(error) = done {
