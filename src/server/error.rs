@@ -99,7 +99,7 @@ impl Problem {
     /// The same, for who has a browser and not a program.
     pub(super) fn detail_for_people(&self) -> &str {
         match self.kind {
-            problem::TOKEN_MISSING => "This is shown to those who have signed in.",
+            problem::TOKEN_MISSING => "This is for those who have signed in.",
             problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
             problem::TOKEN_EXPIRED => {
                 "The token has expired. Whoever runs this server gives a new one."

@@ -72,6 +72,7 @@ impl Upload<'_> {
             // Who uploads faster than they may is read more slowly.
             let some =
                 self.app.limits.publish_some(self.may.publisher(), lines.len().min(BATCH)).await;
+            self.app.takes_messages()?;
             self.may.still_holds()?;
             let batch: Vec<_> = lines
                 .by_ref()

@@ -101,7 +101,8 @@ pub(super) async fn observed(
     let measured = (!is_upload).then_some(took);
     app.metrics.answered(asked.route(), asked.method, status, measured);
     if response.extensions().get::<Lasting>().is_none() {
-        let is_slow = measured.is_some_and(|took| took > SLOW);
+        // How long a body takes is the client's affair.
+        let is_slow = asked.method == "GET" && took > SLOW;
         span.in_scope(|| asked.log(status, kind, took, is_slow));
     }
     response

@@ -148,3 +148,20 @@ async fn a_link_to_the_form_leads_nowhere_else() {
         );
     }
 }
+
+#[tokio::test]
+async fn who_may_not_is_led_back_to_the_stream() {
+    let app = guarded().await;
+    for path in ["/api/publish", "/api/end"] {
+        let form = Some("stream=ci-1&text=half+a+thought");
+        let page = send(&app, path, "", form).await;
+        assert_eq!(page.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let page = page.text().await.expect("text");
+        assert!(page.contains("name=\"to\" value=\"/streams/ci-1\""), "{path}: {page}");
+    }
+    // Where one may watch, what was written is still there.
+    let page = send(&app, "/api/publish", "", Some("stream=status-1&text=half+a+thought")).await;
+    assert_eq!(page.status(), StatusCode::UNAUTHORIZED);
+    let page = page.text().await.expect("text");
+    assert!(page.contains("half a thought") && !page.contains("Bearer"), "{page}");
+}

@@ -48,10 +48,10 @@ pub(in crate::server) async fn form(
             Redirect::to(&format!("/streams/{stream}")).into_response()
         }
         Some(Outcome { refused: None, .. }) => response.into_response(),
-        Some(Outcome { stream, draft: Some(text), refused: Some(problem) }) if person => {
-            refused_message(&app, parts, &stream, text, problem).await
+        Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
+            refused_form(&app, parts, &stream, draft, problem).await
         }
-        Some(Outcome { refused: Some(problem), .. }) => refuse(&app, parts, problem, person).await,
+        Some(Outcome { refused: Some(problem), .. }) => problem.into_response(),
         None => {
             let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
             refuse(&app, parts, problem, person).await
@@ -130,26 +130,30 @@ async fn end_with_text(
     end::stream_end(app, may, end::closing_text(app, text.into())?).await
 }
 
-/// The page that a message came from, with what was written, and why it was refused.
-async fn refused_message(
+/// Why a form was refused: where it was to publish, on the page that it came from, with what was
+/// written.
+async fn refused_form(
     app: &App,
     mut parts: Parts,
     stream: &str,
-    text: String,
+    draft: Option<String>,
     problem: Problem,
 ) -> Response {
-    // The views go by the address: this one is the stream's, whatever the form was sent to.
+    // The views go by the address, and so does who signs in: this one is the stream's, whatever the
+    // form was sent to.
     let address = Uri::try_from(format!("/streams/{stream}"));
     let (Ok(name), Ok(address)) = (stream.parse(), address) else {
         return refuse(app, parts, problem, true).await;
     };
     (parts.method, parts.uri) = (Method::GET, address);
-    let draft = Draft { text, problem: problem.detail().to_owned() };
     let visitor = app.access.visitor(&parts.headers);
-    let page = match app.access.watch(&visitor, &name) {
-        Ok(_) => newest(app, &visitor, name, Some(draft)).await,
+    let page = match (draft, app.access.watch(&visitor, &name)) {
+        (Some(text), Ok(_)) => {
+            let problem = problem.detail_for_people().to_owned();
+            newest(app, &visitor, name, Some(Draft { text, problem })).await
+        }
         // Who may publish may not see what is there.
-        Err(_) => Err(problem.clone()),
+        _ => Err(problem.clone()),
     };
     let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
     problem.mark(&mut response);
