@@ -234,6 +234,16 @@ pub const TOO_MANY_WATCHERS: Kind = Kind {
               (--max-watchers-per-address). Close one, or try again later.",
 };
 
+/// One address asks for too much at the same time.
+pub const TOO_MANY_REQUESTS: Kind = Kind {
+    slug: "too-many-requests",
+    status: 429,
+    title: "Too many requests of this address are being answered",
+    meaning: "One address may have so many requests answered at the same time \
+              (--max-requests-per-address), and uploads that go on are among them. Wait for an \
+              answer before you ask for more.",
+};
+
 /// One address tries to sign in too often.
 pub const TOO_MANY_SIGN_INS: Kind = Kind {
     slug: "too-many-sign-ins",
@@ -281,7 +291,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 29] = [
+pub const ALL: [Kind; 30] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -306,6 +316,7 @@ pub const ALL: [Kind; 29] = [
     KEY_REUSED,
     TOO_MANY_MESSAGES,
     TOO_MANY_WATCHERS,
+    TOO_MANY_REQUESTS,
     TOO_MANY_SIGN_INS,
     INTERNAL,
     SERVER_FULL,

@@ -27,12 +27,13 @@ use crate::{
 };
 
 /// Ours has its limits for strangers: a load that is a single address would run into them.
-const NO_LIMITS: [&str; 5] = [
+const NO_LIMITS: [&str; 6] = [
     "--publish-rate=0",
     "--max-watchers=100000",
     "--max-watchers-per-address=100000",
     "--max-connections=100000",
     "--max-connections-per-address=100000",
+    "--max-requests-per-address=100000",
 ];
 
 /// What can be measured.

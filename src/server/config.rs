@@ -143,7 +143,7 @@ impl Task {
 impl Config {
     /// What no value alone can tell.
     fn check(&self) -> Result<(), String> {
-        self.access.check(self.listen)?;
+        self.access.check(self.listen, !self.limits.trusted_proxy.is_empty())?;
         let (message, kept) = (self.limits.max_message_bytes.0, self.keep_bytes.0);
         if kept < message {
             return Err(format!(

@@ -31,5 +31,6 @@ pub(super) fn closing_text(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
 /// Ends a stream, whoever asks for it.
 pub(super) async fn stream_end(app: &App, may: MayPublish, text: Data) -> Result<EventId, Problem> {
     app.takes_messages()?;
+    app.limits.publish(may.publisher())?;
     Ok(app.log.end(may.stream().clone(), text).await?)
 }

@@ -96,16 +96,17 @@ impl Problem {
         &self.detail
     }
 
-    /// The same, for who has a browser and not a program.
-    pub(super) fn detail_for_people(&self) -> &str {
-        match self.kind {
+    /// The same, in words for who has a browser and not a program.
+    pub(super) fn for_people(self) -> Self {
+        let detail = match self.kind {
             problem::TOKEN_MISSING => "This is for those who have signed in.",
             problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
             problem::TOKEN_EXPIRED => {
                 "The token has expired. Whoever runs this server gives a new one."
             }
-            _ => &self.detail,
-        }
+            _ => return self,
+        };
+        Self { detail: detail.to_owned(), ..self }
     }
 
     /// Gives a response what every refusal of this kind has beside its text.

@@ -22,6 +22,8 @@ use crate::problem;
 const BURST: u32 = 10;
 /// When to ask for a seat again, about: one may become free at any time.
 const AGAIN: Duration = Duration::from_secs(30);
+/// When another request may be answered, about.
+const SHORTLY: Duration = Duration::from_secs(1);
 /// How often those are forgotten who have not come for a while.
 const SWEEP: Duration = Duration::from_mins(1);
 
@@ -30,6 +32,8 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub(super) struct Limits {
     publishes: Option<Arc<Rated<Publisher>>>,
     sign_ins: Option<Arc<Rated<Address>>>,
+    /// The seats of requests that are being answered; connections bound how many there are in all.
+    requests: Seats,
     /// The seats of those who watch.
     pub(super) watchers: Seats,
 }
@@ -44,6 +48,7 @@ impl Limits {
         Self {
             publishes: rated(options.publish_rate, publishes),
             sign_ins: rated(options.sign_in_rate, Quota::per_minute),
+            requests: Seats::new(u64::MAX, options.max_requests_per_address),
             watchers: Seats::new(options.max_watchers, options.max_watchers_per_address),
         }
     }
@@ -63,11 +68,24 @@ impl Limits {
     pub(super) async fn publish_some(&self, publisher: &Publisher, wanted: usize) -> usize {
         let asked = NonZeroU32::new(u32::try_from(wanted).unwrap_or(u32::MAX));
         let (Some(rated), Some(asked)) = (&self.publishes, asked) else { return wanted };
-        let some = asked.min(rated.rate);
+        let many = asked.min(rated.rate);
+        if rated.take(publisher, many).is_ok() {
+            return many.get() as usize;
+        }
+        // Whoever waits for much is overtaken by those who want little, again and again.
+        let some = NonZeroU32::new(rated.rate.get() / 10).unwrap_or(NonZeroU32::MIN).min(asked);
         while let Err(wait) = rated.take(publisher, some) {
             tokio::time::sleep(wait).await;
         }
         some.get() as usize
+    }
+
+    /// A seat to be answered, if there is one.
+    pub(super) fn request(&self, address: Address) -> Result<Seat, Problem> {
+        self.requests.take(Some(address)).map_err(|_| {
+            let detail = "Wait for an answer before you ask for more.";
+            Problem::new(problem::TOO_MANY_REQUESTS, detail).retry_after(SHORTLY)
+        })
     }
 
     /// A seat to watch from, if there is one.

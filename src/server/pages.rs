@@ -172,11 +172,11 @@ async fn around(app: &App, name: StreamName, id: &str) -> Result<Page, Problem> 
 async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Problem>) -> Response {
     let problem = match page {
         Ok(page) => return render(app, request, page).await,
-        Err(problem) => problem,
+        Err(problem) => problem.for_people(),
     };
     let page = if problem.is_about_rights() {
         let to = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-        Page::SignIn { to, problem: Some(problem.detail_for_people().to_owned()) }
+        Page::SignIn { to, problem: Some(problem.detail().to_owned()) }
     } else {
         Page::Refused { title: problem.title().to_owned(), detail: problem.detail().to_owned() }
     };

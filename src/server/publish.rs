@@ -28,6 +28,9 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 /// The longest key, in characters (design, section 2).
 const LONGEST_KEY: usize = 255;
 
+/// The most bytes that room is made for before they come.
+const AT_ONCE: usize = 64 * 1024;
+
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
     State(app): State<App>,
@@ -143,7 +146,9 @@ pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, 
     if announced > most as u64 {
         return Err(too_large(most));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+    // What is announced may never come.
+    let announced = usize::try_from(announced).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(announced.min(AT_ONCE));
     let mut pieces = body.into_data_stream();
     let deadline = Instant::now() + app.body_timeout;
     loop {

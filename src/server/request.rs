@@ -4,21 +4,27 @@
 //! never a body, since any of them may hold what nobody else should know.
 
 use std::{
+    pin::Pin,
     sync::{Arc, OnceLock},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{
+    body::{Body, HttpBody},
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use tracing::{Instrument as _, Span};
 
 use super::{
     App,
     client::{Address, Client, Peer, Trusted},
+    limits::Seat,
 };
 use crate::problem::{self, Kind};
 
@@ -85,8 +91,20 @@ pub(super) async fn observed(
     let is_upload = request.uri().query().is_some_and(is_lines);
     let span = asked.span();
     let waiting = Waiting(Some(&asked));
-    let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
-    let mut response = answer.instrument(span.clone()).await;
+    let seat = asked.client.map(|client| app.limits.request(client)).transpose();
+    let mut response = match seat {
+        Ok(seat) => {
+            let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
+            let response = answer.instrument(span.clone()).await;
+            // A watcher has a seat of another kind.
+            if response.extensions().get::<Lasting>().is_some() {
+                response
+            } else {
+                response.map(|body| Body::new(Seated { body, _seat: seat }))
+            }
+        }
+        Err(problem) => problem.into_response(),
+    };
     waiting.end();
 
     let took = asked.since.elapsed();
@@ -108,15 +126,42 @@ pub(super) async fn observed(
     response
 }
 
+/// A body whose request is being answered until it is gone.
+struct Seated {
+    body: Body,
+    _seat: Option<Seat>,
+}
+
+impl HttpBody for Seated {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 fn is_lines(query: &str) -> bool {
     query.split('&').any(|pair| pair.split('=').next() == Some("lines"))
 }
 
 /// Notes who sends the request that is being answered: the name on their token.
 pub(super) fn is_by(name: &str) {
-    Span::current().record("who", name);
-    // There is no request in a test of a part, and nobody is two people.
-    let _ = ASKED.try_with(|asked| asked.who.set(name.into()));
+    // There is no request in a test of a part; and who was told once is not told again.
+    if let Ok(Ok(())) = ASKED.try_with(|asked| asked.who.set(name.into())) {
+        Span::current().record("who", name);
+    }
 }
 
 impl Asked {

@@ -84,7 +84,7 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
         Err(error)
             if ![ErrorKind::InvalidFilename, ErrorKind::InvalidInput].contains(&error.kind()) =>
         {
-            tracing::error!(%error, path = parts.uri.path(), "a file of the site can not be read");
+            tracing::error!(%error, "a file of the site can not be read");
             Problem::new(
                 problem::INTERNAL,
                 "Try again; whoever runs the server finds the cause in its log.",

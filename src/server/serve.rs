@@ -13,6 +13,7 @@ use std::{
 };
 
 use axum::Router;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -26,6 +27,8 @@ use super::{client::Peer, tls::Tls};
 /// A reader that takes no byte for this long is disconnected (design, *Slow reader*): it resumes
 /// by its cursor, and its socket is free for another.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// After what silence the system asks whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_mins(1);
 /// How long to wait when the system has no socket to give.
 const RESPITE: Duration = Duration::from_millis(500);
 
@@ -102,6 +105,11 @@ fn bounded(socket: TcpStream) -> Socket {
     // A message is on its way as soon as it is written; nothing follows that it could wait for.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");
+    }
+    // Whoever only sends may be gone without a word, and nothing is written that would tell.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    if let Err(error) = SockRef::from(&socket).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection without keep-alive");
     }
     let mut socket = TimeoutStream::new(socket);
     socket.set_write_timeout(Some(WRITE_TIMEOUT));

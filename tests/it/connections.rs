@@ -83,7 +83,8 @@ async fn no_more_connections_of_an_address_than_it_may_have() {
 
 #[tokio::test]
 async fn a_trusted_proxy_may_have_as_many_connections_as_it_likes() {
-    let limits = ["--max-connections-per-address", "1", "--trusted-proxy", "127.0.0.2/31"];
+    let limits =
+        ["--open", "--max-connections-per-address", "1", "--trusted-proxy", "127.0.0.2/31"];
     let app = TestApp::start(&limits).await;
     let mut open = Vec::new();
     for source in ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.2"] {

@@ -288,7 +288,7 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 13] = [
+    const ELSEWHERE: [(&str, &str); 14] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("token-missing", "access::who_may_do_what"),
@@ -297,6 +297,7 @@ fn every_problem_is_provoked() {
         ("not-permitted", "access::who_may_do_what"),
         ("too-many-messages", "limits::who_publishes_too_fast_has_to_wait"),
         ("too-many-watchers", "limits::an_address_may_watch_so_much"),
+        ("too-many-requests", "limits::an_address_is_answered_so_much_at_the_same_time"),
         ("too-many-sign-ins", "limits::who_guesses_tokens_has_to_wait"),
         ("server-full", "limits::so_many_may_watch"),
         ("draining", "publish::a_server_that_stops_takes_no_more"),

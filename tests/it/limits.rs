@@ -134,3 +134,37 @@ async fn who_guesses_tokens_has_to_wait() {
     let other = guess(&client_at("127.0.0.2"), "*/*").await.expect("an answer");
     assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn an_address_is_answered_so_much_at_the_same_time() {
+    let app = TestApp::start(&["--max-requests-per-address", "2"]).await;
+    let mut uploads = Vec::new();
+    for _ in 0..2 {
+        let (lines, body) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
+        let upload = app.client.post(format!("{}/streams/a?lines", app.url));
+        let answer = tokio::spawn(upload.body(reqwest::Body::wrap_stream(body)).send());
+        lines.unbounded_send(Ok("begun\n")).expect("a reader");
+        uploads.push((lines, answer));
+    }
+    let other = client_at("127.0.0.2");
+    let messages = format!("{}/streams/a/messages", app.url);
+    loop {
+        let log = other.get(&messages).send().await.expect("an answer");
+        if log.text().await.expect("text").matches("begun").count() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let third = app.get("/streams/a/messages").await;
+    refused(third, StatusCode::TOO_MANY_REQUESTS, "too-many-requests").await;
+    for (lines, answer) in uploads {
+        drop(lines);
+        assert_eq!(answer.await.expect("no panic").expect("an answer").status(), StatusCode::OK);
+    }
+    while app.get("/streams/a/messages").await.status() != StatusCode::OK {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Whoever watches has a seat of another kind.
+    let watchers = [app.get("/stream").await, app.get("/stream").await, app.get("/stream").await];
+    assert!(watchers.iter().all(|watcher| watcher.status() == StatusCode::OK));
+}

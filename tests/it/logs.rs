@@ -198,7 +198,8 @@ async fn a_request_that_breaks_off_has_its_line() {
 /// So that the logs of both can be read together.
 #[tokio::test]
 async fn the_id_of_a_trusted_proxy_is_taken_over() {
-    let logged = Logged::start(&["--log-format", "json", "--trusted-proxy", "127.0.0.1/32"]);
+    let logged =
+        Logged::start(&["--log-format", "json", "--open", "--trusted-proxy", "127.0.0.1/32"]);
     let longest = "x".repeat(64);
     for (given, is_taken) in [
         ("Proxy-1.a_b", true),

@@ -193,7 +193,14 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
 }
 
 async fn app() -> TestApp {
-    TestApp::start(&["--trusted-proxy", "127.0.0.1/32", "--max-watchers-per-address", "1"]).await
+    TestApp::start(&[
+        "--open",
+        "--trusted-proxy",
+        "127.0.0.1/32",
+        "--max-watchers-per-address",
+        "1",
+    ])
+    .await
 }
 
 #[tokio::test]

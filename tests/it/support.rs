@@ -25,7 +25,14 @@ use tokio::{task::JoinHandle, time::Instant};
 pub(crate) const NOW: u64 = 1_763_891_234_567;
 
 /// All come from one address, and mean no harm.
-const UNLIMITED: [&str; 4] = ["--publish-rate", "0", "--max-watchers-per-address", "10000"];
+const UNLIMITED: [&str; 6] = [
+    "--publish-rate",
+    "0",
+    "--max-watchers-per-address",
+    "10000",
+    "--max-requests-per-address",
+    "10000",
+];
 
 /// A server on a port of its own, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {

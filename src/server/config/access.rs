@@ -57,7 +57,7 @@ const SHORTEST: usize = 32;
 
 impl AccessOptions {
     /// What these options can not be together with the address that is listened on.
-    pub(super) fn check(&self, listen: SocketAddr) -> Result<(), String> {
+    pub(super) fn check(&self, listen: SocketAddr, proxied: bool) -> Result<(), String> {
         let secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
         let previous = self.previous_secret.is_some() || self.previous_secret_file.is_some();
         if self.open && secret {
@@ -68,6 +68,14 @@ impl AccessOptions {
         }
         if !self.public.is_empty() && !secret {
             return Err("--public has no meaning without a secret: everything is public".to_owned());
+        }
+        if !secret && !self.open && proxied {
+            return Err(format!(
+                "others can reach {listen} through the proxy that is trusted (--trusted-proxy), and \
+                 without a secret whoever does may publish, end and delete. Give it a secret that \
+                 tokens are made with (--secret-file FILE; `openssl rand -hex 32` makes one), or \
+                 open it to everyone on purpose (--open)."
+            ));
         }
         if !secret && !self.open && !listen.ip().is_loopback() {
             return Err(format!(

@@ -47,6 +47,11 @@ pub struct LimitOptions {
           value_name = "NUMBER", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub max_connections_per_address: u64,
 
+    /// How many requests of one address may be answered at the same time, streams of events left out
+    #[arg(long, env = "TIDINGS_MAX_REQUESTS_PER_ADDRESS", default_value = "100",
+          value_name = "NUMBER", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_requests_per_address: u64,
+
     /// How many times a minute one address may try to sign in
     #[arg(long, env = "TIDINGS_SIGN_IN_RATE", default_value = "10", value_name = "NUMBER")]
     pub sign_in_rate: Rate,

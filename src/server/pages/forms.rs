@@ -33,6 +33,8 @@ pub(in crate::server) async fn form(
     // Each byte of the text may take three in a form; the rest is for the names.
     let most = app.max_message_bytes.saturating_mul(3).saturating_add(1024);
     let person = wants_page(&parts);
+    // What is long is read for those alone who may have something to say.
+    let most = if app.access.visitor(&parts.headers).may_publish_somewhere() { most } else { 4096 };
     let body = match publish::read(&app, body, most).await {
         Ok(body) => body,
         Err(problem) => return refuse(&app, parts, problem, person).await,
@@ -51,7 +53,7 @@ pub(in crate::server) async fn form(
         Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
             refused_form(&app, parts, &stream, draft, problem).await
         }
-        Some(Outcome { refused: Some(problem), .. }) => problem.into_response(),
+        Some(Outcome { refused: Some(problem), .. }) => problem.for_people().into_response(),
         None => {
             let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
             refuse(&app, parts, problem, person).await
@@ -139,6 +141,7 @@ async fn refused_form(
     draft: Option<String>,
     problem: Problem,
 ) -> Response {
+    let problem = problem.for_people();
     // The views go by the address, and so does who signs in: this one is the stream's, whatever the
     // form was sent to.
     let address = Uri::try_from(format!("/streams/{stream}"));
@@ -149,7 +152,7 @@ async fn refused_form(
     let visitor = app.access.visitor(&parts.headers);
     let page = match (draft, app.access.watch(&visitor, &name)) {
         (Some(text), Ok(_)) => {
-            let problem = problem.detail_for_people().to_owned();
+            let problem = problem.detail().to_owned();
             newest(app, &visitor, name, Some(Draft { text, problem })).await
         }
         // Who may publish may not see what is there.

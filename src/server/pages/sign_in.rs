@@ -143,12 +143,10 @@ async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Res
     if !wants_page(&parts) {
         return problem.into_response();
     }
+    let problem = problem.for_people();
     // The views go by the address.
     (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
-    let page = Page::SignIn {
-        to: here(to).to_owned(),
-        problem: Some(problem.detail_for_people().to_owned()),
-    };
+    let page = Page::SignIn { to: here(to).to_owned(), problem: Some(problem.detail().to_owned()) };
     let mut response = render(app, Request::from_parts(parts, Body::empty()), page).await;
     problem.mark(&mut response);
     response

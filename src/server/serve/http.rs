@@ -25,7 +25,7 @@ use super::{
 use crate::server::{client::Peer, limits::Seat};
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
-/// a reader that has stalled costs. With HTTP/2 each of its streams may hold that to write.
+/// a reader that has stalled costs. With HTTP/2 each of its streams may hold that, and one more piece.
 const BUFFER: usize = 16 * 1024;
 /// What the head of a request may have with HTTP/2; the same.
 const LONGEST_HEAD: u32 = 16 * 1024;
@@ -148,7 +148,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
         .max_header_list_size(LONGEST_HEAD);
     let service = hyper::service::service_fn(move |request| {
         let answer = requests.call(request);
-        async { answer.await.map(|response| response.map(Paced)) }
+        async { answer.await.map(|response| response.map(Paced::new)) }
     });
     let mut http = Box::pin(http.serve_connection(stream, service));
     let mut begun_before = 0;

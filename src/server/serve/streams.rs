@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::{
-    body::{Frame, SizeHint},
+    body::{Body as _, Frame, SizeHint},
     rt::Executor,
 };
 use tokio::time::{Instant, sleep_until};
@@ -86,8 +86,44 @@ async fn unless_stalled(stream: impl Future<Output = ()>) {
     }
 }
 
-/// A body that takes down, for its stream, when it was last asked.
-pub(super) struct Paced(pub(super) Body);
+/// A body that takes down, for its stream, when it was last asked. It is given in small pieces, since
+/// h2 keeps what it is given for as long as its reader likes: so the stream is not done before its
+/// reader has taken nearly all.
+pub(super) struct Paced {
+    body: Body,
+    /// What is left of a piece that was too large.
+    rest: Bytes,
+}
+
+/// The most that h2 is given at a time.
+const PIECE: usize = 16 * 1024;
+
+impl Paced {
+    /// To be called on the stream that answers with it: from now on it waits for its reader.
+    pub(super) fn new(body: Body) -> Self {
+        let _ = WAITING.try_with(|since| since.set(Some(Instant::now())));
+        Self { body, rest: Bytes::new() }
+    }
+
+    /// The next small piece.
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            let frame = match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+            self.rest = frame;
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
 
 impl hyper::body::Body for Paced {
     type Data = Bytes;
@@ -97,7 +133,7 @@ impl hyper::body::Body for Paced {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.0).poll_frame(context);
+        let frame = self.poll_piece(context);
         let waiting = frame.is_ready().then(Instant::now);
         // Outside of such a stream nobody asks.
         let _ = WAITING.try_with(|since| since.set(waiting));
@@ -105,11 +141,12 @@ impl hyper::body::Body for Paced {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        // It is asked before the first piece, to say how long the body is.
+        self.body.size_hint()
     }
 }
 
@@ -120,7 +157,6 @@ mod tests {
         time::Duration,
     };
 
-    use axum::body::HttpBody as _;
     use futures::{StreamExt as _, stream};
 
     use super::*;
@@ -129,8 +165,8 @@ mod tests {
     /// for no more. Tells whether the stream is let go.
     async fn is_let_go(pieces: usize) -> bool {
         let two = stream::iter(["one", "two"]).map(Ok::<_, std::convert::Infallible>);
-        let mut body = Paced(Body::from_stream(two.chain(stream::pending())));
         let reading = async move {
+            let mut body = Paced::new(Body::from_stream(two.chain(stream::pending())));
             for _ in 0..pieces {
                 poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             }
@@ -142,9 +178,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_is_let_go_that_takes_nothing_though_there_is_more() {
-        assert!(!is_let_go(0).await, "there is no answer yet");
+        assert!(is_let_go(0).await);
         assert!(is_let_go(1).await);
         assert!(is_let_go(2).await);
         assert!(!is_let_go(3).await, "it is the body that has nothing");
+        let unanswered = WAITING.scope(Cell::default(), unless_stalled(pending()));
+        let let_go = tokio::time::timeout(Duration::from_hours(1), unanswered).await.is_ok();
+        assert!(!let_go, "there is no answer yet");
+    }
+
+    #[tokio::test]
+    async fn a_large_piece_is_given_in_small_ones() {
+        let text: Vec<_> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let mut body = Paced::new(Body::from(text.clone()));
+        let mut taken = Vec::new();
+        while !body.is_end_stream() {
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let data = frame.expect("a frame").expect("no error").into_data().expect("data");
+            assert!((1..=PIECE).contains(&data.len()));
+            taken.extend_from_slice(&data);
+        }
+        assert!(taken == text);
     }
 }
