@@ -23,6 +23,7 @@
 //!   - `client`: who is on the other side
 //!   - `access`: who may do what; `access/token`: what says so
 //!   - `limits`: that one who asks for too much does not take what is everyone's
+//!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/sqlite`: its engine
 //!   - `hub`: the streams that are watched; `hub/tail`: the newest messages, encoded once;
 //!     `hub/watcher`: a cursor that moves

@@ -49,7 +49,7 @@ pub const MALFORMED_FORM: Kind = Kind {
     slug: "malformed-form",
     status: 400,
     title: "The form is malformed",
-    meaning: "The forms of the pages send the fields stream and text, as \
+    meaning: "The forms of the pages send the fields stream and text, or token and to, as \
               application/x-www-form-urlencoded. To publish from a program, POST the message to \
               the stream itself.",
 };

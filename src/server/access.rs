@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::token::{Keys, NotBelieved};
 pub use self::token::{Pattern, Secret};
 pub(super) use self::{
-    cookie::{is_there as is_page, signed_in, signed_out},
+    cookie::{is_there as has_cookie, signed_in, signed_out},
     token::{Claims, sign},
 };
 use super::{

@@ -28,7 +28,8 @@ pub(super) async fn watch(
 ) -> Result<Response, Problem> {
     let MayWatch { stream, until } = match may {
         Ok(may) => may,
-        Err(problem) if problem.is_about_rights() && access::is_page(&headers) => {
+        Err(problem) if problem.is_about_rights() && access::has_cookie(&headers) => {
+            // An `EventSource` can not see a status.
             return Ok(events::refused(&app));
         }
         Err(problem) => return Err(problem),

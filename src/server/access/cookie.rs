@@ -14,7 +14,7 @@ pub(super) fn token(headers: &HeaderMap) -> Option<String> {
     CookieJar::from_headers(headers).get(NAME).map(|cookie| cookie.value().to_owned())
 }
 
-/// Whether a page of ours asks, whose `EventSource` can not see a status.
+/// Whether there is one, of whatever worth: then it is a page of ours that asks.
 pub(in crate::server) fn is_there(headers: &HeaderMap) -> bool {
     token(headers).is_some()
 }
