@@ -82,6 +82,31 @@ struct App {
 }
 
 impl App {
+    fn new(
+        config: &Config,
+        site: Site,
+        access: Access,
+        streams: &Streams,
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let Streams { log, hub, metrics } = streams.clone();
+        let limits = &config.limits;
+        Self {
+            access,
+            body_timeout: limits.body_timeout.into(),
+            counter: Counter::new(config, clock),
+            log,
+            hub,
+            limits: Limits::new(limits),
+            max_message_bytes: usize::try_from(limits.max_message_bytes.0).unwrap_or(usize::MAX),
+            metrics,
+            shutdown: shutdown.clone(),
+            retry: config.retry.into(),
+            site: Arc::new(site),
+        }
+    }
+
     /// A server that stops takes nothing more.
     fn takes_messages(&self) -> Result<(), Problem> {
         if self.shutdown.has_begun() { Err(Problem::draining()) } else { Ok(()) }
@@ -100,54 +125,38 @@ pub async fn run(
     clock: Clock,
     shutdown: Shutdown,
 ) {
-    let Streams { log, hub, metrics } = streams.clone();
     let trusted = Trusted::new(&config.limits.trusted_proxy);
-    let LimitOptions { max_connections, max_connections_per_address, .. } = config.limits;
-    let seats = Seats::new(max_connections, max_connections_per_address);
-    let connections = Connections::new(seats, trusted.clone());
-    let terms = Terms {
-        connections: connections.clone(),
-        header_timeout: config.limits.header_timeout.into(),
-    };
-    let limits = Limits::new(&config.limits);
-    let watchers = limits.watchers.clone();
-    let app = App {
-        access,
-        body_timeout: config.limits.body_timeout.into(),
-        counter: Counter::new(&config, clock),
-        log: log.clone(),
-        hub,
-        max_message_bytes: usize::try_from(config.limits.max_message_bytes.0).unwrap_or(usize::MAX),
-        limits,
-        metrics: metrics.clone(),
-        shutdown: shutdown.clone(),
-        retry: config.retry.into(),
-        site: Arc::new(site),
-    };
-    let router = router::router(app, &config, trusted.clone());
+    let connections = connections(&config.limits, &trusted);
+    let header_timeout = config.limits.header_timeout.into();
+    let terms = |connections: Connections| Terms { connections, header_timeout };
+    let app = App::new(&config, site, access, &streams, clock, &shutdown);
+    let (log, watchers) = (app.log.clone(), app.limits.watchers.clone());
     let notice_given = async || {
         shutdown.wait().await;
         tokio::time::sleep(NOTICE).await;
     };
-    let Listeners { main, tls, redirect, metrics: metrics_listener } = listeners;
+
+    let Listeners { main, tls, redirect, metrics } = listeners;
     let redirecting = async {
         if let Some((listener, port)) = redirect {
-            serve::serve(listener, None, serve::redirect(port), terms.clone(), notice_given())
-                .await;
-        }
-    };
-    let measuring = async {
-        if let Some(listener) = metrics_listener {
-            let open = connections.clone();
-            let router = metrics::router(metrics, move || streams.clone().look(open.clone()));
-            // Whoever fills the server must not hide that it is full.
-            let seats = Seats::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
-            let connections = Connections::new(seats, trusted.clone());
-            let terms = Terms { connections, ..terms.clone() };
+            let (router, terms) = (serve::redirect(port), terms(connections.clone()));
             serve::serve(listener, None, router, terms, notice_given()).await;
         }
     };
-    let serving = serve::serve(main, tls.clone(), router, terms.clone(), notice_given());
+    let measuring = async {
+        if let Some(listener) = metrics {
+            let open = connections.clone();
+            let metrics = streams.metrics.clone();
+            let router = metrics::router(metrics, move || streams.clone().look(open.clone()));
+            // Whoever fills the server must not hide that it is full.
+            let seats = Seats::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
+            let terms = terms(Connections::new(seats, trusted.clone()));
+            serve::serve(listener, None, router, terms, notice_given()).await;
+        }
+    };
+    let router = router::router(app, &config, trusted.clone());
+    let serving =
+        serve::serve(main, tls.clone(), router, terms(connections.clone()), notice_given());
     let following_files = async {
         match tls {
             Some(tls) => tls.follow_files().await,
@@ -174,4 +183,10 @@ pub async fn run(
     }
     log.close().await;
     tracing::info!("stopped");
+}
+
+/// The connections that there may be, as configured.
+fn connections(limits: &LimitOptions, trusted: &Trusted) -> Connections {
+    let seats = Seats::new(limits.max_connections, limits.max_connections_per_address);
+    Connections::new(seats, trusted.clone())
 }
