@@ -4,7 +4,7 @@ use axum::{
     Router,
     extract::Request,
     http::{StatusCode, header, uri::Authority},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 
 /// The port that `https://` means.
@@ -16,7 +16,7 @@ pub(in crate::server) fn redirect(port: u16) -> Router {
         Some(address) => {
             (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, address)]).into_response()
         }
-        None => (StatusCode::BAD_REQUEST, "Say which host you want.\n").into_response() as Response,
+        None => (StatusCode::BAD_REQUEST, "Say which host you want.\n").into_response(),
     })
 }
 
