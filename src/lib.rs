@@ -12,10 +12,13 @@
 //! - [`problem`]: the refusals, a table
 //! - [`app`]: the pages, the live island, the composer
 //!   - [`app::snapshot`]: how a page carries what it was rendered with
+//!   - [`app::loader`]: brings the islands to life, and says so where it cannot
 //!   - [`app::connection`]: when to connect, to wait, to let go; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: a verb a file
 //!   - `router`: every route and layer on one screen
+//!   - `supervisor`: what everything depends on must not die in silence
+//!   - `telemetry`: the log; `telemetry/writer`: a bounded, lossy writer that never blocks
 //!   - `listen`: the ports; `tls`: the certificate, and its successors
 //!   - `serve`: connections: `serve/limit`, how many; `serve/http`, what is spoken, and how long it
 //!     may take; `serve/streams`, those of an HTTP/2 connection; `serve/redirect`, plain HTTP
@@ -47,6 +50,8 @@
 
 // A view's type is as deep as its markup.
 #![recursion_limit = "256"]
+// The printing macros panic where standard output or error is gone: the server logs instead.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;
 pub mod feed;

@@ -1,11 +1,14 @@
 //! The Tidings server.
 
+// The printing macros panic where standard output or error is gone.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::{
-    io::{Write as _, stdout},
+    io::{self, Write as _, stderr, stdout},
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tidings::server::{
     self,
     access::Access,
@@ -15,52 +18,72 @@ use tidings::server::{
     shutdown::Shutdown,
     site::Site,
     streams::Streams,
-    telemetry,
+    supervisor::{Failure, Supervisor},
+    telemetry::Telemetry,
 };
+use tokio::runtime::Runtime;
 
 /// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
 #[cfg(unix)]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let done = match Task::from_command_line() {
-        Task::Serve(config) => serve(*config).await,
-        Task::Token(token) => token.make().map(|token| say(&token)),
+        Task::Serve(config) => serve(*config),
+        Task::Token(token) => token.make().and_then(|token| {
+            say(&token).context("the token cannot be written to standard output")?;
+            Ok(ExitCode::SUCCESS)
+        }),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tidings: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        // Standard error may be gone; the exit status tells the rest.
+        let _ = writeln!(stderr(), "tidings: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    telemetry::init(&config);
+/// Runs the server until it is told to stop, or cannot go on.
+fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let telemetry = Telemetry::init(&config)?;
+    let runtime = Runtime::new().context("the runtime cannot be started")?;
+    let served = runtime.block_on(start_and_run(config));
+    // Not by dropping it, which would wait for a read that a dead disk never answers.
+    runtime.shutdown_background();
+    telemetry.flush();
+    Ok(match served? {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            telemetry.last_line(&format!("the server cannot go on: {failure}"));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
     allow_open_files(config.limits.max_connections);
     let site = Site::find(config.site_root.as_deref())?;
     let access = Access::new(&config.access, Clock::System)?;
-    let streams = Streams::open(&config, Clock::System).await?;
+    let shutdown = Shutdown::default();
+    let supervisor = Supervisor::new(shutdown.clone());
+    supervisor.spawn("signal handler", shutdown.on_signals().context("cannot listen to signals")?);
+    let streams = Streams::open(&config, Clock::System, &supervisor).await?;
     let listeners = Listeners::bind(&config).await?;
-    let shutdown = Shutdown::on_signal().context("cannot listen to signals")?;
 
-    say(&format!("Tidings is at {}", listeners.url()?));
+    // Nobody may be listening.
+    let _ = say(&format!("Tidings is at {}", listeners.url()?));
     if let Some(url) = listeners.metrics_url()? {
-        say(&format!("Metrics are at {url}"));
+        let _ = say(&format!("Metrics are at {url}"));
     }
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is sent on to TLS");
     }
-    server::run(listeners, config, site, access, streams, Clock::System, shutdown).await;
-    Ok(())
+    Ok(server::run(listeners, config, site, access, streams, Clock::System, shutdown).await)
 }
 
-/// Says a line on standard output, where nobody may be listening.
-fn say(line: &str) {
-    let _ = writeln!(stdout(), "{line}");
+/// Says a line on standard output.
+fn say(line: &str) -> io::Result<()> {
+    writeln!(stdout(), "{line}")
 }
 
 /// Every connection is an open file: takes as many as the system gives.

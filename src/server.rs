@@ -29,6 +29,7 @@ mod serve;
 pub mod shutdown;
 pub mod site;
 pub mod streams;
+pub mod supervisor;
 pub mod telemetry;
 mod tls;
 mod watch;
@@ -51,6 +52,7 @@ use self::{
     shutdown::Shutdown,
     site::Site,
     streams::Streams,
+    supervisor::{Failure, supervised},
 };
 
 /// How long a server that stops still answers, so that whoever watches over it sees that it is not
@@ -58,6 +60,9 @@ use self::{
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long a drain may take (design, *Drain*); whoever has not gone by then goes with the process.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
+/// How long the store may take to close once nothing is written any more. What was acknowledged is
+/// on disk by then.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many connections there may be to the metrics.
 const METRICS_CONNECTIONS: u64 = 64;
@@ -90,7 +95,7 @@ impl App {
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
-        let Streams { log, hub, metrics } = streams.clone();
+        let Streams { log, hub, metrics, .. } = streams.clone();
         let limits = &config.limits;
         Self {
             access,
@@ -116,6 +121,9 @@ impl App {
 /// Serves on `listeners` until `shutdown` says stop, then lets everyone go: each stream is closed
 /// at a frame boundary and resumes elsewhere by its cursor. Ids are dated by `clock`, which a test
 /// can stop. What goes wrong with one connection ends that connection.
+///
+/// # Errors
+/// When something ends that everything depends on; see [`supervisor`].
 pub async fn run(
     listeners: Listeners,
     config: Config,
@@ -124,7 +132,8 @@ pub async fn run(
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
-) {
+) -> Result<(), Failure> {
+    let supervisor = streams.supervisor.clone();
     let trusted = Trusted::new(&config.limits.trusted_proxy);
     let connections = connections(&config.limits, &trusted);
     let header_timeout = config.limits.header_timeout.into();
@@ -174,15 +183,27 @@ pub async fn run(
         );
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
+    let served = async {
+        tokio::try_join!(
+            supervised("accept loop", serving),
+            supervised("accept loop of the redirect", redirecting),
+            supervised("accept loop of the metrics", measuring),
+        )
+    };
     tokio::select! {
-        ((), (), ()) = async { tokio::join!(serving, redirecting, measuring) } => {}
-        never = following_files => match never {},
+        served = served => drop(served?),
+        failed = supervised("certificate follower", following_files) => match failed? {},
+        failure = supervisor.failed() => return Err(failure),
         () = drained => {
             tracing::warn!(open_streams = watchers.taken(), "did not wait for the last readers");
         }
     }
-    log.close().await;
+    if tokio::time::timeout(CLOSE_LIMIT, log.close()).await.is_err() {
+        return Err(Failure::did_not_stop("log-writer"));
+    }
+    supervisor.failure().map_or(Ok(()), Err)?;
     tracing::info!("stopped");
+    Ok(())
 }
 
 /// The connections that there may be, as configured.

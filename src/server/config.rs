@@ -6,7 +6,11 @@ mod tls;
 mod token;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{Write as _, stderr},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
@@ -132,7 +136,8 @@ impl Task {
             return Self::Token(token);
         }
         if let Err(wrong) = config.check() {
-            eprintln!("tidings: {wrong}");
+            // Standard error may be gone; the exit status tells the rest.
+            let _ = writeln!(stderr(), "tidings: {wrong}");
             // As for any other mistake in the command line.
             std::process::exit(2);
         }

@@ -29,7 +29,7 @@ mod suite;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use self::sqlite::Sqlite;
-use super::{clock::Clock, data::Data};
+use super::{clock::Clock, data::Data, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
 /// For how long an idempotency key is remembered (design, section 2).
@@ -239,7 +239,8 @@ pub(super) struct Listed {
 }
 
 impl Log {
-    /// Opens the log in `store`, made anew if there is none. `observer` is told what it does.
+    /// Opens the log in `store`, made anew if there is none. `observer` is told what it does,
+    /// `supervisor` when it has ceased to do anything.
     ///
     /// # Errors
     /// When the file can not be opened or created, is held by another server, is damaged, is not
@@ -249,8 +250,9 @@ impl Log {
         limits: Limits,
         clock: Clock,
         observer: impl Observer,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        Sqlite::open(store, limits, clock, observer).await.map(Self::Sqlite)
+        Sqlite::open(store, limits, clock, observer, supervisor).await.map(Self::Sqlite)
     }
 
     /// Appends a batch that is not empty; makes the stream if there is none.

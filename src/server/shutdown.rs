@@ -21,21 +21,19 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Stops at the first SIGINT or SIGTERM; a second one ends the process at once.
+    /// What stops at the first SIGINT or SIGTERM; a second one ends the process at once.
     ///
     /// # Errors
     /// When the system refuses to tell us of signals.
-    pub fn on_signal() -> io::Result<Self> {
-        let shutdown = Self::default();
-        let begun = shutdown.clone();
+    pub fn on_signals(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let shutdown = self.clone();
         let mut signals = Signals::listen()?;
-        tokio::spawn(async move {
+        Ok(async move {
             signals.next().await;
-            begun.begin();
+            shutdown.begin();
             signals.next().await;
             std::process::exit(130);
-        });
-        Ok(shutdown)
+        })
     }
 
     /// Says stop.

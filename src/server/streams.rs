@@ -9,6 +9,8 @@ use super::{
     log::{Change, Limits, Log, Observer, Stored},
     metrics::{Metrics, Now},
     serve::Connections,
+    supervisor::Supervisor,
+    telemetry,
 };
 
 /// How many changes may wait for the fan-out.
@@ -21,6 +23,8 @@ pub struct Streams {
     pub(super) hub: Hub,
     /// What is counted of them, and of the server that serves them.
     pub(super) metrics: Metrics,
+    /// What keeps both at work.
+    pub(super) supervisor: Supervisor,
 }
 
 /// Hears what the log does.
@@ -41,11 +45,16 @@ impl Observer for Ear {
 }
 
 impl Streams {
-    /// Opens the store that the configuration names. Ids are dated by `clock`.
+    /// Opens the store that the configuration names. Ids are dated by `clock`; what has to go on
+    /// for ever runs under `supervisor`.
     ///
     /// # Errors
     /// When the store can not be opened; says why.
-    pub async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn open(
+        config: &Config,
+        clock: Clock,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Self> {
         let limits = Limits {
             messages: config.keep_messages,
             age: config.keep_age.0,
@@ -56,14 +65,14 @@ impl Streams {
         let (sender, mut changes) = mpsc::channel(WAITING);
         // A task wakes tasks more cheaply than a thread does.
         let fan_out = hub.clone();
-        tokio::spawn(async move {
+        supervisor.spawn("fan-out", async move {
             while let Some(change) = changes.recv().await {
                 fan_out.take(change);
             }
         });
         let ear = Ear { changes: sender, metrics: metrics.clone() };
-        let log = Log::open(config.data.clone(), limits, clock, ear).await?;
-        Ok(Self { log, hub, metrics })
+        let log = Log::open(config.data.clone(), limits, clock, ear, supervisor).await?;
+        Ok(Self { log, hub, metrics, supervisor: supervisor.clone() })
     }
 
     /// What is not counted but looked up.
@@ -77,6 +86,7 @@ impl Streams {
             refused_connections: connections.refused(),
             watched,
             lag,
+            dropped_log_lines: telemetry::dropped_lines(),
         }
     }
 }

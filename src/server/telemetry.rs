@@ -1,20 +1,115 @@
-//! The log.
+//! Logging: what is logged, in which format, and what happens to lines that nobody takes.
 
-use std::io::{IsTerminal as _, stderr};
+mod writer;
 
-use tracing_subscriber::EnvFilter;
+use std::{
+    io::{IsTerminal as _, stderr},
+    panic,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
 
+use anyhow::Context as _;
+use serde_json::json;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        format::Writer,
+        time::{FormatTime as _, SystemTime},
+    },
+};
+
+use self::writer::LogWriter;
 use super::config::{Config, LogFormat};
 
-/// Begins to log as configured, on standard error: standard output says where the server is.
-pub fn init(config: &Config) {
-    let subscriber = tracing_subscriber::fmt()
-        // What a library says of its work is not news of ours.
-        .with_env_filter(EnvFilter::new(format!("rusqlite_migration=warn,{}", config.log.0)))
-        .with_ansi(stderr().is_terminal())
-        .with_writer(stderr);
-    match config.log_format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
+/// How long the end of the process waits for lines that are not written yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the lines of the process go through, once it logs.
+static WRITER: OnceLock<Arc<LogWriter>> = OnceLock::new();
+
+/// The log of the process, which goes to standard error: standard output says where the server is.
+///
+/// Failing to report is never a failure: no line that is logged blocks, panics or fails, whatever
+/// standard error does. That is why nothing in this crate may use the printing macros.
+pub struct Telemetry {
+    writer: Arc<LogWriter>,
+    format: LogFormat,
+}
+
+impl Telemetry {
+    /// Begins to log as configured, panics included.
+    ///
+    /// # Errors
+    /// When the thread that writes cannot be started.
+    pub fn init(config: &Config) -> anyhow::Result<Self> {
+        let format = config.log_format;
+        let writer = LogWriter::start(stderr(), move |dropped| {
+            let message = "log lines were dropped: standard error did not take them";
+            line(format, "WARN", message, Some(dropped))
+        })
+        .context("the thread that writes the log cannot be started")?;
+        let subscriber = tracing_subscriber::fmt()
+            // What a library says of its work is not news of ours.
+            .with_env_filter(EnvFilter::new(format!("rusqlite_migration=warn,{}", config.log.0)))
+            .with_ansi(stderr().is_terminal())
+            // It reports a line that could not be written with `eprintln!`, which panics.
+            .log_internal_errors(false)
+            .with_writer(Arc::clone(&writer));
+        match format {
+            LogFormat::Text => subscriber.init(),
+            LogFormat::Json => subscriber.json().init(),
+        }
+        let _ = WRITER.set(Arc::clone(&writer));
+        // The default hook writes to standard error itself, and so would wait for a full pipe.
+        panic::set_hook(Box::new(|panic| {
+            tracing::error!(
+                thread = thread::current().name(),
+                place = panic.location().map(tracing::field::display),
+                "panicked: {}",
+                panic.payload_as_str().unwrap_or("for a reason that is not text")
+            );
+        }));
+        Ok(Self { writer, format })
+    }
+
+    /// Says why the process ends, whatever is filtered, and waits a moment until it is written.
+    pub fn last_line(&self, message: &str) {
+        self.writer.push_last(line(self.format, "ERROR", message, None).into_bytes());
+        self.flush();
+    }
+
+    /// Waits a moment until what was logged is written.
+    pub fn flush(&self) {
+        self.writer.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// How many lines were dropped since the process began, because standard error did not take them.
+pub(super) fn dropped_lines() -> u64 {
+    WRITER.get().map_or(0, |writer| writer.dropped())
+}
+
+/// A line as the subscriber would write it, for when it cannot be asked to.
+fn line(format: LogFormat, level: &str, message: &str, dropped: Option<u64>) -> String {
+    let mut time = String::new();
+    // Formatting into a string does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let target = module_path!();
+    match format {
+        LogFormat::Text => {
+            let dropped = dropped.map(|dropped| format!(" dropped={dropped}")).unwrap_or_default();
+            format!("{time} {level:>5} {target}: {message}{dropped}\n")
+        }
+        LogFormat::Json => {
+            let mut fields = json!({ "message": message });
+            if let Some(dropped) = dropped {
+                fields["dropped"] = dropped.into();
+            }
+            let line =
+                json!({ "timestamp": time, "level": level, "fields": fields, "target": target });
+            format!("{line}\n")
+        }
     }
 }

@@ -21,6 +21,7 @@ mod page;
 mod process;
 mod proxies;
 mod publish;
+mod reporting;
 mod retention;
 mod sign_in;
 mod slow;

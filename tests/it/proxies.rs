@@ -189,7 +189,7 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
     let text = resumed.text().await.expect("a proper end");
     assert!(text.contains("data: two") && !text.contains("data: one"), "{text}");
     assert!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("retry: ")));
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
 }
 
 async fn app() -> TestApp {

@@ -203,5 +203,44 @@ async fn a_server_that_stops_takes_no_more() {
     assert_eq!((&problem["taken"], &problem["last_id"]), (&1.into(), &one.id.into()));
     let history = app.get("/streams/news/messages").await;
     assert_eq!(history.status(), StatusCode::OK, "who reads is still answered");
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
+}
+
+#[tokio::test]
+async fn a_form_that_is_sent_again_with_its_key_is_stored_once() {
+    let app = TestApp::start(&[]).await;
+    let send = async |key: &str, text: &str| {
+        let form = app.client.post(format!("{}/api/publish", app.url));
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        let form = form.header("idempotency-key", key).body(format!("stream=news&text={text}"));
+        form.send().await.expect("an answer").status()
+    };
+    for _ in 0..3 {
+        assert_eq!(send("k", "hello").await, StatusCode::OK);
+    }
+    assert_eq!(send("k", "other").await, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(send("", "hello").await, StatusCode::BAD_REQUEST);
+    assert_eq!(send("l", "hello").await, StatusCode::OK);
+    assert_eq!(app.log("news").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_form_is_told_the_limit_of_a_message() {
+    let app = TestApp::start(&["--max-message-bytes", "1KiB"]).await;
+    // Encoded, a line break takes six bytes.
+    for (text, status) in [
+        ("%0D%0A".repeat(1024), StatusCode::OK),
+        ("%0D%0A".repeat(1025), StatusCode::PAYLOAD_TOO_LARGE),
+        ("x".repeat(250_000), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let form = app.client.post(format!("{}/api/publish", app.url));
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        let answer = form.body(format!("stream=news&text={text}")).send().await.expect("an answer");
+        assert_eq!(answer.status(), status);
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            let problem: Value = answer.json().await.expect("JSON");
+            let detail = problem["detail"].as_str().expect("text");
+            assert!(detail.contains("at most 1024 bytes"), "{detail}");
+        }
+    }
 }

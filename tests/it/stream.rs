@@ -120,7 +120,7 @@ async fn a_reader_that_takes_nothing_does_not_keep_the_server() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     let begin = Instant::now();
     app.shutdown.begin();
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
@@ -144,7 +144,7 @@ async fn stopping_ends_every_stream_at_a_frame_boundary() {
     assert!(pauses.iter().all(|pause| (500..=15_000).contains(pause)), "{pauses:?}");
     pauses.dedup();
     assert!(pauses.len() > 1, "not all come back at the same moment");
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ async fn a_server_that_stops_says_for_a_second_that_it_is_not_ready() {
     assert_eq!(problem["type"], "/problems#draining");
     let late = app.get("/stream").await.text().await.expect("text");
     assert!(late.contains("retry: ") && !late.contains("event: "), "{late}");
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
 }
 
 #[tokio::test(start_paused = true)]

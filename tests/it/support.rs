@@ -16,8 +16,15 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self, access::Access, clock::Clock, config::Config, listen::Listeners, shutdown::Shutdown,
-    site::Site, streams::Streams,
+    self,
+    access::Access,
+    clock::Clock,
+    config::Config,
+    listen::Listeners,
+    shutdown::Shutdown,
+    site::Site,
+    streams::Streams,
+    supervisor::{Failure, Supervisor},
 };
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -43,7 +50,8 @@ pub(crate) struct TestApp {
     pub(crate) metrics: String,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
-    pub(crate) server: JoinHandle<()>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) server: JoinHandle<Result<(), Failure>>,
     site: TempDir,
 }
 
@@ -69,13 +77,14 @@ impl TestApp {
         let redirect = listeners.redirect_url().expect("an address");
         let metrics = listeners.metrics_url().expect("an address").expect("a listener");
         let shutdown = Shutdown::default();
+        let supervisor = Supervisor::new(shutdown.clone());
         let clock = Clock::Following { millis: now, origin: Instant::now() };
         let access = Access::new(&config.access, clock).expect("secrets");
-        let streams = Streams::open(&config, clock).await.expect("a store");
+        let streams = Streams::open(&config, clock, &supervisor).await.expect("a store");
         let server = server::run(listeners, config, site, access, streams, clock, shutdown.clone());
         let server = tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { url, redirect, metrics, client, shutdown, server, site: folder }
+        Self { url, redirect, metrics, client, shutdown, supervisor, server, site: folder }
     }
 
     /// Host and port.
@@ -148,7 +157,7 @@ impl TestApp {
     pub(crate) async fn stop(self) {
         tokio::time::pause();
         self.shutdown.begin();
-        self.server.await.expect("no panic");
+        self.server.await.expect("no panic").expect("no failure");
         tokio::time::resume();
     }
 

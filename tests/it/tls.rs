@@ -192,7 +192,7 @@ async fn a_server_that_stops_lets_readers_go() {
             "{text}"
         );
     }
-    app.server.await.expect("no panic");
+    app.server.await.expect("no panic").expect("no failure");
 }
 
 #[tokio::test]

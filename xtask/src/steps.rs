@@ -69,6 +69,10 @@ pub(crate) fn test() -> Result<()> {
     cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
     say("The release");
     build(&tools)?;
+    say("The release, with outputs that are full, closed, broken or never read");
+    let mut reporting = cargo_command(&["test", "--locked", "--test=it", "reporting"]);
+    reporting.env("TIDINGS_SERVER", target().join("release/tidings"));
+    tools::run(&mut reporting, "the release does not survive its log")?;
     say("The size of the page");
     size::check(&target().join("site/pkg"))?;
     pack_and_serve()?;
@@ -109,9 +113,14 @@ pub(crate) fn bench(options: &[String]) -> Result<()> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
+    let mut cargo = cargo_command(arguments);
+    tools::run(&mut cargo, &format!("cargo {} failed", arguments.join(" ")))
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments).current_dir(tools::root());
-    tools::run(&mut cargo, &format!("cargo {} failed", arguments.join(" ")))
+    cargo
 }
 
 /// The release as it is deployed: file names that change with the content, compressed beforehand.

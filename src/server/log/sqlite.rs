@@ -11,9 +11,9 @@ mod retention;
 mod write;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     Append, Appended, Bound, Clock, Data, EventId, Holdings, Limits, Listed, NotRead, Observer,
-    Page, Range, Refusal, Store, StreamName,
+    Page, Range, Refusal, Store, StreamName, Supervisor,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -43,6 +43,8 @@ const PER_MESSAGE: usize = 64;
 const SWEEP: Duration = Duration::from_mins(1);
 /// How often a store in trouble is tried.
 const PROBE: Duration = Duration::from_secs(1);
+/// A disk that has not answered for so long is in trouble, though nothing has failed.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// The engine; a handle that is cloned around.
 #[derive(Clone, Debug)]
@@ -54,18 +56,42 @@ pub(in crate::server) struct Sqlite {
     trouble: Trouble,
 }
 
-/// Why the store can not be written, if it can not.
+/// Why the store cannot be written, if it cannot.
 #[derive(Clone, Debug, Default)]
-struct Trouble(Arc<Mutex<Option<Arc<str>>>>);
+struct Trouble(Arc<Mutex<Health>>);
+
+#[derive(Debug, Default)]
+struct Health {
+    /// Why the last attempt to write failed.
+    failed: Option<Arc<str>>,
+    /// Since when the writer has waited for the disk.
+    storing_since: Option<Instant>,
+}
 
 impl Trouble {
-    fn get(&self) -> Option<Arc<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes it; gives back what it was before.
-    fn set(&self, trouble: Option<Arc<str>>) -> Option<Arc<str>> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), trouble)
+    fn get(&self) -> Option<Arc<str>> {
+        let health = self.health();
+        let stalled = || {
+            let waited = health.storing_since?.elapsed();
+            let seconds = waited.as_secs();
+            (waited > STALLED)
+                .then(|| format!("the disk has not answered for {seconds} s, nor refused").into())
+        };
+        health.failed.clone().or_else(stalled)
+    }
+
+    /// Notes that the writer begins, or ceases, to wait for the disk.
+    fn set_storing(&self, storing: bool) {
+        self.health().storing_since = storing.then(Instant::now);
+    }
+
+    /// Notes why the last attempt failed, if it did; gives back what it was before.
+    fn set(&self, failed: Option<Arc<str>>) -> Option<Arc<str>> {
+        std::mem::replace(&mut self.health().failed, failed)
     }
 }
 
@@ -84,6 +110,7 @@ impl Sqlite {
         limits: Limits,
         clock: Clock,
         observer: impl Observer,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let (location, lock, connection) = spawn_blocking(move || {
             let (location, lock) = Location::claim(store)?;
@@ -94,16 +121,15 @@ impl Sqlite {
         let trouble = Trouble::default();
         let (sender, ops) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
-        let thread = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || writer.run(ops, observer))
-            .context("the thread that writes can not be started")?;
+        let thread = supervisor
+            .thread("log-writer", move || writer.run(ops, observer))
+            .context("the thread that writes cannot be started")?;
         let readers = Readers {
             location,
             permits: Arc::new(Semaphore::new(READERS as usize)),
             idle: Mutex::default(),
         };
-        tokio::spawn(sweep(sender.downgrade(), trouble.clone()));
+        supervisor.spawn("sweep of old messages", sweep(sender.downgrade(), trouble.clone()));
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok(Self { writer: sender, thread, readers: Arc::new(readers), trouble })
     }

@@ -10,6 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::server::shutdown::Shutdown;
 
 const NOW: u64 = 1_763_891_234_567;
 const LIMITS: Limits = Limits {
@@ -44,10 +45,15 @@ async fn every_engine<F: Future<Output = ()>>(test: impl Fn(Trial) -> F) {
             move |change| told.lock().expect("no panic").push(change)
         };
         let clock = Clock::Following { millis: NOW, origin: tokio::time::Instant::now() };
-        let log = Log::open(store, LIMITS, clock, observer).await.expect("a log");
+        let log = Log::open(store, LIMITS, clock, observer, &supervisor()).await.expect("a log");
         test(Trial { log: log.clone(), told, _folder: folder }).await;
         log.close().await;
     }
+}
+
+/// Nobody waits for what it finds.
+fn supervisor() -> Supervisor {
+    Supervisor::new(Shutdown::default())
 }
 
 fn name(text: &str) -> StreamName {
@@ -312,7 +318,8 @@ async fn nobody_is_told_of_what_is_not_stored() {
                 let _ = tell.send(messages[0].clone());
             }
         };
-        let log = Log::open(store, LIMITS, Clock::System, observer).await.expect("a log");
+        let log =
+            Log::open(store, LIMITS, Clock::System, observer, &supervisor()).await.expect("a log");
         for n in 0..100 {
             let batch = vec![data(&n.to_string())];
             let append = log.append(Append { stream: name("news"), batch, key: None });

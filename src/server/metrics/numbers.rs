@@ -46,6 +46,7 @@ pub(super) struct Numbers {
     watched: Gauge,
     lag: Gauge,
     connections: Gauge,
+    dropped_log_lines: Counter,
 }
 
 /// What is looked up when somebody asks.
@@ -62,6 +63,8 @@ pub(in crate::server) struct Now {
     pub(in crate::server) watched: usize,
     /// How many messages the slowest reader is behind.
     pub(in crate::server) lag: u64,
+    /// How many lines of the log were dropped, so far.
+    pub(in crate::server) dropped_log_lines: u64,
 }
 
 /// Makes histograms of durations, of requests and of transactions alike.
@@ -98,6 +101,7 @@ impl Default for Numbers {
             watched: Gauge::default(),
             lag: Gauge::default(),
             connections: Gauge::default(),
+            dropped_log_lines: Counter::default(),
         };
         // What never happened is 0, and not unknown.
         for kind in Watched::ALL {
@@ -194,6 +198,11 @@ impl Numbers {
             "What was refused: the problem, or connections beyond the limit",
             self.refusals.clone(),
         );
+        to.register(
+            "dropped_log_lines",
+            "Lines of the log that standard error did not take",
+            self.dropped_log_lines.clone(),
+        );
     }
 
     /// Takes over what was looked up.
@@ -209,6 +218,7 @@ impl Numbers {
         self.lag.set(number(now.lag));
         self.connections.set(number(now.connections));
         let refused = self.refusals.get_or_create(&[("reason", CONNECTIONS.into())]);
+        self.dropped_log_lines.inner().store(now.dropped_log_lines, Ordering::Relaxed);
         refused.inner().store(now.refused_connections, Ordering::Relaxed);
     }
 }

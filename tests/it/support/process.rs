@@ -2,13 +2,34 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
+
+/// The program: the one that was built with these tests, or the one that `TIDINGS_SERVER` names.
+pub(crate) fn program() -> PathBuf {
+    let built = || env!("CARGO_BIN_EXE_tidings").into();
+    std::env::var_os("TIDINGS_SERVER").map_or_else(built, |given| {
+        PathBuf::from(given).canonicalize().expect("the program that TIDINGS_SERVER names")
+    })
+}
+
+/// How a process ended, which must be soon.
+pub(crate) fn exit_status(process: &mut Child) -> Option<i32> {
+    for _ in 0..600 {
+        if let Some(status) = process.try_wait().expect("a process") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = process.kill();
+    panic!("the process does not end");
+}
 
 /// The program, far from any folder that holds a site, as it is deployed.
 pub(crate) fn tidings() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    let mut command = Command::new(program());
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
     // All come from one address, and mean no harm.
     command.env("TIDINGS_PUBLISH_RATE", "0").env("TIDINGS_MAX_WATCHERS_PER_ADDRESS", "10000");

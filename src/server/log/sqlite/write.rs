@@ -132,7 +132,10 @@ impl Writer {
     fn serve(&mut self, group: Vec<Work>, bytes: usize, observer: &mut impl Observer) {
         let (mut group, mut answers) = (group.into_iter(), Vec::new());
         let begun = Instant::now();
-        match self.store(&mut group, &mut answers) {
+        self.trouble.set_storing(true);
+        let stored_changes = self.store(&mut group, &mut answers);
+        self.trouble.set_storing(false);
+        match stored_changes {
             Ok(changes) => {
                 self.recover(bytes);
                 observer.stored(stored(&changes, begun.elapsed()));
