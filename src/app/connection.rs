@@ -1,8 +1,8 @@
-//! When to connect, to wait, to let go: the supervisor of a subscription.
+//! When to connect, to wait, to let go: the connection policy of a subscription.
 //!
 //! A browser's `EventSource` retries by itself only what it understands; after any answer but a
 //! good one it gives up for ever, and it never notices a connection that died silently. The
-//! supervisor decides instead. It is pure: it is told what happens, with the time, and says what
+//! policy decides instead. It is pure: it is told what happens, with the time, and says what
 //! to do. [`subscription`](super::subscription) does it.
 
 use crate::message::PING_INTERVAL_MS;
@@ -16,6 +16,8 @@ const ATTEMPT_MS: u64 = PING_INTERVAL_MS;
 const DOUBT_MS: u64 = PING_INTERVAL_MS + 2_000;
 /// A hidden tab lets its connection go after so long, where connections are scarce.
 const HIDDEN_MS: u64 = 10_000;
+/// A connection that lasted for so long has proved itself: when it breaks, pauses begin anew.
+const PROOF_MS: u64 = PING_INTERVAL_MS;
 /// The longest pause before the first attempt to reconnect; it doubles with each attempt.
 const FIRST_PAUSE_MS: u64 = 2_000;
 /// The longest pause of all.
@@ -96,10 +98,12 @@ enum State {
 
 /// Decides; see the module.
 #[derive(Clone, Debug)]
-pub struct Supervisor {
+pub struct ConnectionPolicy {
     state: State,
-    /// Attempts since the connection last was live.
+    /// Attempts since a connection last proved itself.
     attempts: u32,
+    /// When the server last accepted.
+    opened: u64,
     /// When the server was last heard, or the attempt under way began.
     heard: u64,
     /// When to let go, while the tab is hidden.
@@ -107,13 +111,13 @@ pub struct Supervisor {
     online: bool,
 }
 
-impl Default for Supervisor {
+impl Default for ConnectionPolicy {
     fn default() -> Self {
-        Self { state: State::Idle, attempts: 0, heard: 0, let_go: None, online: true }
+        Self { state: State::Idle, attempts: 0, opened: 0, heard: 0, let_go: None, online: true }
     }
 }
 
-impl Supervisor {
+impl ConnectionPolicy {
     /// Takes in what happened at `now` (milliseconds on a clock that never goes back). `jitter`,
     /// 0 to 255, spreads the attempts of many readers.
     pub fn on(&mut self, input: Input, now: u64, jitter: u8) -> Action {
@@ -146,8 +150,7 @@ impl Supervisor {
             }
             (State::Connecting, Input::Opened) => {
                 self.state = State::Live;
-                self.attempts = 0;
-                self.heard = now;
+                (self.opened, self.heard) = (now, now);
                 Action::Stay
             }
             (State::Connecting | State::Live, Input::Failed | Input::Offline) => {
@@ -186,14 +189,23 @@ impl Supervisor {
     }
 
     fn open(&mut self, now: u64) -> Action {
+        self.note_proof(now);
         self.state = State::Connecting;
         self.heard = now;
         Action::Open
     }
 
+    /// An answer of 200 proves little: a proxy may close every stream at once.
+    fn note_proof(&mut self, now: u64) {
+        if self.state == State::Live && now >= self.opened + PROOF_MS {
+            self.attempts = 0;
+        }
+    }
+
     /// A quarter of the pause is certain, the rest is chance: when a server goes, its readers come
     /// back neither at once nor in step.
     fn wait(&mut self, now: u64, jitter: u8) -> Action {
+        self.note_proof(now);
         let longest = (FIRST_PAUSE_MS << self.attempts.min(8)).min(LONGEST_PAUSE_MS);
         let pause = longest / 4 + longest * 3 / 4 * u64::from(jitter) / 255;
         self.attempts += 1;
