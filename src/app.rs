@@ -7,9 +7,12 @@ pub mod chart;
 pub mod command;
 pub mod composer;
 pub mod connection;
+mod content;
 pub mod counter;
 pub mod days;
+mod island;
 pub mod live;
+pub mod loader;
 pub mod masthead;
 pub mod older;
 pub mod problems;
@@ -25,8 +28,10 @@ pub mod subscription;
 pub mod time;
 mod title;
 
+use std::sync::Arc;
+
 use leptos::prelude::*;
-use leptos_meta::{HashedStylesheet, MetaTags, provide_meta_context};
+use leptos_meta::{MetaTags, provide_meta_context};
 use leptos_router::{
     ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
@@ -34,8 +39,8 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    counter::CounterPage, masthead::Masthead, problems::ProblemsPage, refused::RefusedPage,
-    sign_in::SignInAddress, stream::StreamAddress, streams::StreamsPage,
+    counter::CounterPage, loader::Loader, masthead::Masthead, problems::ProblemsPage,
+    refused::RefusedPage, sign_in::SignInAddress, stream::StreamAddress, streams::StreamsPage,
 };
 use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 
@@ -47,8 +52,21 @@ pub struct Visit {
     pub origin: String,
     /// Who is asking.
     pub visitor: Visitor,
+    /// Where the built files are.
+    pub assets: Assets,
     /// What the page shows.
     pub page: Page,
+}
+
+/// The paths of the files that a page needs.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    /// The style sheet.
+    pub style: Arc<str>,
+    /// The module that loads the wasm.
+    pub script: Arc<str>,
+    /// The wasm.
+    pub wasm: Arc<str>,
 }
 
 /// Who is asking for a page.
@@ -139,10 +157,17 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />
                 <meta name="color-scheme" content="light dark" />
+                // Links made of numbers and addresses would change what is hydrated.
+                <meta
+                    name="format-detection"
+                    content="telephone=no, date=no, address=no, email=no, url=no"
+                />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
-                <HashedStylesheet options=options.clone() />
-                <AutoReload options=options.clone() />
-                <HydrationScripts options islands=true />
+                {page(|Visit { assets, page, .. }| {
+                    let live = matches!(page, Page::Counter(_) | Page::Stream { .. });
+                    view! { <Loader assets live /> }
+                })}
+                <AutoReload options />
                 <MetaTags />
             </head>
             <body>

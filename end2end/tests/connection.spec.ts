@@ -139,3 +139,23 @@ test("what is said is text, whatever it says", async ({ page, start }) => {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   expect(wide, "nothing scrolls sideways").toBe(false);
 });
+
+test("a stream that is accepted and closed at once, again and again, is not asked for without end", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", "hello");
+  let connections = 0;
+  await page.route("**/streams/news/events*", (route) => {
+    connections++;
+    return route.fulfill({ contentType: "text/event-stream", body: "retry: 15000\n\n" });
+  });
+  await page.clock.install();
+  const news = await MessagePage.open(page, server, "news");
+  await expect(news.status).toHaveText("Reconnecting");
+  for (let seconds = 0; seconds < 30; seconds++) await page.clock.runFor(1_000);
+  // Pauses of half a second at the least, then of one, two, four, and of seven and a half.
+  expect(connections).toBeLessThanOrEqual(9);
+  await page.unroute("**/streams/news/events*");
+  await page.clock.resume();
+  await news.button("Retry now").click();
+  await news.isLive();
+});

@@ -61,8 +61,16 @@ test.describe("the composer", () => {
       const long = "x".repeat(70_000);
       await stream.composer.fill(long);
       await stream.button("Send").click();
-      await expect(page.getByRole("alert").filter({ hasText: /./ })).toBeVisible();
+      const limit = page.getByRole("alert").filter({ hasText: "at most 65536 bytes" });
+      await expect(limit).toBeVisible();
       await expect(stream.composer).toHaveValue(long);
+      const longer = "x".repeat(250_000);
+      await stream.composer.fill(longer);
+      const answer = page.waitForResponse("**/api/publish");
+      await stream.button("Send").click();
+      expect((await answer).status()).toBe(413);
+      await expect(limit).toBeVisible();
+      await expect(stream.composer).toHaveValue(longer);
 
       await server.stop();
       await stream.composer.fill("kept");
@@ -74,6 +82,51 @@ test.describe("the composer", () => {
       await stream.button("Send").click();
       await stream.shows(["kept"]);
       await expect(page.getByRole("alert").filter({ hasText: /./ })).toHaveCount(0);
+    });
+  });
+
+  test.describe("whose answer is lost", () => {
+    test.use({ mayComplain: unreachable });
+
+    test("asks again, and what it says is stored once", async ({ page, start }) => {
+      const server = await start(...IN_MEMORY);
+      const stream = await MessagePage.open(page, server, "ci");
+      await stream.isLive();
+      let lost = 0;
+      await page.route("**/api/publish", async (route) => {
+        if (lost++ > 1) return route.continue();
+        // The first time it is stored and the answer is lost; then a proxy finds nobody.
+        if (lost === 1) await route.fetch();
+        return lost === 1 ? route.abort() : route.fulfill({ status: 502, body: "Bad Gateway" });
+      });
+      await stream.composer.fill("once");
+      await stream.button("Send").click();
+      await expect(stream.composer).toHaveValue("");
+      await server.publish("ci", "after it");
+      await stream.shows(["once", "after it"]);
+      expect(lost).toBe(3);
+    });
+
+    test("says what is known, and the same text sent again is stored once", async ({ page, start }) => {
+      const server = await start(...IN_MEMORY);
+      const stream = await MessagePage.open(page, server, "ci");
+      await stream.isLive();
+      await page.route("**/api/publish", async (route) => {
+        await route.fetch();
+        await route.abort();
+      });
+      await stream.composer.fill("once");
+      await stream.button("Send").click();
+      await expect(page.getByRole("alert").filter({ hasText: "stored once" })).toBeVisible({ timeout: 60_000 });
+      await expect(stream.composer).toHaveValue("once");
+      await page.unroute("**/api/publish");
+      await stream.button("Send").click();
+      await expect(stream.composer).toHaveValue("");
+      // The same text once more is another message.
+      await stream.composer.fill("once");
+      await stream.button("Send").click();
+      await expect(stream.composer).toHaveValue("");
+      await stream.shows(["once", "once"]);
     });
   });
 

@@ -2,9 +2,11 @@
 //!
 //! Nothing here runs on a server: it is called when someone clicks.
 
-use js_sys::{JSON, Promise, Reflect};
+use std::time::Duration;
+
+use js_sys::{Array, JSON, Math, Promise, Reflect};
 use leptos::{
-    prelude::{document, window},
+    prelude::{document, set_timeout, window},
     task::spawn_local,
 };
 use wasm_bindgen::{JsCast as _, JsValue};
@@ -17,16 +19,35 @@ use web_sys::{
 /// An answer that takes longer does not come.
 const PATIENCE_MS: u32 = 15_000;
 
-/// What comes of asking: JSON, or a sentence that says why there is none.
-type Answer = Result<JsValue, String>;
+/// How often a form is sent again that was not answered, and how long to wait before the first
+/// time; twice as long before each further one.
+const RETRIES: u32 = 4;
+const FIRST_RETRY_MS: u64 = 1_000;
+
+/// What comes of a request: JSON, or why there is none.
+type Answer = Result<JsValue, Failure>;
+
+/// Why there is no good answer.
+pub(super) enum Failure {
+    /// None came, or one that says to try again: perhaps it was done, perhaps not.
+    Unknown(String),
+    /// The server refuses; a sentence that says why.
+    Refused(String),
+}
 
 /// Gets the JSON at `url`.
 pub(super) fn get(url: &str, then: impl FnOnce(Answer) + 'static) {
     ask(url, &RequestInit::new(), Box::new(then));
 }
 
-/// Sends a form's fields as the form itself would.
-pub(super) fn post(url: &str, form: &HtmlFormElement, then: impl FnOnce(Answer) + 'static) {
+/// Sends a form's fields as the form itself would, with an idempotency key: so it can be sent again
+/// until an answer comes, and is carried out once.
+pub(super) fn post(
+    url: &'static str,
+    form: &HtmlFormElement,
+    key: &str,
+    then: impl FnOnce(Answer) + 'static,
+) {
     let request = RequestInit::new();
     request.set_method("POST");
     // A form always has fields, and they are what a URL's query is made of.
@@ -35,30 +56,57 @@ pub(super) fn post(url: &str, form: &HtmlFormElement, then: impl FnOnce(Answer) 
     {
         request.set_body(&body);
     }
-    ask(url, &request, Box::new(then));
+    let headers = Array::of1(&Array::of2(&"idempotency-key".into(), &key.into()));
+    request.set_headers(&headers);
+    send(url, request, RETRIES, Box::new(then));
+}
+
+fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnOnce(Answer)>) {
+    let attempt = request.clone();
+    let answered: Box<dyn FnOnce(Answer)> = Box::new(move |answer| match answer {
+        Err(Failure::Unknown(_)) if retries > 0 => {
+            let pause = Duration::from_millis(FIRST_RETRY_MS << (RETRIES - retries));
+            set_timeout(move || send(url, request, retries - 1, then), pause);
+        }
+        answer => then(answer),
+    });
+    ask(url, &attempt, answered);
+}
+
+/// A key that no other message has: two random numbers of 53 bits.
+pub(super) fn random_key() -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "53 bits")]
+    let random = || (Math::random() * 9_007_199_254_740_992.) as u64;
+    format!("{:x}-{:x}", random(), random())
 }
 
 fn ask(url: &str, request: &RequestInit, then: Box<dyn FnOnce(Answer)>) {
     request.set_signal(Some(&AbortSignal::timeout_with_u32(PATIENCE_MS)));
     after(window().fetch_with_str_and_init(url, request), move |response| {
+        let unknown = || Failure::Unknown("No answer came.".to_owned());
         let Some(response) = response.and_then(|response| response.dyn_into::<Response>().ok())
         else {
-            let no_answer = "No answer came, so it may not have been sent. Look whether it is in \
-                             the log before you send it again.";
-            return then(Err(no_answer.to_owned()));
+            return then(Err(unknown()));
         };
-        let Ok(text) = response.text() else { return };
+        let Ok(text) = response.text() else { return then(Err(unknown())) };
         after(text, move |text| {
-            let text = text.and_then(|text| text.as_string()).unwrap_or_default();
-            let json = JSON::parse(&text).unwrap_or_default();
-            then(if response.ok() { Ok(json) } else { Err(refusal(&json, response.status())) });
+            let json = text.and_then(|text| JSON::parse(&text.as_string()?).ok());
+            then(match (response.status(), json) {
+                (200..300, Some(json)) => Ok(json),
+                // An answer that broke off, and those of a server, or of a proxy before it, that
+                // will be better soon.
+                (200..300, None) => Err(unknown()),
+                (502..=504, json) => Err(Failure::Unknown(refusal(json, response.status()))),
+                (status, json) => Err(Failure::Refused(refusal(json, status))),
+            });
         });
     });
 }
 
 /// What a problem says (RFC 9457).
-fn refusal(problem: &JsValue, status: u16) -> String {
-    let detail = Reflect::get(problem, &"detail".into()).ok().and_then(|detail| detail.as_string());
+fn refusal(problem: Option<JsValue>, status: u16) -> String {
+    let detail =
+        problem.and_then(|problem| Reflect::get(&problem, &"detail".into()).ok()?.as_string());
     detail.unwrap_or_else(|| format!("The server refused it, with status {status}."))
 }
 

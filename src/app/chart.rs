@@ -5,7 +5,7 @@
 
 use leptos::prelude::*;
 
-use super::text;
+use super::{content::content, text};
 use crate::feed::Feed;
 
 /// How many numbers are drawn.
@@ -115,7 +115,7 @@ pub fn Chart(
 ) -> impl IntoView {
     let series = Memo::new(move |_| Series::of(&feed.read()));
     let empty = Signal::derive(move || series.read().0.is_empty());
-    let range = text(move || {
+    let range = content(move || {
         let series = series.read();
         format!("{} to {}", decimal(series.lowest()), decimal(series.highest()))
     });
@@ -123,8 +123,8 @@ pub fn Chart(
     view! {
         <figure class="chart" hidden=empty>
             <figcaption>
-                <strong>{text(move || series.read().newest())}</strong>
-                <span>{range}</span>
+                <strong inner_html=content(move || series.read().newest())></strong>
+                <span inner_html=range></span>
             </figcaption>
             <svg
                 role="img"

@@ -2,7 +2,7 @@
 
 use leptos::{ev::MouseEvent, prelude::*};
 
-use super::{Visitor, browser, text};
+use super::{Visitor, browser, content::content, island::counted};
 
 /// How this visitor calls curl. Whoever has a token must show it: from the environment, so that it
 /// is neither on the page nor in a shell's history.
@@ -39,7 +39,7 @@ pub fn Command(
     view! {
         <div class="command" role="group" aria-label=label>
             <code>{line}</code>
-            <Copy />
+            {counted(view! { <Copy /> })}
         </div>
     }
 }
@@ -59,8 +59,11 @@ fn Copy() -> impl IntoView {
         });
     };
     view! {
-        <button type="button" class="copy" on:click=copy>
-            {text(move || label.get())}
-        </button>
+        <button
+            type="button"
+            class="copy"
+            on:click=copy
+            inner_html=content(move || label.get())
+        ></button>
     }
 }

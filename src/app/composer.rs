@@ -12,7 +12,11 @@ use leptos::{
     server_fn::ServerFn as _,
 };
 
-use super::{Draft, browser, text};
+use super::{
+    Draft,
+    browser::{self, Failure},
+    content::{content, escape_into},
+};
 use crate::message::EventId;
 
 /// What the server does with what it is told: the id of what was said, or a sentence that says why
@@ -109,6 +113,8 @@ pub fn Composer(
     let Draft { text: draft, problem } = draft.unwrap_or_default();
     let problem = RwSignal::new(problem);
     let sending = RwSignal::new(false);
+    // A text whose fate is unknown, and the key it was sent with: sent again, it is stored once.
+    let unknown = StoredValue::new(None::<(String, String)>);
     let send = move |event: SubmitEvent| {
         event.prevent_default();
         let form = event_target(&event);
@@ -117,12 +123,22 @@ pub fn Composer(
         };
         sending.set(true);
         let text = written.value();
-        browser::post(Publish::url(), &form, move |answer| {
-            // Who went on writing meanwhile keeps it.
+        let again = unknown.try_update_value(Option::take).flatten();
+        let key = again.filter(|(_, sent)| *sent == text).map(|(key, _)| key);
+        let key = key.unwrap_or_else(browser::random_key);
+        browser::post(Publish::url(), &form, &key.clone(), move |answer| {
+            // What was written meanwhile stays.
             if answer.is_ok() && written.value() == text {
                 written.set_value("");
             }
-            problem.set(answer.err().unwrap_or_default());
+            problem.set(match answer {
+                Ok(_) => String::new(),
+                Err(Failure::Refused(why)) => why,
+                Err(Failure::Unknown(why)) => {
+                    unknown.set_value(Some((key, text)));
+                    format!("{why} Nothing is lost: send it again, it is stored once.")
+                }
+            });
             sending.set(false);
         });
     };
@@ -132,7 +148,7 @@ pub fn Composer(
             browser::submit(&event);
         }
     };
-    let label = text(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
+    let label = content(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
         <form class="composer" method="post" action=Publish::url() on:submit=send>
@@ -149,17 +165,19 @@ pub fn Composer(
                 on:keydown=keyed
                 inner_html=as_content(&draft)
             ></textarea>
-            <button type="submit">{label}</button>
-            <p id="problem" role="alert">{text(move || problem.get())}</p>
+            <button type="submit" inner_html=label></button>
+            <p id="problem" role="alert" inner_html=content(move || problem.get())></p>
             <p id="keys">"Ctrl+Enter or ⌘+Enter sends"</p>
         </form>
     }
 }
 
-/// A text as the content of a textarea: there only "&" and "<" mean anything, and a line break at
-/// its very beginning is left out. (Leptos 0.8 writes the children of a textarea as they are.)
+/// A text as the content of a textarea, where a line break at the very beginning is left out.
+/// (Leptos 0.8 writes the children of a textarea as they are.)
 fn as_content(text: &str) -> String {
-    format!("\n{}", text.replace('&', "&amp;").replace('<', "&lt;"))
+    let mut html = "\n".to_owned();
+    escape_into(text, &mut html);
+    html
 }
 
 /// The form that ends a stream; it asks before it does.

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use super::{
     chart::Chart,
     composer::Composer,
+    island::counted,
     row::Style,
     rows::Rows,
     snapshot::{self, Given},
@@ -21,10 +22,23 @@ pub fn LiveStream(
     given: Given,
 ) -> impl IntoView {
     let carrier = snapshot::element(&given);
+    let not_live = given.snapshot.end.is_none().then(not_live);
     provide_context(given);
     view! {
         {carrier}
-        <Live />
+        {not_live}
+        {counted(view! { <Live /> })}
+    }
+}
+
+/// What a page says that is not live, because its wasm did not come to life or has died: the page's
+/// script shows it at once, the style sheet by itself when the script does not run.
+fn not_live() -> impl IntoView {
+    view! {
+        <div class="not-live">
+            <p class="state" role="status">"Not live"</p>
+            <p>"What comes now is not shown here. " <a href="">"Reload the page"</a></p>
+        </div>
     }
 }
 

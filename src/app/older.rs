@@ -6,6 +6,7 @@ use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
+    content::content,
     days::{Line, lines},
     row::{Lines, Style, clock},
     snapshot,
@@ -54,6 +55,11 @@ impl Older {
             key: message.id.seq,
             content: Content::Message(Arc::clone(message)),
         })
+    }
+
+    /// How many rows that is.
+    pub fn count(&self, feed: &Feed) -> usize {
+        self.rows(feed).count()
     }
 
     /// Where the messages end that are older than all that is shown, if the log holds any.
@@ -146,7 +152,7 @@ pub fn OlderMessages(
             }
         });
     };
-    let label = text(move || {
+    let label = content(move || {
         let label = match older.read().state(&feed.read()) {
             State::Resting => "Older messages",
             State::Loading => "Loading…",
@@ -157,9 +163,7 @@ pub fn OlderMessages(
 
     view! {
         <p class="older">
-            <a href=href hidden=nothing on:click=load>
-                {label}
-            </a>
+            <a href=href hidden=nothing on:click=load inner_html=label></a>
         </p>
         // What the reader asked for need not be read out as news.
         <ol aria-live="off">

@@ -3,13 +3,13 @@
 use leptos::prelude::*;
 
 use super::{
+    content::{Content, content},
     days::Line,
     subscription::Subscription,
-    text,
     time::{datetime, day_as_datetime, day_in_words, in_readers_zone, time_of_day},
 };
 use crate::{
-    feed::Content,
+    feed,
     message::{EventId, StreamName},
 };
 
@@ -60,7 +60,7 @@ pub fn line_view(
         Line::Day(day) => {
             let words = day_in_words(*day);
             let date = Some(day_as_datetime(*day));
-            return elements("day", None, date, text(move || words.clone()), None, false);
+            return elements("day", None, date, content(move || words.clone()), None, false);
         }
         Line::Row(row) => row,
     };
@@ -68,15 +68,15 @@ pub fn line_view(
     let id = message.map(|message| message.id);
     let millis = id.map(|id| said_at(id, style.pace));
     let (class, said) = match &row.content {
-        Content::Message(message) => ("message", message.data.as_str()),
-        Content::End(message) => ("end", message.data.as_str()),
-        Content::Lost => ("lost", "Messages were lost before this point."),
-        Content::Deleted => ("lost", "The stream was deleted."),
+        feed::Content::Message(message) => ("message", message.data.as_str()),
+        feed::Content::End(message) => ("end", message.data.as_str()),
+        feed::Content::Lost => ("lost", "Messages were lost before this point."),
+        feed::Content::Deleted => ("lost", "The stream was deleted."),
     };
     let address = style.stream.as_ref().zip(id).filter(|_| class == "message");
     let address = address.map(|(stream, id)| address_of(stream, id));
     let time =
-        text(move || millis.map_or_else(String::new, |at| time_of_day(clock(subscription)(at))));
+        content(move || millis.map_or_else(String::new, |at| time_of_day(clock(subscription)(at))));
     let about = id.is_some() && id == style.at;
     elements(class, address, millis.map(datetime), time, Some(said.to_owned()), about)
 }
@@ -86,7 +86,7 @@ fn elements(
     class: &'static str,
     address: Option<String>,
     datetime: Option<String>,
-    time: Signal<String>,
+    time: Content,
     said: Option<String>,
     about: bool,
 ) -> impl IntoView + use<> {
@@ -94,7 +94,7 @@ fn elements(
     view! {
         <li class=class id=about.then_some("at") aria-current=about.then_some("true")>
             <a href=address>
-                <time datetime=datetime>{time}</time>
+                <time datetime=datetime inner_html=time></time>
             </a>
             {said}
         </li>

@@ -3,6 +3,7 @@
 use leptos::{ev::KeyboardEvent, html, prelude::*};
 
 use super::{
+    content::content,
     days::{Line, lines},
     older::{Older, OlderMessages},
     row::{Lines, Style, clock},
@@ -65,6 +66,11 @@ pub fn Rows(
         let (_, day) = older.read().lines(&feed, local);
         lines(rows, day, local).0
     });
+    // What the page's script holds the page against.
+    let shown = text(move || {
+        let feed = feed.read();
+        (feed.rows().count() + older.read().count(&feed)).to_string()
+    });
     let link = style.stream.as_ref().map(|stream| {
         let (path, style) = (format!("/streams/{stream}"), style.clone());
         view! { <OlderMessages older feed subscription path style log /> }
@@ -74,7 +80,16 @@ pub fn Rows(
 
     view! {
         <div class="log-frame">
-            <div class="log" role="log" aria-label="Messages" tabindex="0" node_ref=log on:scroll=scrolled on:keydown=keyed>
+            <div
+                class="log"
+                role="log"
+                aria-label="Messages"
+                tabindex="0"
+                data-rows=shown
+                node_ref=log
+                on:scroll=scrolled
+                on:keydown=keyed
+            >
                 <div>
                     {link}
                     <ol>
@@ -83,13 +98,17 @@ pub fn Rows(
                     {empty}
                 </div>
             </div>
-            <button type="button" class="newest" on:click=to_newest hidden=nothing_new>
-                {text(move || messages(feed.read().waiting(), "new "))}
-            </button>
+            <button
+                type="button"
+                class="newest"
+                on:click=to_newest
+                hidden=nothing_new
+                inner_html=content(move || messages(feed.read().waiting(), "new "))
+            ></button>
         </div>
         <p class="log-foot">
-            <span>{text(move || messages(feed.read().count(), ""))}</span>
-            <span>{text(move || zone().to_owned())}</span>
+            <span inner_html=content(move || messages(feed.read().count(), ""))></span>
+            <span inner_html=content(move || zone().to_owned())></span>
         </p>
     }
 }

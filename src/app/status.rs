@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::{connection::Link, subscription::Subscription, text};
+use super::{connection::Link, content::content, subscription::Subscription, text};
 use crate::feed::Feed;
 
 /// The state of the page: in one word, for the style, and as the reader is told.
@@ -45,7 +45,7 @@ pub fn Status(
         over && !feed.read().paused()
     });
     // One button for all three, so that what changes never takes the keyboard's focus with it.
-    let label = text(move || {
+    let label = content(move || {
         let label = match link() {
             _ if feed.read().paused() => "Resume",
             Link::Ended => "Watch again",
@@ -65,18 +65,22 @@ pub fn Status(
 
     view! {
         <div class="status">
-            <p class="state" role="status">
-                {text(move || state(link(), &feed.read()).1.to_owned())}
-            </p>
-            <span class="detail">
-                {text(move || detail(link(), &feed.read()))}
-            </span>
+            <p
+                class="state"
+                role="status"
+                data-beat=text(move || subscription.beats().to_string())
+                inner_html=content(move || state(link(), &feed.read()).1.to_owned())
+            ></p>
+            <span class="detail" inner_html=content(move || detail(link(), &feed.read()))></span>
             <button type="button" class="retry" on:click=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
-            <button type="button" hidden=nothing_to_do on:click=act>
-                {label}
-            </button>
+            <button
+                type="button"
+                hidden=nothing_to_do
+                on:click=act
+                inner_html=label
+            ></button>
         </div>
     }
 }

@@ -19,7 +19,7 @@ use crate::message::{Snapshot, StreamName};
 /// What is at `/streams/{name}`: the stream as it is now, or a part of what it was.
 #[component]
 pub fn StreamAddress() -> impl IntoView {
-    page(|Visit { origin, visitor, page }| match page {
+    page(|Visit { origin, visitor, page, .. }| match page {
         Page::Stream { name, snapshot, watchers, may_publish, draft } => {
             view! { <StreamPage origin visitor name snapshot watchers may_publish draft /> }
                 .into_any()

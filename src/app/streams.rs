@@ -16,7 +16,7 @@ use crate::message::{Message, Summary};
 /// The page at `/streams`.
 #[component]
 pub fn StreamsPage() -> impl IntoView {
-    page(|Visit { origin, visitor, page }| match page {
+    page(|Visit { origin, visitor, page, .. }| match page {
         Page::Streams { streams, may_publish } => {
             Either::Left(view! { <Streams origin visitor streams may_publish /> })
         }

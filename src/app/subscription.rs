@@ -1,4 +1,4 @@
-//! The subscription of a page: an `EventSource` that does as its [`Supervisor`] says.
+//! The subscription of a page: an `EventSource` that does as its [`ConnectionPolicy`] says.
 //!
 //! Nothing here runs on a server, since effects do not; it and
 //! [`browser`](super::browser) are the only modules that use `web_sys` themselves.
@@ -12,12 +12,13 @@ use std::{
 use js_sys::{JSON, Reflect};
 use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
 use send_wrapper::SendWrapper;
-use wasm_bindgen::{JsCast as _, closure::Closure};
+use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use web_sys::{
-    EventSource, MessageEvent, PageTransitionEvent, PerformanceResourceTiming, VisibilityState,
+    AbortSignal, AddEventListenerOptions, EventSource, MessageEvent, PageTransitionEvent,
+    PerformanceResourceTiming, VisibilityState,
 };
 
-use super::connection::{Action, Input, Link, Supervisor};
+use super::connection::{Action, ConnectionPolicy, Input, Link};
 use crate::{
     feed::{Event, Feed, Reason},
     message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET},
@@ -32,6 +33,7 @@ pub struct Subscription {
     link: RwSignal<Link>,
     hydrated: RwSignal<bool>,
     hidden: RwSignal<bool>,
+    beats: RwSignal<u32>,
     driver: StoredValue<Option<SendWrapper<Rc<Driver>>>>,
 }
 
@@ -43,10 +45,12 @@ impl Subscription {
         let link = RwSignal::new(if begin_ended { Link::Ended } else { Link::Connecting });
         let hydrated = RwSignal::new(false);
         let hidden = RwSignal::new(false);
+        let beats = RwSignal::new(0);
         let driver = StoredValue::new(None);
         Effect::new(move || {
             hydrated.set(true);
             let started = Driver::start(events.clone(), feed, link, hidden);
+            started.instance.listen("beat", move |_| beats.update(|beats| *beats += 1));
             if !begin_ended {
                 if !window().navigator().on_line() {
                     started.tell(Input::Offline);
@@ -57,7 +61,7 @@ impl Subscription {
             }
             driver.set_value(Some(SendWrapper::new(started)));
         });
-        Self { link, hydrated, hidden, driver }
+        Self { link, hydrated, hidden, beats, driver }
     }
 
     /// What the reader is told of the connection.
@@ -80,6 +84,11 @@ impl Subscription {
         self.hidden.get()
     }
 
+    /// How often the page's script has asked whether the page lives. To show it is the answer.
+    pub fn beats(self) -> u32 {
+        self.beats.get()
+    }
+
     /// Does not wait for the next attempt.
     pub fn retry_now(self) {
         self.tell(Input::RetryNow);
@@ -100,11 +109,12 @@ impl Subscription {
 }
 
 struct Driver {
+    instance: Instance,
     events: String,
     feed: RwSignal<Feed>,
     link: RwSignal<Link>,
     hidden: RwSignal<bool>,
-    supervisor: RefCell<Supervisor>,
+    policy: RefCell<ConnectionPolicy>,
     clock: Clock,
     /// When the server was last heard.
     heard: Cell<u64>,
@@ -134,11 +144,12 @@ impl Driver {
         hidden: RwSignal<bool>,
     ) -> Rc<Self> {
         let driver = Rc::new(Self {
+            instance: Instance::current(),
             events,
             feed,
             link,
             hidden,
-            supervisor: RefCell::default(),
+            policy: RefCell::default(),
             clock: Clock::default(),
             heard: Cell::default(),
             source: RefCell::default(),
@@ -156,21 +167,23 @@ impl Driver {
         driver
     }
 
-    /// Tells the supervisor what the window says, until the page is gone.
+    /// Tells the policy what the window says, until the page is gone.
     fn watch(self: &Rc<Self>, name: &str, input: fn(&web_sys::Event) -> Option<Input>) {
         let driver = Rc::clone(self);
-        let listener = Closure::<dyn Fn(web_sys::Event)>::new(move |event| {
+        // `visibilitychange` happens to the document and bubbles up to the window.
+        self.instance.listen(name, move |event| {
             if let Some(input) = input(&event) {
                 driver.tell(input);
             }
         });
-        // `visibilitychange` happens to the document and bubbles up to the window.
-        let _ = window().add_event_listener_with_callback(name, listener.as_ref().unchecked_ref());
-        listener.forget();
     }
 
-    /// Asks the supervisor, and does what it says.
+    /// Asks the policy, and does what it says.
     fn tell(self: &Rc<Self>, input: Input) {
+        // A timer may have been set before.
+        if self.instance.is_over() {
+            return;
+        }
         match input {
             Input::Hidden { .. } => {
                 // No frame will show it.
@@ -182,16 +195,16 @@ impl Driver {
         }
         let now = self.clock.now();
         let action = {
-            let mut supervisor = self.supervisor.borrow_mut();
-            supervisor.heard(self.heard.get());
-            supervisor.on(input, now, jitter())
+            let mut policy = self.policy.borrow_mut();
+            policy.heard(self.heard.get());
+            policy.on(input, now, jitter())
         };
         match action {
             Action::Stay => {}
             Action::Close => drop(self.source.take()),
             Action::Open => self.open(),
         }
-        let link = self.supervisor.borrow().link(now);
+        let link = self.policy.borrow().link(now);
         if self.link.get_untracked() != link {
             // What came before it is shown with it: "ended", and the last message.
             self.show();
@@ -205,7 +218,7 @@ impl Driver {
             timer.clear();
         }
         let now = self.clock.now();
-        let Some(at) = self.supervisor.borrow().next_tick(now) else { return };
+        let Some(at) = self.policy.borrow().next_tick(now) else { return };
         let driver = Rc::clone(self);
         let wake = move || driver.tell(Input::Tick);
         let pause = Duration::from_millis(at.saturating_sub(now));
@@ -236,6 +249,7 @@ impl Driver {
                 None => driver.tell(Input::Expired),
             }),
         ];
+        self.instance.hand_over(&events);
         self.source.replace(Some(Source { events, _listeners: listeners }));
     }
 
@@ -274,9 +288,49 @@ impl Driver {
     }
 
     fn show(&self) {
-        if self.changed.replace(false) {
+        if self.changed.replace(false) && !self.instance.is_over() {
             self.feed.notify();
         }
+    }
+}
+
+/// This instance of the wasm, as the page's script (`loader.js`) keeps it. When it has failed, the
+/// script ends it from outside: its listeners go, its connection is closed, and what is still called
+/// does nothing.
+struct Instance {
+    object: JsValue,
+    end: AbortSignal,
+}
+
+impl Instance {
+    /// The one that the script has just started.
+    fn current() -> Self {
+        let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
+        let object = get(&window(), "tidings").unwrap_or_default();
+        let end = get(&object, "signal").unwrap_or_default().unchecked_into();
+        Self { object, end }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.aborted()
+    }
+
+    /// Listens to the window for as long as this instance lasts.
+    fn listen(&self, name: &str, then: impl Fn(web_sys::Event) + 'static) {
+        let listener = Closure::<dyn Fn(web_sys::Event)>::new(then);
+        let options = AddEventListenerOptions::new();
+        options.set_signal(&self.end);
+        let _ = window().add_event_listener_with_callback_and_add_event_listener_options(
+            name,
+            listener.as_ref().unchecked_ref(),
+            &options,
+        );
+        listener.forget();
+    }
+
+    /// Leaves a connection to the script to close, in place of an earlier one.
+    fn hand_over(&self, events: &EventSource) {
+        let _ = Reflect::set(&self.object, &"source".into(), events);
     }
 }
 

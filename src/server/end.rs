@@ -17,7 +17,8 @@ pub(super) async fn end(
     may: MayPublish,
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
-    let text = publish::read(&app, body, app.max_message_bytes).await?;
+    let most = app.max_message_bytes;
+    let text = publish::read(&app, body, most, || publish::too_large(most)).await?;
     let text = closing_text(&app, text)?;
     stream_end(&app, may, text).await.map(|id| Json(Accepted::new(id)))
 }

@@ -29,9 +29,10 @@ use super::{
     headers, history,
     log::{Bound, NotRead, Place, Range},
     named::Named,
+    site::Built,
 };
 use crate::{
-    app::{self, Draft, Page, Visit},
+    app::{self, Assets, Draft, Page, Visit},
     message::{EventId, Snapshot, StreamName, Summary},
     problem,
 };
@@ -40,6 +41,9 @@ use crate::{
 const NEWEST: Bound = Bound { messages: 100, bytes: 256 * 1024 };
 /// How many messages a permanent link shows before its own, and from there on.
 const NEIGHBOURS: Bound = Bound { messages: 50, bytes: 128 * 1024 };
+/// Shown to one visitor, as it is now; and not for proxies to rewrite (RFC 9110, section 7.7), since
+/// the page hydrates what was sent.
+const CACHING: &str = "private, no-cache, no-transform";
 /// How many streams the list of streams shows.
 const STREAMS: usize = 1000;
 
@@ -195,6 +199,8 @@ async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Resp
     }
 }
 
+/// Renders a page. A page that has failed asks for itself as `text/plain`, so that a proxy which
+/// rewrites pages leaves it as it is.
 async fn render(app: &App, request: Request, page: Page) -> Response {
     let watched = app.site.is_watched();
     let visitor = match app.access.visitor(request.headers()) {
@@ -203,11 +209,14 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
         Visitor::Holder(claims) => app::Visitor::Named(claims.name),
     };
     let secure = request.extensions().get().is_some_and(|client: &Client| client.secure);
+    let Built { style, script, wasm } = app.site.built().clone();
+    let assets = Assets { style, script, wasm };
+    let as_text =
+        request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/plain");
     // What a page is told about the visit it is rendered for, and the headers it leaves with.
     let visit = move || {
         let response = expect_context::<ResponseOptions>();
-        response
-            .insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(CACHING));
         let policy = use_nonce().map(|nonce| headers::content_security_policy(&nonce, watched));
         if let Some(Ok(policy)) = policy {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
@@ -215,11 +224,21 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
         let parts = expect_context::<Parts>();
         let scheme = if secure { "https://" } else { "" };
         let origin = format!("{scheme}{}", host(&parts));
-        provide_context(Visit { origin, visitor: visitor.clone(), page: page.clone() });
+        provide_context(Visit {
+            origin,
+            visitor: visitor.clone(),
+            assets: assets.clone(),
+            page: page.clone(),
+        });
     };
     let options = app.site.leptos_options().clone();
     let shell = move || app::shell(options.clone()).into_any();
-    render_app_async_with_context(visit, shell)(request).await
+    let mut page = render_app_async_with_context(visit, shell)(request).await;
+    if as_text {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        page.headers_mut().insert(header::CONTENT_TYPE, text);
+    }
+    page
 }
 
 /// Whether a person is waiting. A request without a path, `GET host:80`, is not a browser's, and

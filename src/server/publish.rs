@@ -46,12 +46,12 @@ pub(super) async fn publish(
         }
         return lines::publish(&app, may, body).await.map(IntoResponse::into_response);
     }
-    let bytes = read(&app, body, app.max_message_bytes).await?;
+    let most = app.max_message_bytes;
+    let bytes = read(&app, body, most, || too_large(most)).await?;
     let data = data(&app, bytes)?;
     let appended = message(&app, &may, data, key).await?;
     let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
     if appended.replayed {
-        app.metrics.replayed();
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -67,7 +67,11 @@ pub(super) async fn message(
     app.takes_messages()?;
     app.limits.publish(may.publisher())?;
     let stream = may.stream().clone();
-    Ok(app.log.append(Append { stream, batch: vec![data], key }).await?)
+    let appended = app.log.append(Append { stream, batch: vec![data], key }).await?;
+    if appended.replayed {
+        app.metrics.replayed();
+    }
+    Ok(appended)
 }
 
 /// What was accepted.
@@ -118,7 +122,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Manner {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let printable = |bytes: &[u8]| bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
@@ -138,13 +142,18 @@ fn malformed_key(detail: &str) -> Problem {
     Problem::new(problem::MALFORMED_KEY, detail)
 }
 
-/// The bytes of a body, if there are not too many, and if they come in time and before the server
-/// stops.
-pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+/// The bytes of a body, if they come in time and before the server stops. More than `most` are
+/// refused with what `too_large` says.
+pub(super) async fn read(
+    app: &App,
+    body: Body,
+    most: usize,
+    too_large: impl FnOnce() -> Problem,
+) -> Result<Vec<u8>, Problem> {
     app.takes_messages()?;
     let announced = body.size_hint().lower();
     if announced > most as u64 {
-        return Err(too_large(most));
+        return Err(too_large());
     }
     // What is announced may never come.
     let announced = usize::try_from(announced).unwrap_or_default();
@@ -159,7 +168,7 @@ pub(super) async fn read(app: &App, body: Body, most: usize) -> Result<Vec<u8>, 
         let Some(piece) = piece.map_err(|_| too_late(app))? else { break };
         let piece = piece.map_err(|_| incomplete())?;
         if bytes.len() + piece.len() > most {
-            return Err(too_large(most));
+            return Err(too_large());
         }
         bytes.extend_from_slice(&piece);
     }

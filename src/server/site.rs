@@ -1,6 +1,10 @@
 //! Where the built site lies: style, wasm and script, and what `public` holds.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use leptos::config::LeptosOptions;
@@ -10,7 +14,17 @@ use leptos::config::LeptosOptions;
 pub struct Site {
     root: PathBuf,
     options: LeptosOptions,
+    built: Built,
+    is_hashed: bool,
     watched: bool,
+}
+
+/// The paths of what the build makes, as a page names them.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    pub(super) style: Arc<str>,
+    pub(super) script: Arc<str>,
+    pub(super) wasm: Arc<str>,
 }
 
 /// The folder, inside the site, of what the build makes. As in `Cargo.toml`.
@@ -26,7 +40,7 @@ impl Site {
     /// executable's folder, where cargo-leptos puts it.
     ///
     /// # Errors
-    /// When there is no site there.
+    /// When there is no site there, or when the file that names its files cannot be read.
     pub fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
         let root = match folder {
             Some(folder) => folder.to_owned(),
@@ -45,15 +59,21 @@ impl Site {
             bail!("the path of the site, {}, is not valid UTF-8", root.display());
         };
         let hashes = root.join("hash.txt");
+        let hashes = match fs::read_to_string(&hashes) {
+            Ok(hashes) => Some(hashes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", hashes.display()));
+            }
+        };
         let options = LeptosOptions::builder()
             .output_name("tidings")
             .site_root(root_text)
             .site_pkg_dir(PACKAGE)
-            .hash_files(hashes.is_file())
-            .hash_file(hashes.to_string_lossy().as_ref().into())
             .build();
+        let built = Built::new(hashes.as_deref().unwrap_or_default());
         let watched = std::env::var_os("LEPTOS_WATCH").is_some();
-        Ok(Self { root, options, watched })
+        Ok(Self { root, options, built, is_hashed: hashes.is_some(), watched })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -63,7 +83,7 @@ impl Site {
     /// Whether the names of the built files change with their content, so that a browser may keep
     /// them for ever.
     pub(super) fn is_hashed(&self) -> bool {
-        self.options.hash_files
+        self.is_hashed
     }
 
     /// Whether it is rebuilt as it is edited, by `cargo leptos watch`.
@@ -71,8 +91,27 @@ impl Site {
         self.watched
     }
 
+    pub(super) fn built(&self) -> &Built {
+        &self.built
+    }
+
     pub(super) fn leptos_options(&self) -> &LeptosOptions {
         &self.options
+    }
+}
+
+impl Built {
+    /// `hashes` has a line for each part of a name that changes with the content, like `js: AbC`;
+    /// without one the name does not change.
+    fn new(hashes: &str) -> Self {
+        let path = |extension: &str| {
+            let hash = hashes.lines().find_map(|line| {
+                let (file, hash) = line.split_once(':')?;
+                (file.trim() == extension).then(|| format!(".{}", hash.trim()))
+            });
+            format!("/{PACKAGE}/tidings{}.{extension}", hash.unwrap_or_default()).into()
+        };
+        Self { style: path("css"), script: path("js"), wasm: path("wasm") }
     }
 }
 

@@ -21,7 +21,7 @@ fn between<'text>(text: &'text str, before: &str, after: &str) -> &'text str {
 async fn the_page_says_the_first_value_and_goes_on_from_it() {
     let app = TestApp::start(&[]).await;
     let response = app.get("/").await;
-    assert_eq!(response.headers()["cache-control"], "private, no-cache");
+    assert_eq!(response.headers()["cache-control"], "private, no-cache, no-transform");
     let html = response.text().await.expect("text");
     let log = between(&html, r#"role="log""#, "</ol>");
     assert_eq!(between(log, r#"<p dir="auto">"#, "</p>"), "Counter value 1");

@@ -17,7 +17,13 @@ use crate::{
     message::EventId,
     problem,
     server::{
-        App, access::MayPublish, client::Client, end, error::Problem, named::malformed_name,
+        App,
+        access::{self, MayPublish, Visitor},
+        client::Client,
+        end,
+        error::Problem,
+        log::IdempotencyKey,
+        named::malformed_name,
         publish,
     },
 };
@@ -30,17 +36,13 @@ pub(in crate::server) async fn form(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // Each byte of the text may take three in a form; the rest is for the names.
-    let most = app.max_message_bytes.saturating_mul(3).saturating_add(1024);
     let person = wants_page(&parts);
-    // What is long is read for those alone who may have something to say.
-    let most = if app.access.visitor(&parts.headers).may_publish_somewhere() { most } else { 4096 };
-    let body = match publish::read(&app, body, most).await {
-        Ok(body) => body,
+    let (body, key) = match read(&app, &parts.headers, body).await {
+        Ok(read) => read,
         Err(problem) => return refuse(&app, parts, problem, person).await,
     };
     let outcome = Arc::new(Mutex::new(None));
-    let desk = desk(&app, &parts.headers, client, &outcome);
+    let desk = desk(&app, &parts.headers, client, key, &outcome);
     let request = Request::from_parts(parts.clone(), Body::from(body));
     let response =
         handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
@@ -61,6 +63,27 @@ pub(in crate::server) async fn form(
     }
 }
 
+/// The fields of a form, and the key that makes sending it again harmless: the page sends one, a
+/// browser without scripts does not.
+async fn read(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Vec<u8>, Option<IdempotencyKey>), Problem> {
+    let message = app.max_message_bytes;
+    // A line break may take six bytes in a form, any other byte three; the rest is for the names.
+    let form = message.saturating_mul(6).saturating_add(1024);
+    let visitor = app.access.visitor(headers);
+    // What is long is read only for clients that may publish something.
+    let most = if visitor.may_publish_somewhere() { form } else { 4096 };
+    let too_large = || match visitor {
+        Visitor::Guest(kind) => access::who_are_you(kind),
+        Visitor::Anyone | Visitor::Holder(_) => publish::too_large(message),
+    };
+    let key = publish::idempotency_key(headers)?;
+    Ok((publish::read(app, body, most, too_large).await?, key))
+}
+
 /// What came of a form.
 struct Outcome {
     stream: String,
@@ -74,6 +97,7 @@ fn desk(
     app: &App,
     headers: &HeaderMap,
     client: Client,
+    key: Option<IdempotencyKey>,
     outcome: &Arc<Mutex<Option<Outcome>>>,
 ) -> Desk {
     let note = {
@@ -98,8 +122,9 @@ fn desk(
     Desk::new(
         move |stream, text| {
             let (app, note, may) = (publisher.clone(), note.clone(), may(&stream));
+            let key = key.clone();
             async move {
-                let result = publish_text(&app, may, &text).await;
+                let result = publish_text(&app, may, &text, key).await;
                 note(stream, Some(text), result)
             }
         },
@@ -117,10 +142,11 @@ async fn publish_text(
     app: &App,
     may: Result<MayPublish, Problem>,
     text: &str,
+    key: Option<IdempotencyKey>,
 ) -> Result<EventId, Problem> {
     let may = may?;
     let data = publish::data(app, text.into())?;
-    Ok(publish::message(app, &may, data, None).await?.last)
+    Ok(publish::message(app, &may, data, key).await?.last)
 }
 
 async fn end_with_text(

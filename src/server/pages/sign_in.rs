@@ -27,8 +27,8 @@ use crate::{
 
 /// Where to go when a form does not say.
 const HOME: &str = "/streams";
-/// How many bytes a form may have: a token, and a path.
-const MOST: usize = 16 * 1024;
+/// The most bytes of a form, which holds a token and a path.
+const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Where to go afterwards.
 #[derive(Deserialize)]
@@ -78,10 +78,15 @@ pub(in crate::server) async fn sign_out(
     door(&app, client, request).await
 }
 
+fn too_large() -> Problem {
+    let detail = format!("A token with its form has at most {MAX_FORM_BYTES} bytes; is this one?");
+    Problem::new(problem::MESSAGE_TOO_LARGE, detail)
+}
+
 /// Runs the server function that the form is for, and does what it says.
 async fn door(app: &App, client: Client, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match publish::read(app, body, MOST).await {
+    let body = match publish::read(app, body, MAX_FORM_BYTES, too_large).await {
         Ok(body) => body,
         Err(problem) => return refused(app, parts, HOME, problem).await,
     };

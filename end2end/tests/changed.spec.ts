@@ -1,0 +1,350 @@
+// What other programs do to a page: extensions, translators, proxies, phones that make links of
+// numbers. Each page ends live and equal to the log, or says that it is not live.
+
+import { type Page } from "@playwright/test";
+import { MessagePage, type Server, expect, holdHydration, messages, test } from "../tidings.ts";
+
+// The page's script tells developers what failed, and the browser of traps and of what was blocked.
+test.use({ mayComplain: /^Tidings: the live part|^Failed to load resource|unreachable|preload|WebAssembly|Script|planted/ });
+
+/** A stream whose first message tempts those who make links. */
+const FIRST = ["555-123-4567 called", "write to 7 Main Street"];
+
+/** The page of a stream with two messages, and a script of others that runs on it before the wasm. */
+async function changedBefore(page: Page, server: Server, change: () => void): Promise<MessagePage> {
+  await server.publish("news", ...FIRST);
+  const letGo = await holdHydration(page);
+  const news = await MessagePage.open(page, server, "news");
+  await page.evaluate(change);
+  letGo();
+  return news;
+}
+
+/** That the page is live: it shows what the log holds, what comes, and does what it is told. */
+async function isAlive(news: MessagePage, server: Server, said: string[]): Promise<void> {
+  await expect(news.status).toHaveText("Live", { timeout: 60_000 });
+  await server.publish("news", "what comes");
+  await news.shows([...said, "what comes"]);
+  await news.button("Pause").click();
+  await expect(news.status).toHaveText("Paused");
+  await server.publish("news", "in the pause");
+  await expect(news.page.getByText("1 waiting")).toBeVisible();
+  await news.button("Resume").click();
+  await expect(news.status).toHaveText("Live");
+  await news.shows([...said, "what comes", "in the pause"]);
+  await expect(news.page.getByText(`${said.length + 2} messages`, { exact: true })).toBeVisible();
+  // What has failed on the way watches no more.
+  await expect.poll(() => server.openStreams()).toBe(1);
+}
+
+/** That the page says that it is not live, and nothing else; and that reading and writing go on. */
+async function saysThatItIsDead(news: MessagePage, server: Server): Promise<void> {
+  await expect(news.status).toHaveText("Not live", { timeout: 60_000 });
+  await expect(news.page.getByText(/^(Live|Connecting)$/)).toBeHidden();
+  await expect(news.page.getByRole("link", { name: "Reload the page" })).toBeVisible();
+  await expect.poll(() => server.openStreams()).toBe(0);
+}
+
+const before: Record<string, () => void> = {
+  "attributes on everything": () => {
+    for (const element of document.querySelectorAll("*")) element.setAttribute("data-extension", "1");
+  },
+  "a number made a link, at the start of a message": () => {
+    const text = document.querySelector(".message p")!.firstChild as Text;
+    const rest = text.splitText(12);
+    const link = document.createElement("a");
+    link.href = "tel:5551234567";
+    text.replaceWith(link);
+    link.append(text);
+    rest.parentElement!.normalize();
+  },
+  "an address made a link, in the middle of a message": () => {
+    const text = document.querySelectorAll(".message p")[1]!.firstChild as Text;
+    const middle = text.splitText(9);
+    middle.splitText(6);
+    const link = document.createElement("a");
+    middle.replaceWith(link);
+    link.append(middle);
+  },
+  "a word marked, at the end of a message": () => {
+    const text = document.querySelector(".message p")!.firstChild as Text;
+    const end = text.splitText(13);
+    const mark = document.createElement("mark");
+    end.replaceWith(mark);
+    mark.append(end);
+  },
+  "every text translated": () => {
+    const texts = document.createTreeWalker(document.querySelector("main")!, NodeFilter.SHOW_TEXT);
+    const found: Text[] = [];
+    while (texts.nextNode()) found.push(texts.currentNode as Text);
+    for (const text of found.filter((text) => text.parentElement!.localName !== "script")) {
+      const [outer, inner] = [document.createElement("font"), document.createElement("font")];
+      text.replaceWith(outer);
+      outer.append(inner);
+      inner.append(text);
+    }
+  },
+  "comments removed": () => {
+    const comments = document.createTreeWalker(document.body, NodeFilter.SHOW_COMMENT);
+    const found: Comment[] = [];
+    while (comments.nextNode()) found.push(comments.currentNode as Comment);
+    for (const comment of found) comment.remove();
+  },
+  "white space between elements": () => {
+    for (const element of document.querySelectorAll("main *")) element.before(document.createTextNode("\n  "));
+  },
+  "texts split": () => {
+    for (const said of document.querySelectorAll(".message p")) (said.firstChild as Text).splitText(3);
+  },
+  "an element first in the live part": () => {
+    document.querySelector(".live")!.prepend(document.createElement("div"));
+  },
+  "an element of the same kind first in the live part": () => {
+    const figure = document.querySelector(".chart")!;
+    figure.before(figure.cloneNode(true));
+  },
+  "an element last in the live part": () => {
+    document.querySelector(".live")!.append(document.createElement("aside"));
+  },
+  "an element beside the text area": () => {
+    document.querySelector("textarea")!.after(document.createElement("grammar-checker"));
+  },
+  "a row between the rows": () => {
+    const row = document.querySelector(".message")!;
+    row.after(row.cloneNode(true));
+  },
+  "a row removed": () => document.querySelector(".message")!.remove(),
+  "the status line removed": () => document.querySelector(".live .status")!.remove(),
+  "the snapshot removed": () => document.getElementById("snapshot")!.remove(),
+  "everything wrapped": () => {
+    const main = document.querySelector("main")!;
+    const reader = document.createElement("div");
+    reader.append(...main.childNodes);
+    main.append(reader);
+  },
+  "the whole live part removed": () => document.querySelector("main")!.remove(),
+};
+
+for (const [name, change] of Object.entries(before)) {
+  test(`before the page comes to life: ${name}`, async ({ page, start }) => {
+    const server = await start();
+    const news = await changedBefore(page, server, change);
+    await isAlive(news, server, FIRST);
+  });
+}
+
+const after: Record<string, () => void> = {
+  "every text translated": before["every text translated"]!,
+  "attributes on everything": before["attributes on everything"]!,
+  "comments removed": before["comments removed"]!,
+  "a row removed": () => document.querySelector(".message")!.remove(),
+  "the rows replaced by a copy": () => {
+    for (const list of document.querySelectorAll(".log ol")) list.replaceWith(list.cloneNode(true));
+  },
+  "the status line replaced by a copy": () => {
+    const status = document.querySelector(".live .status")!;
+    status.replaceWith(status.cloneNode(true));
+  },
+  "the log removed": () => document.querySelector(".log")!.remove(),
+  "the live part replaced by a copy": () => {
+    const live = document.querySelector(".live")!;
+    live.replaceWith(live.cloneNode(true));
+  },
+};
+
+for (const [name, change] of Object.entries(after)) {
+  test(`when the page lives: ${name}`, async ({ page, start }) => {
+    const server = await start();
+    await server.publish("news", ...FIRST);
+    await page.clock.install();
+    const news = await MessagePage.open(page, server, "news");
+    await news.isLive();
+    await page.waitForFunction(() => document.documentElement.dataset.hydration === "done");
+    await page.evaluate(change);
+    // The page is asked now and then whether it lives.
+    for (let seconds = 0; seconds < 40; seconds++) await page.clock.runFor(1_000);
+    await page.clock.resume();
+    if (name === "every text translated") {
+      // Messages stay translated; the rest follows what happens.
+      await server.publish("news", "what comes");
+      await news.reaches("what comes");
+      await news.button("Pause").click();
+      await expect(news.status).toHaveText("Paused");
+      await news.button("Resume").click();
+      await expect(news.status).toHaveText("Live");
+      await expect(page.getByText("3 messages", { exact: true })).toBeVisible();
+    } else {
+      await isAlive(news, server, FIRST);
+    }
+  });
+}
+
+test("a trap in the tenth message: nothing is lost, what is half written and the focus stay", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.addInitScript(() => {
+    let taken = 0;
+    const id = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "lastEventId")!.get!;
+    Object.defineProperty(MessageEvent.prototype, "lastEventId", {
+      get() {
+        // Thrown through the wasm, as a trap is: it leaves everything as it was in that moment.
+        if (++taken === 10) throw new Error("planted");
+        return id.call(this);
+      },
+    });
+  });
+  const news = await MessagePage.open(page, server, "news");
+  await news.isLive();
+  await news.composer.fill("half written");
+  await news.composer.evaluate((box: HTMLTextAreaElement) => box.setSelectionRange(4, 4));
+  await server.publish("news", ...messages(12));
+  await news.shows([...FIRST, ...messages(12)]);
+  await expect(news.composer).toHaveValue("half written");
+  await expect(news.composer).toBeFocused();
+  expect(await news.composer.evaluate((box: HTMLTextAreaElement) => box.selectionStart)).toBe(4);
+  await news.composer.fill("");
+  await isAlive(news, server, [...FIRST, ...messages(12)]);
+});
+
+test("a wasm that traps in every message: said, and the page can still be read and written to", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.addInitScript(() => {
+    Object.defineProperty(MessageEvent.prototype, "lastEventId", {
+      get() {
+        throw new Error("planted");
+      },
+    });
+  });
+  const news = await MessagePage.open(page, server, "news");
+  await news.isLive();
+  for (const text of messages(3)) {
+    await server.publish("news", text);
+    await page.waitForTimeout(3_000);
+  }
+  await saysThatItIsDead(news, server);
+  await news.composer.fill("by the form itself");
+  await news.button("Send").click();
+  await page.waitForURL("**/streams/news");
+  await news.reaches("by the form itself");
+});
+
+test("a page that does not answer any more says so", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.clock.install();
+  // What the page's script asks never reaches the wasm.
+  await page.addInitScript(() => {
+    addEventListener("beat", (event) => sessionStorage.getItem("stalled") && event.stopImmediatePropagation(), true);
+  });
+  const news = await MessagePage.open(page, server, "news");
+  await news.isLive();
+  await page.evaluate(() => sessionStorage.setItem("stalled", "1"));
+  for (let seconds = 0; seconds < 40; seconds++) await page.clock.runFor(1_000);
+  await page.clock.resume();
+  await saysThatItIsDead(news, server);
+});
+
+for (const [name, broken] of [
+  ["is not delivered", { status: 404 }],
+  ["is cut short", { status: 200, contentType: "application/wasm", body: Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0]) }],
+  ["is another file", { status: 200, contentType: "text/html", body: "<h1>Sign in to the network</h1>" }],
+] as const) {
+  test(`a wasm that ${name}: the page says that it is not live, until it is reloaded`, async ({ page, start }) => {
+    const server = await start();
+    await server.publish("news", ...FIRST);
+    await page.route("**/*.wasm", (route) => route.fulfill(broken));
+    const news = await MessagePage.open(page, server, "news");
+    await saysThatItIsDead(news, server);
+    expect(await news.texts()).toEqual(FIRST);
+    await page.unroute("**/*.wasm");
+    await page.getByRole("link", { name: "Reload the page" }).click();
+    await isAlive(news, server, FIRST);
+  });
+}
+
+test("a wasm that comes at the second attempt", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.route("**/*.wasm", (route) => route.abort(), { times: 2 });
+  const news = await MessagePage.open(page, server, "news");
+  await isAlive(news, server, FIRST);
+});
+
+test("a module that is blocked", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.route("**/pkg/*.js*", (route) => route.abort());
+  const news = await MessagePage.open(page, server, "news");
+  await saysThatItIsDead(news, server);
+});
+
+test("a browser that knows no WebAssembly", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await page.addInitScript(() => Reflect.deleteProperty(window, "WebAssembly"));
+  const news = await MessagePage.open(page, server, "news");
+  await saysThatItIsDead(news, server);
+});
+
+test("a wasm that never comes: the page says after a while that it is not live, and lives when it has come", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  const letGo = await holdHydration(page);
+  const news = await MessagePage.open(page, server, "news");
+  await expect(news.status).toHaveText("Connecting");
+  await saysThatItIsDead(news, server);
+  letGo();
+  await isAlive(news, server, FIRST);
+});
+
+/** Rewrites pages, and nothing else, as a proxy does. */
+async function rewritePages(page: Page, rewrite: (html: string) => string): Promise<void> {
+  await page.route("**/streams/*", async (route) => {
+    const response = await route.fetch();
+    const isPage = response.headers()["content-type"]?.startsWith("text/html") ?? false;
+    await (isPage ? route.fulfill({ response, body: rewrite(await response.text()) }) : route.fulfill({ response }));
+  });
+}
+
+test("a proxy that rewrites pages", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  await rewritePages(page, (html) => html.replaceAll(/(?<=<p dir="auto">[^<]*)\d+/g, "<a href='/'>$&</a>"));
+  const news = await MessagePage.open(page, server, "news");
+  await isAlive(news, server, FIRST);
+});
+
+for (const [name, script] of [
+  ["a proxy that takes out the scripts", /<script(?! id="snapshot")[\s\S]*?<\/script>/g],
+  ["a browser without modules", /<script id="loader"[\s\S]*?<\/script>/g],
+] as const) {
+  test(name, async ({ page, start }) => {
+    const server = await start();
+    await server.publish("news", ...FIRST);
+    await rewritePages(page, (html) => html.replaceAll(script, "").replace("<script nomodule", "<script"));
+    const news = await MessagePage.open(page, server, "news");
+    await saysThatItIsDead(news, server);
+  });
+}
+
+test("the page of a stream that was deleted meanwhile comes to life again, empty", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", ...FIRST);
+  const letGo = await holdHydration(page);
+  const news = await MessagePage.open(page, server, "news");
+  await page.evaluate(() => document.querySelector(".live")!.prepend(document.createElement("div")));
+  await server.delete("news");
+  letGo();
+  await isAlive(news, server, []);
+});
+
+test("the counter comes to life again as well", async ({ page, start }) => {
+  const server = await start("--counter-delay", "300ms");
+  const letGo = await holdHydration(page);
+  const counter = await MessagePage.open(page, server);
+  await page.evaluate(() => document.querySelector(".live")!.prepend(document.createElement("div")));
+  letGo();
+  await counter.ends();
+  expect(await counter.texts()).toHaveLength(21);
+});
