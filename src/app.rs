@@ -164,7 +164,11 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
                 {page(|Visit { assets, page, .. }| {
-                    let live = matches!(page, Page::Counter(_) | Page::Stream { .. });
+                    let live = match page {
+                        Page::Counter(_) => Some("/".to_owned()),
+                        Page::Stream { name, .. } => Some(format!("/streams/{name}")),
+                        _ => None,
+                    };
                     view! { <Loader assets live /> }
                 })}
                 <AutoReload options />

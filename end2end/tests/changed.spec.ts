@@ -179,6 +179,23 @@ for (const [name, change] of Object.entries(after)) {
   });
 }
 
+test("a full window whose rows are replaced by a copy", async ({ page, start }) => {
+  const server = await start("--publish-rate", "0");
+  await page.clock.install();
+  const news = await MessagePage.open(page, server, "news");
+  await news.isLive();
+  await server.publish("news", ...messages(520));
+  await news.shows(messages(520, 21));
+  await page.evaluate(() => {
+    for (const list of document.querySelectorAll(".log ol")) list.replaceWith(list.cloneNode(true));
+  });
+  for (let seconds = 0; seconds < 40; seconds++) await page.clock.runFor(1_000);
+  await page.clock.resume();
+  await news.isLive();
+  await server.publish("news", "what comes");
+  await news.reaches("what comes");
+});
+
 test("a trap in the tenth message: nothing is lost, what is half written and the focus stay", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
@@ -218,10 +235,14 @@ test("a wasm that traps in every message: said, and the page can still be read a
   });
   const news = await MessagePage.open(page, server, "news");
   await news.isLive();
-  for (const text of messages(3)) {
-    await server.publish("news", text);
-    await page.waitForTimeout(3_000);
-  }
+  // A page that lives again has the message in it, until the next one.
+  await expect(async () => {
+    await server.publish("news", "another");
+    await page.waitForTimeout(500);
+    expect(await page.evaluate(() => [document.documentElement.dataset.hydration, "tidings" in window])).toEqual(["failed", true]);
+    await page.waitForTimeout(11_000);
+    expect(await page.evaluate(() => document.documentElement.dataset.hydration)).toBe("failed");
+  }).toPass({ timeout: 80_000 });
   await saysThatItIsDead(news, server);
   await news.composer.fill("by the form itself");
   await news.button("Send").click();
@@ -235,7 +256,7 @@ test("a page that does not answer any more says so", async ({ page, start }) => 
   await page.clock.install();
   // What the page's script asks never reaches the wasm.
   await page.addInitScript(() => {
-    addEventListener("beat", (event) => sessionStorage.getItem("stalled") && event.stopImmediatePropagation(), true);
+    addEventListener("tidings:heartbeat", (event) => sessionStorage.getItem("stalled") && event.stopImmediatePropagation(), true);
   });
   const news = await MessagePage.open(page, server, "news");
   await news.isLive();

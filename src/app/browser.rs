@@ -24,13 +24,19 @@ const PATIENCE_MS: u32 = 15_000;
 const RETRIES: u32 = 4;
 const FIRST_RETRY_MS: u64 = 1_000;
 
+/// The attributes of a text box for what was sent: its key, and the text.
+const KEY: &str = "data-key";
+const SENT: &str = "data-sent";
+
 /// What comes of a request: JSON, or why there is none.
 type Answer = Result<JsValue, Failure>;
 
 /// Why there is no good answer.
 pub(super) enum Failure {
-    /// None came, or one that says to try again: perhaps it was done, perhaps not.
+    /// None came, or none that tells: perhaps it was done, perhaps not.
     Unknown(String),
+    /// The server, or a proxy before it, says that it cannot answer now.
+    Retry(String),
     /// The server refuses; a sentence that says why.
     Refused(String),
 }
@@ -64,7 +70,7 @@ pub(super) fn post(
 fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnOnce(Answer)>) {
     let attempt = request.clone();
     let answered: Box<dyn FnOnce(Answer)> = Box::new(move |answer| match answer {
-        Err(Failure::Unknown(_)) if retries > 0 => {
+        Err(Failure::Unknown(_) | Failure::Retry(_)) if retries > 0 => {
             let pause = Duration::from_millis(FIRST_RETRY_MS << (RETRIES - retries));
             set_timeout(move || send(url, request, retries - 1, then), pause);
         }
@@ -73,8 +79,29 @@ fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnO
     ask(url, &attempt, answered);
 }
 
+/// The idempotency key of a text in a text box: the one that it was sent with before, if its fate is
+/// unknown. It is kept on the element, and so outlives this instance of the wasm.
+pub(super) fn key_of(text_box: &HtmlTextAreaElement, text: &str) -> String {
+    if text_box.get_attribute(SENT).as_deref() == Some(text)
+        && let Some(key) = text_box.get_attribute(KEY)
+    {
+        return key;
+    }
+    let key = random_key();
+    let _ = text_box.set_attribute(KEY, &key);
+    let _ = text_box.set_attribute(SENT, text);
+    key
+}
+
+/// The fate of what was sent is known.
+pub(super) fn forget_key(text_box: &HtmlTextAreaElement) {
+    for attribute in [KEY, SENT] {
+        let _ = text_box.remove_attribute(attribute);
+    }
+}
+
 /// A key that no other message has: two random numbers of 53 bits.
-pub(super) fn random_key() -> String {
+fn random_key() -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "53 bits")]
     let random = || (Math::random() * 9_007_199_254_740_992.) as u64;
     format!("{:x}-{:x}", random(), random())
@@ -96,7 +123,10 @@ fn ask(url: &str, request: &RequestInit, then: Box<dyn FnOnce(Answer)>) {
                 // An answer that broke off, and those of a server, or of a proxy before it, that
                 // will be better soon.
                 (200..300, None) => Err(unknown()),
-                (502..=504, json) => Err(Failure::Unknown(refusal(json, response.status()))),
+                (status @ 502..=504, json) => Err(Failure::Retry(refusal(json, status))),
+                (status @ (408 | 500..), _) => {
+                    Err(Failure::Unknown(format!("No answer came but a status of {status}.")))
+                }
                 (status, json) => Err(Failure::Refused(refusal(json, status))),
             });
         });

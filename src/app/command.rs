@@ -4,6 +4,13 @@ use leptos::{ev::MouseEvent, prelude::*};
 
 use super::{Visitor, browser, content::content, island::counted};
 
+/// An address as a word of a shell: quoted where bash, zsh or fish would take a part of it for a
+/// pattern.
+pub(super) fn shell_word(address: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":/._-".contains(c);
+    if address.chars().all(plain) { address.to_owned() } else { format!("'{address}'") }
+}
+
 /// How this visitor calls curl. Whoever has a token must show it: from the environment, so that it
 /// is neither on the page nor in a shell's history.
 pub(super) fn curl(visitor: &Visitor, options: &str) -> String {
@@ -65,5 +72,22 @@ fn Copy() -> impl IntoView {
             on:click=copy
             inner_html=content(move || label.get())
         ></button>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_words_of_a_shell() {
+        for (address, word) in [
+            ("localhost:3000/streams/a", "localhost:3000/streams/a"),
+            ("https://a.example/streams/a", "https://a.example/streams/a"),
+            ("[::1]:3000/streams/a", "'[::1]:3000/streams/a'"),
+            ("localhost:3000/streams/a?lines", "'localhost:3000/streams/a?lines'"),
+        ] {
+            assert_eq!(shell_word(address), word);
+        }
     }
 }

@@ -113,8 +113,6 @@ pub fn Composer(
     let Draft { text: draft, problem } = draft.unwrap_or_default();
     let problem = RwSignal::new(problem);
     let sending = RwSignal::new(false);
-    // A text whose fate is unknown, and the key it was sent with: sent again, it is stored once.
-    let unknown = StoredValue::new(None::<(String, String)>);
     let send = move |event: SubmitEvent| {
         event.prevent_default();
         let form = event_target(&event);
@@ -123,19 +121,20 @@ pub fn Composer(
         };
         sending.set(true);
         let text = written.value();
-        let again = unknown.try_update_value(Option::take).flatten();
-        let key = again.filter(|(_, sent)| *sent == text).map(|(key, _)| key);
-        let key = key.unwrap_or_else(browser::random_key);
-        browser::post(Publish::url(), &form, &key.clone(), move |answer| {
+        let key = browser::key_of(&written, &text);
+        browser::post(Publish::url(), &form, &key, move |answer| {
             // What was written meanwhile stays.
             if answer.is_ok() && written.value() == text {
                 written.set_value("");
             }
+            // Whether a text whose fate is unknown was stored, or is sent again: it is stored once.
+            if !matches!(answer, Err(Failure::Unknown(_) | Failure::Retry(_))) {
+                browser::forget_key(&written);
+            }
             problem.set(match answer {
                 Ok(_) => String::new(),
                 Err(Failure::Refused(why)) => why,
-                Err(Failure::Unknown(why)) => {
-                    unknown.set_value(Some((key, text)));
+                Err(Failure::Unknown(why) | Failure::Retry(why)) => {
                     format!("{why} Nothing is lost: send it again, it is stored once.")
                 }
             });

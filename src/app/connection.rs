@@ -16,7 +16,8 @@ const ATTEMPT_MS: u64 = PING_INTERVAL_MS;
 const DOUBT_MS: u64 = PING_INTERVAL_MS + 2_000;
 /// A hidden tab lets its connection go after so long, where connections are scarce.
 const HIDDEN_MS: u64 = 10_000;
-/// A connection that lasted for so long has proved itself: when it breaks, pauses begin anew.
+/// A connection over which the server was heard after so long has proved itself: when it breaks, pauses
+/// begin anew.
 const PROOF_MS: u64 = PING_INTERVAL_MS;
 /// The longest pause before the first attempt to reconnect; it doubles with each attempt.
 const FIRST_PAUSE_MS: u64 = 2_000;
@@ -139,6 +140,7 @@ impl ConnectionPolicy {
                 Action::Close
             }
             (_, Input::Left) => {
+                self.note_proof();
                 self.state = State::Idle;
                 Action::Close
             }
@@ -178,6 +180,7 @@ impl ConnectionPolicy {
         match self.state {
             State::Idle | State::Resting | State::Expired | State::Ended => Action::Stay,
             _ if self.let_go.is_some_and(|at| now >= at) => {
+                self.note_proof();
                 self.state = State::Resting;
                 Action::Close
             }
@@ -189,15 +192,15 @@ impl ConnectionPolicy {
     }
 
     fn open(&mut self, now: u64) -> Action {
-        self.note_proof(now);
+        self.note_proof();
         self.state = State::Connecting;
         self.heard = now;
         Action::Open
     }
 
-    /// An answer of 200 proves little: a proxy may close every stream at once.
-    fn note_proof(&mut self, now: u64) {
-        if self.state == State::Live && now >= self.opened + PROOF_MS {
+    /// An answer of 200 proves little: a proxy may close every stream at once, or never say anything.
+    fn note_proof(&mut self) {
+        if self.state == State::Live && self.heard >= self.opened + PROOF_MS {
             self.attempts = 0;
         }
     }
@@ -205,7 +208,7 @@ impl ConnectionPolicy {
     /// A quarter of the pause is certain, the rest is chance: when a server goes, its readers come
     /// back neither at once nor in step.
     fn wait(&mut self, now: u64, jitter: u8) -> Action {
-        self.note_proof(now);
+        self.note_proof();
         let longest = (FIRST_PAUSE_MS << self.attempts.min(8)).min(LONGEST_PAUSE_MS);
         let pause = longest / 4 + longest * 3 / 4 * u64::from(jitter) / 255;
         self.attempts += 1;

@@ -3,7 +3,9 @@
 use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
-use super::{Page, Visit, live::LiveStream, page, refused::RefusedPage, snapshot::Given};
+use super::{
+    Page, Visit, command::shell_word, live::LiveStream, page, refused::RefusedPage, snapshot::Given,
+};
 use crate::message::Snapshot;
 
 /// The page at `/`.
@@ -22,7 +24,7 @@ fn Counter(
     /// The run that begins with this visit.
     snapshot: Snapshot,
 ) -> impl IntoView {
-    let curl = format!("curl -N {origin}{}", snapshot.events);
+    let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
     let given = Given { snapshot, ..Given::default() };
     view! {
         <Title text="Counter · Tidings" />

@@ -1,9 +1,9 @@
 //! Islands that know what they were sent as.
 //!
-//! Hydration walks the page as the server wrote it, and checks nothing: an element more or less,
-//! put there by an extension, a translator or a proxy, and signals are bound to the wrong elements.
-//! So each island says how many nodes it has, and the page's script (`loader.js`) counts them
-//! before it lets the wasm near.
+//! Hydration walks the page as the server wrote it, and takes any element for the one it expects: one
+//! more or less, put there by an extension, a translator or a proxy, and signals are bound to the wrong
+//! elements. So each island says how many nodes it has, and the page's script (`loader.js`) counts
+//! them before it lets the wasm near. (What is replaced one for one, its heartbeat may find.)
 
 use leptos::{prelude::*, tachys::html::InertElement};
 

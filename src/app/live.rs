@@ -22,7 +22,8 @@ pub fn LiveStream(
     given: Given,
 ) -> impl IntoView {
     let carrier = snapshot::element(&given);
-    let not_live = given.snapshot.end.is_none().then(not_live);
+    let address = given.stream.as_ref().map_or("/".to_owned(), |name| format!("/streams/{name}"));
+    let not_live = given.snapshot.end.is_none().then(|| not_live(address));
     provide_context(given);
     view! {
         {carrier}
@@ -33,11 +34,11 @@ pub fn LiveStream(
 
 /// What a page says that is not live, because its wasm did not come to life or has died: the page's
 /// script shows it at once, the style sheet by itself when the script does not run.
-fn not_live() -> impl IntoView {
+fn not_live(address: String) -> impl IntoView {
     view! {
         <div class="not-live">
             <p class="state" role="status">"Not live"</p>
-            <p>"What comes now is not shown here. " <a href="">"Reload the page"</a></p>
+            <p>"What comes now is not shown here. " <a href=address>"Reload the page"</a></p>
         </div>
     }
 }
@@ -59,7 +60,7 @@ pub fn Live() -> impl IntoView {
 
     view! {
         <section class="live" aria-label="Stream" data-state=state>
-            <Chart feed />
+            <Chart feed alone=again />
             <Status subscription feed again />
             <Rows subscription feed style />
             {composer}

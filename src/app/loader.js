@@ -4,27 +4,30 @@
 // phone that makes links of numbers. Hydration then fails, at once or later, and silently. So this
 // script looks first whether the islands are as they were sent, hears when the wasm traps, and asks
 // it now and then whether it still shows what it knows. Where anything is wrong, it fetches the page
-// again, puts its `main` in place of the broken one and starts a new instance of the wasm there;
-// after the second failure in a row it says that the page is not live (`data-hydration="failed"`).
-// Where this script itself does not run, the style sheet says it after a while.
+// again, puts its `main` in place of the broken one and starts a new instance of the wasm there.
+// Until that lives the page says that it is not live (`data-hydration="failed"`). Where this script
+// itself does not run, the style sheet says it after a while.
 
 const root = document.documentElement;
 
-/** How often the wasm is asked whether it lives, how long it may take, and how long an instance must
-    have lived for a failure to be a first one again; in milliseconds. */
-const BEAT = 15_000;
-const PATIENCE = 50;
-const LASTING = 60_000;
-const MAX_FAILURES = 2;
+// How often the wasm is asked whether it lives, and how long it may take to answer; how long an
+// instance must have lived for a failure to be a first one again; how long a page may take to come.
+const HEARTBEAT_INTERVAL_MS = 15_000;
+const HEARTBEAT_TIMEOUT_MS = 50;
+const STABLE_AFTER_MS = 60_000;
+const FETCH_TIMEOUT_MS = 15_000;
+// How long to wait before each new attempt, at the most: a fault that is in a message is that of all
+// its watchers, and a server that starts anew needs a while. Then the reader has to ask.
+const RETRY_PAUSES_MS = [500, 2_000, 10_000];
 
-/** What runs now: where its module is, the source of its events, and the signal that it ends. */
+// What runs now: where its module is, the source of its events, and the signal of its end.
 let current;
 let instances = 0;
 let failures = 0;
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Whether an island has the nodes that the server sent. */
+// Whether an island has as many nodes as the server sent.
 const isUntouched = (island) => {
   const nodes = document.createTreeWalker(island, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_COMMENT);
   let count = 0;
@@ -32,40 +35,48 @@ const isUntouched = (island) => {
   return count === Number(island.dataset.nodes);
 };
 
-/** Whether the wasm answers, on the element that it believes to show its state, and whether the page
-    has the rows that it believes to show. */
-const lives = async () => {
+// Whether the wasm answers, on the elements that it believes to show its state and its rows, and
+// whether the page has as many rows as it believes to show.
+const isAlive = async () => {
   if (!current?.hasLive) return true;
-  const state = document.querySelector(".live .state");
+  const beats = () =>
+    [".live .state", ".live .log > div > ol:last-of-type"].map((selector) => document.querySelector(selector)?.dataset.beat);
+  const before = beats();
+  dispatchEvent(new Event("tidings:heartbeat"));
+  await pause(HEARTBEAT_TIMEOUT_MS);
+  const answered = beats().every((beat, i) => beat !== undefined && beat !== before[i]);
   const log = document.querySelector(".live .log");
-  const before = state?.dataset.beat;
-  dispatchEvent(new Event("beat"));
-  await pause(PATIENCE);
-  const rows = log?.querySelectorAll("li:not(.day)").length;
-  return state != null && state.dataset.beat !== before && rows === Number(log?.dataset.rows);
+  return answered && log?.querySelectorAll("li:not(.day)").length === Number(log?.dataset.rows);
 };
 
-/** Runs a change of the page; what is half written in it stays, and so does the focus. */
-const keeping = (change) => {
+// Runs a change of the page; what is half written in it stays, and so does the focus.
+const preserveInput = (change) => {
+  const focusable = () => [...document.querySelectorAll("main :is(a, button, input, textarea, summary, [tabindex])")];
   const active = document.activeElement;
-  const classes = [...(active?.classList ?? [])].map((name) => `.${CSS.escape(name)}`);
-  const selector = active?.id ? `#${CSS.escape(active.id)}` : active && active.localName + classes.join("");
+  const place = focusable().indexOf(active);
   const selection = [active?.selectionStart, active?.selectionEnd];
-  const fields = [...document.querySelectorAll("main :is(textarea, input)[id]")].map(({ id, value }) => [id, value]);
+  const fields = [...document.querySelectorAll("main :is(textarea, input)[id]")];
   change();
-  for (const [id, value] of fields) {
+  for (const { id, value, dataset } of fields) {
     const field = document.getElementById(id);
     if (field) field.value = value;
+    // The idempotency key of what is in the field, if it was sent.
+    if (field && dataset.key) Object.assign(field.dataset, { key: dataset.key, sent: dataset.sent });
   }
-  const again = active !== document.body && selector ? document.querySelector(`main ${selector}`) : null;
-  again?.focus({ preventScroll: true });
-  if (again && selection[0] != null) again.setSelectionRange?.(...selection);
+  const again = active?.id ? document.getElementById(active.id) : focusable()[place];
+  if (place >= 0 && again?.localName === active.localName) again.focus({ preventScroll: true });
+  if (place >= 0 && selection[0] != null) again?.setSelectionRange?.(...selection);
 };
 
-/** The page at this address as the server writes it: as text, since proxies rewrite only pages, and
-    parsed where no extension sees it. */
+// The page as the server writes it: as text, since proxies rewrite only pages, parsed where no
+// extension sees it, and not for the cache, which is to hold a page at this address.
 const fetchPage = async () => {
-  const response = await fetch(location.href, { headers: { accept: "text/plain" } });
+  const address = document.getElementById("loader")?.dataset.page ?? location.href;
+  const response = await fetch(address, {
+    headers: { accept: "text/plain" },
+    cache: "no-store",
+    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
+  });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   if (!response.ok || !page.getElementById("loader")) throw new Error(`the page was answered with ${response.status}`);
   return page;
@@ -73,73 +84,87 @@ const fetchPage = async () => {
 
 const begin = async (getPage) => {
   const end = new AbortController();
-  const self = (current = { end, signal: end.signal, since: Date.now() });
+  const instance = (current = { end, signal: end.signal });
   try {
     const page = await getPage();
     const { script, wasm, live } = page.getElementById("loader").dataset;
-    self.hasLive = live !== undefined;
+    instance.hasLive = live !== undefined;
     // Another address is another module: an instance that has failed cannot be started again.
-    self.url = new URL(instances++ ? `${script}?${instances}` : script, location.href).href;
-    const module = await import(self.url);
+    instance.url = new URL(instances++ ? `${script}?${instances}` : script, location.href).href;
+    const module = await import(instance.url);
     await module.default({ module_or_path: wasm });
-    if (current !== self) return;
-    // From here on in one go, so that no one else comes in between.
-    const main = page.querySelector("main");
+    if (current !== instance) return;
+    // From here on in one go, so that no other script comes in between.
     if (page !== document) {
       const broken = document.querySelector("main");
-      keeping(() => (broken ? broken.replaceWith(main) : document.body.append(main)));
+      const main = page.querySelector("main");
+      preserveInput(() => (broken ? broken.replaceWith(main) : document.body.append(main)));
+      document.title = page.title;
     }
     const islands = [...document.querySelectorAll("leptos-island")];
     if (!islands.every(isUntouched)) throw new Error("the page is not as it was sent");
-    globalThis.tidings = self;
+    globalThis.tidings = instance;
     module.hydrate();
     for (const island of islands) module[island.dataset.component](island);
     // It listens once its effects have run.
     await pause(0);
-    if (!(await lives())) throw new Error("the live part does not answer");
-    if (current !== self) return;
-    self.hydrated = true;
+    if (!(await isAlive())) throw new Error("the live part does not answer");
+    if (current !== instance) return;
+    instance.aliveSince = performance.now();
     root.dataset.hydration = "done";
   } catch (error) {
-    failed(self, error);
+    fail(instance, error);
   }
 };
 
-const failed = async (self, error) => {
+const fail = async (instance, error) => {
   // What comes from an earlier instance is no news.
-  if (current !== self) return;
+  if (!instance || current !== instance) return;
   current = undefined;
   root.dataset.hydration = "failed";
   console.warn("Tidings: the live part of the page has failed.", error);
-  // A dead instance must not go on to be a watcher, nor be called again.
-  self.end.abort();
-  self.source?.close();
-  failures = self.hydrated && Date.now() - self.since > LASTING ? 1 : failures + 1;
-  if (failures <= MAX_FAILURES) {
-    if (failures > 1) await pause(1_000);
-    return begin(fetchPage);
-  }
-  // Copies have no listeners: forms and links work as they do without scripts.
-  keeping(() => {
+  // A dead instance must not go on to be a watcher, nor be called again. Copies have no listeners:
+  // forms and links work as they do without scripts.
+  instance.end.abort();
+  instance.source?.close();
+  preserveInput(() => {
     for (const island of document.querySelectorAll("leptos-island")) island.replaceWith(island.cloneNode(true));
   });
-  addEventListener("online", () => begin(fetchPage), { once: true });
+  const wasStable = performance.now() - instance.aliveSince > STABLE_AFTER_MS;
+  failures = wasStable ? 1 : failures + 1;
+  const longest = RETRY_PAUSES_MS[failures - 1];
+  if (longest === undefined) return;
+  await pause(longest * Math.random());
+  if (!current) begin(fetchPage);
 };
 
-// A trap names the module that called into the wasm, or, where the stack is too deep, the wasm alone.
+// A new attempt that the reader, or the browser, has reason for.
+const beginAgain = () => {
+  if (current || root.dataset.hydration !== "failed") return;
+  failures = 0;
+  begin(fetchPage);
+};
+addEventListener("online", beginAgain);
+addEventListener("pageshow", ({ persisted }) => persisted && beginAgain());
+
+// A trap names the module that called into the wasm, or, where the stack is too deep, the wasm alone,
+// which may then be that of an extension: whether ours has died, its next heartbeat tells.
 Error.stackTraceLimit = 100;
-const heard = ({ error, reason }) => {
+const onError = async ({ error, reason }) => {
+  const instance = current;
   const cause = error ?? reason;
   const stack = String(cause?.stack);
   const [module] = stack.match(/\/pkg\/[\w.-]+\.js(\?\d+)?(?=:)/) ?? [];
-  if (module ? current?.url?.endsWith(module) : stack.includes("wasm-function")) failed(current, cause);
+  const isOurs = module ? instance?.url?.endsWith(module) : stack.includes("wasm-function") && !(await isAlive());
+  if (isOurs) fail(instance, cause);
 };
-addEventListener("error", heard);
-addEventListener("unhandledrejection", heard);
+addEventListener("error", onError);
+addEventListener("unhandledrejection", onError);
 
 setInterval(async () => {
-  const self = current;
-  if (self?.hydrated && !document.hidden && !(await lives())) failed(self, new Error("the live part does not answer"));
-}, BEAT);
+  const instance = current;
+  if (!instance?.aliveSince || document.hidden || (await isAlive())) return;
+  fail(instance, new Error("the live part does not answer"));
+}, HEARTBEAT_INTERVAL_MS);
 
 begin(async () => document);

@@ -26,8 +26,8 @@ const NO_MODULES: &str = "document.documentElement.setAttribute('data-hydration'
 pub fn Loader(
     /// Where the files are.
     assets: Assets,
-    /// Whether the page has a live part.
-    live: bool,
+    /// Where the page is, if it has a live part.
+    live: Option<String>,
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
@@ -48,7 +48,8 @@ pub fn Loader(
             nonce=nonce
             data-script=script.to_string()
             data-wasm=wasm.to_string()
-            data-live=live.then_some("")
+            data-live=live.is_some().then_some("")
+            data-page=live
             inner_html=SCRIPT.as_str()
         ></script>
     }

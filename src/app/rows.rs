@@ -92,7 +92,7 @@ pub fn Rows(
             >
                 <div>
                     {link}
-                    <ol>
+                    <ol data-beat=text(move || subscription.beats().to_string())>
                         <Lines lines style subscription />
                     </ol>
                     {empty}

@@ -9,7 +9,12 @@ use leptos::{prelude::*, server_fn::ServerFn as _};
 use leptos_meta::{Meta, Title};
 use leptos_router::{hooks::use_location, location::Url};
 
-use super::{Visit, Visitor, command::curl, page, refused::RefusedPage};
+use super::{
+    Visit, Visitor,
+    command::{curl, shell_word},
+    page,
+    refused::RefusedPage,
+};
 
 /// What the server says to a token: nothing, or a sentence that says why it was refused.
 type Answer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -191,7 +196,11 @@ fn AboutTokens(
     origin: String,
 ) -> impl IntoView {
     let visitor = Visitor::Named(String::new());
-    let listen = format!("{} {origin}/streams/NAME/events", curl(&visitor, "-N"));
+    let listen = format!(
+        "{} {}",
+        curl(&visitor, "-N"),
+        shell_word(&format!("{origin}/streams/NAME/events"))
+    );
     view! {
         <section>
             <h2>"Where to get a token"</h2>

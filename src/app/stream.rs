@@ -6,7 +6,7 @@ use leptos_meta::{Meta, Title};
 use super::{
     Draft, Page, Visit, Visitor,
     archive::ArchivePage,
-    command::{Command, curl, token_hint},
+    command::{Command, curl, shell_word, token_hint},
     composer::EndForm,
     live::LiveStream,
     page,
@@ -50,8 +50,10 @@ fn StreamPage(
     draft: Option<Draft>,
 ) -> impl IntoView {
     let path = format!("/streams/{name}");
-    let listen = format!("{} {origin}{path}/events", curl(&visitor, "-N"));
-    let publish = format!("{} {origin}{path}", curl(&visitor, "-d 'Hello'"));
+    let listen =
+        format!("{} {}", curl(&visitor, "-N"), shell_word(&format!("{origin}{path}/events")));
+    let publish =
+        format!("{} {}", curl(&visitor, "-d 'Hello'"), shell_word(&format!("{origin}{path}")));
     let publish = may_publish.then_some(publish);
     let beginning = publish.clone().map(beginning_view);
     let publish = publish.map(|line| {

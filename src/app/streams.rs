@@ -5,7 +5,7 @@ use leptos_meta::{Meta, Title};
 
 use super::{
     Page, Visit, Visitor,
-    command::{Command, curl, token_hint},
+    command::{Command, curl, shell_word, token_hint},
     page,
     refused::RefusedPage,
     sign_in::sign_in_address,
@@ -45,7 +45,11 @@ fn Streams(
         }
     });
     let make = may_publish.then(|| {
-        let line = format!("{} {origin}/streams/my-stream", curl(&visitor, "-d 'Hello'"));
+        let line = format!(
+            "{} {}",
+            curl(&visitor, "-d 'Hello'"),
+            shell_word(&format!("{origin}/streams/my-stream"))
+        );
         view! {
             <p>"The first message makes a stream; from a terminal:"</p>
             <Command label="Make a stream" line />

@@ -50,7 +50,9 @@ impl Subscription {
         Effect::new(move || {
             hydrated.set(true);
             let started = Driver::start(events.clone(), feed, link, hidden);
-            started.instance.listen("beat", move |_| beats.update(|beats| *beats += 1));
+            started
+                .instance
+                .listen("tidings:heartbeat", move |_| beats.update(|beats| *beats += 1));
             if !begin_ended {
                 if !window().navigator().on_line() {
                     started.tell(Input::Offline);

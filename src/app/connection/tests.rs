@@ -40,6 +40,7 @@ fn pauses_double_up_to_a_limit_and_a_live_connection_starts_over() {
     }
     assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
     policy.on(Input::Opened, now, MOST);
+    policy.heard(now + PROOF_MS);
     policy.on(Input::Failed, now + PROOF_MS, 0);
     assert_eq!(policy.state, State::Waiting { until: now + PROOF_MS + 500 });
 }
