@@ -6,6 +6,7 @@
 use std::{
     io::{self, Write as _, stderr, stdout},
     process::ExitCode,
+    thread,
 };
 
 use anyhow::Context as _;
@@ -50,11 +51,14 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(start_and_run(config));
     // Not by dropping it, which would wait for a read that a dead disk never answers.
     runtime.shutdown_background();
-    telemetry.flush();
-    Ok(match served? {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+    Ok(match served {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
             telemetry.last_line(&format!("the server cannot go on: {failure}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            telemetry.last_words(&format!("tidings: {error:#}"));
             ExitCode::FAILURE
         }
     })
@@ -70,15 +74,18 @@ async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
     let streams = Streams::open(&config, Clock::System, &supervisor).await?;
     let listeners = Listeners::bind(&config).await?;
 
-    // Nobody may be listening.
-    let _ = say(&format!("Tidings is at {}", listeners.url()?));
-    if let Some(url) = listeners.metrics_url()? {
-        let _ = say(&format!("Metrics are at {url}"));
-    }
+    let metrics = listeners.metrics_url()?.map(|url| format!("\nMetrics are at {url}"));
+    announce(format!("Tidings is at {}{}", listeners.url()?, metrics.unwrap_or_default()));
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is sent on to TLS");
     }
     Ok(server::run(listeners, config, site, access, streams, Clock::System, shutdown).await)
+}
+
+/// Says where the server is, from a thread of its own: a standard output that takes nothing, a full
+/// pipe or a stopped terminal, does not hold up the server, and one that is gone does no harm.
+fn announce(text: String) {
+    thread::spawn(move || say(&text));
 }
 
 /// Says a line on standard output.

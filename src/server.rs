@@ -5,8 +5,10 @@ mod client;
 pub mod clock;
 pub mod config;
 mod counter;
+mod cursor;
 mod data;
 mod delete;
+mod encoding;
 mod end;
 mod error;
 mod events;
@@ -14,6 +16,7 @@ mod frame;
 mod headers;
 mod health;
 mod history;
+mod host;
 mod hub;
 mod limits;
 mod lines;
@@ -23,6 +26,7 @@ mod metrics;
 mod named;
 mod pages;
 mod publish;
+mod query;
 mod request;
 mod router;
 mod serve;
@@ -32,6 +36,7 @@ pub mod streams;
 pub mod supervisor;
 pub mod telemetry;
 mod tls;
+mod unread;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -62,7 +67,7 @@ const NOTICE: Duration = Duration::from_secs(1);
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 /// How long the store may take to close once nothing is written any more. What was acknowledged is
 /// on disk by then.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+const CLOSE_LIMIT: Duration = Duration::from_secs(7);
 
 /// How many connections there may be to the metrics.
 const METRICS_CONNECTIONS: u64 = 64;
@@ -199,7 +204,7 @@ pub async fn run(
         }
     }
     if tokio::time::timeout(CLOSE_LIMIT, log.close()).await.is_err() {
-        return Err(Failure::did_not_stop("log-writer"));
+        return Err(Failure::did_not_stop("store-writer"));
     }
     supervisor.failure().map_or(Ok(()), Err)?;
     tracing::info!("stopped");

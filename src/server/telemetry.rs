@@ -1,8 +1,9 @@
-//! Logging: what is logged, in which format, and what happens to lines that nobody takes.
+//! Logging: what is logged, in which format, and what becomes of lines that cannot be written.
 
 mod writer;
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     io::{IsTerminal as _, stderr},
     panic,
     sync::{Arc, OnceLock},
@@ -64,9 +65,12 @@ impl Telemetry {
         let _ = WRITER.set(Arc::clone(&writer));
         // The default hook writes to standard error itself, and so would wait for a full pipe.
         panic::set_hook(Box::new(|panic| {
+            let backtrace = Backtrace::capture();
+            let captured = backtrace.status() == BacktraceStatus::Captured;
             tracing::error!(
                 thread = thread::current().name(),
-                place = panic.location().map(tracing::field::display),
+                location = panic.location().map(tracing::field::display),
+                backtrace = captured.then(|| tracing::field::display(&backtrace)),
                 "panicked: {}",
                 panic.payload_as_str().unwrap_or("for a reason that is not text")
             );
@@ -74,14 +78,20 @@ impl Telemetry {
         Ok(Self { writer, format })
     }
 
-    /// Says why the process ends, whatever is filtered, and waits a moment until it is written.
+    /// Says why the process ends, whatever is filtered.
     pub fn last_line(&self, message: &str) {
         self.writer.push_last(line(self.format, "ERROR", message, None).into_bytes());
-        self.flush();
     }
 
+    /// Says why the server does not start, as any program does: without a time, in any format.
+    pub fn last_words(&self, message: &str) {
+        self.writer.push_last(format!("{message}\n").into_bytes());
+    }
+}
+
+impl Drop for Telemetry {
     /// Waits a moment until what was logged is written.
-    pub fn flush(&self) {
+    fn drop(&mut self) {
         self.writer.flush(FLUSH_TIMEOUT);
     }
 }

@@ -122,7 +122,7 @@ impl Sqlite {
         let (sender, ops) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
         let thread = supervisor
-            .thread("log-writer", move || writer.run(ops, observer))
+            .thread("store-writer", move || writer.run(ops, observer))
             .context("the thread that writes cannot be started")?;
         let readers = Readers {
             location,
@@ -269,5 +269,33 @@ async fn sweep(writer: mpsc::WeakSender<Op>, trouble: Trouble) {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::shutdown::Shutdown;
+
+    /// An observer that ignores what it is told.
+    struct Ignorant;
+
+    impl Observer for Ignorant {
+        fn changed(&mut self, _: super::super::Change) {}
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_dies_does_not_die_in_silence() {
+        let shutdown = Shutdown::default();
+        let supervisor = Supervisor::new(shutdown.clone());
+        let limits = Limits { messages: 1, age: SWEEP, bytes: 1, streams: 1 };
+        let engine =
+            Sqlite::open(Store::Memory, limits, Clock::System, Ignorant, &supervisor).await;
+        let engine = engine.expect("a store");
+        let died = engine.ask::<()>(0, |_| panic!("planted")).await;
+        assert!(matches!(died, Err(Refusal::Unavailable(_))), "the publisher is told");
+        let said = supervisor.failed().await.to_string();
+        assert_eq!(said, "the store-writer panicked: planted");
+        assert!(engine.trouble().is_some(), "readiness says no until the process has ended");
     }
 }

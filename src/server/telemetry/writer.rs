@@ -17,6 +17,9 @@ use std::{
 /// How many bytes may wait for the output; lines beyond that are dropped.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
+/// How long to wait for an output that is busy.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Takes lines, each as one `write`, and never blocks or fails.
 #[derive(Debug, Default)]
 pub(super) struct LogWriter {
@@ -149,6 +152,8 @@ impl<W: Write> Output<W> {
                     self.torn = !rest.is_empty();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Another process may have made the output non-blocking; this thread may wait.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
                 Err(error) => return Err(error),
             }
         }
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_takes_nothing_holds_up_nobody() {
+    fn an_output_that_takes_nothing_holds_up_no_one() {
         let (writer, take, written) = start();
         let line = format!("{}\n", "x".repeat(1023));
         for _ in 0..2_000 {

@@ -106,11 +106,13 @@ impl Writer {
                 bytes += size;
                 next = if bytes < GROUP_BYTES { ops.try_recv().ok() } else { None };
             }
+            self.trouble.set_storing(true);
             self.serve(group, bytes, &mut observer);
             self.written += bytes + PER_COMMIT;
             if self.written > LOG_BYTES {
                 self.begin_log_anew();
             }
+            self.trouble.set_storing(false);
             if let Some(Op::Close) = next {
                 return;
             }
@@ -132,10 +134,7 @@ impl Writer {
     fn serve(&mut self, group: Vec<Work>, bytes: usize, observer: &mut impl Observer) {
         let (mut group, mut answers) = (group.into_iter(), Vec::new());
         let begun = Instant::now();
-        self.trouble.set_storing(true);
-        let stored_changes = self.store(&mut group, &mut answers);
-        self.trouble.set_storing(false);
-        match stored_changes {
+        match self.store(&mut group, &mut answers) {
             Ok(changes) => {
                 self.recover(bytes);
                 observer.stored(stored(&changes, begun.elapsed()));
