@@ -3,7 +3,7 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { test as base, expect, type Page } from "@playwright/test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -89,10 +89,14 @@ export class Server {
 export class Secret {
   /** What tells a server of it. */
   readonly flags: string[];
+  /** The name of the cookie in which browsers keep a token, over plain HTTP. */
+  readonly cookie: string;
 
   constructor(file: string) {
-    writeFileSync(file, randomBytes(32).toString("hex"));
+    const secret = randomBytes(32).toString("hex");
+    writeFileSync(file, secret);
     this.flags = ["--secret-file", file];
+    this.cookie = `tidings-${createHmac("sha256", secret).update("cookie").digest("base64url").slice(0, 4)}`;
   }
 
   /** Makes a token with the program itself. */

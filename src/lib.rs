@@ -24,13 +24,16 @@
 //!     may take; `serve/streams`, those of an HTTP/2 connection; `serve/redirect`, plain HTTP
 //!     beside TLS
 //!   - `client`: who is on the other side
+//!   - `host`: protection against DNS rebinding; `headers`: CORS, CSRF, security headers
+//!   - `unread`, `encoding`: request bodies that were left unread, or that come compressed
 //!   - `access`: who may do what; `access/token`: what says so
 //!   - `limits`: that one who asks for too much does not take what is everyone's
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/sqlite`: its engine
 //!   - `hub`: the streams that are watched; `hub/tail`: the newest messages, encoded once;
 //!     `hub/watcher`: a cursor that moves
-//!   - `events`: an SSE response: cursor in, frames out
+//!   - `cursor`: the one parser of cursors; `query`: no parameter is ignored
+//!   - `events`: an SSE response
 //!   - `frame`: the SSE encoder, pure
 //!   - `publish`, `lines`, `end`, `delete`, `history`, `watch`: the interface of a stream
 //!   - `pages`: what pages are rendered with, and their forms; the only place where the server meets

@@ -115,6 +115,42 @@ pub const TOKEN_EXPIRED: Kind = Kind {
     meaning: "Every token is good for some time only. Whoever runs the server gives a new one.",
 };
 
+/// The token is ours, and cannot be used as it is.
+pub const TOKEN_UNFIT: Kind = Kind {
+    slug: "token-unfit",
+    status: 401,
+    title: "The token cannot be used",
+    meaning: "The token was made with a secret of this server, but it is not good yet (nbf), lacks a \
+              claim, or asks for something that this server does not know (crit, aud).",
+};
+
+/// Browsers would drop the token.
+pub const TOKEN_TOO_LARGE: Kind = Kind {
+    slug: "token-too-large",
+    status: 413,
+    title: "The token is too large for a browser",
+    meaning: "Browsers keep 4096 bytes of a cookie and drop larger ones without a word. Programs may \
+              send such a token as Authorization: Bearer; to sign in, use a shorter one.",
+};
+
+/// Plain HTTP on the port for TLS.
+pub const TLS_REQUIRED: Kind = Kind {
+    slug: "tls-required",
+    status: 400,
+    title: "This port speaks TLS",
+    meaning: "What was sent to this port is plain HTTP. Write https:// in place of http://.",
+};
+
+/// The server is not known by this name.
+pub const UNKNOWN_HOST: Kind = Kind {
+    slug: "unknown-host",
+    status: 421,
+    title: "The server is not known by this name",
+    meaning: "A server on a loopback address that has no secret answers to localhost, loopback \
+              addresses and the names given with --allow-host, so that a page of another site cannot \
+              reach it under a name of its own (DNS rebinding).",
+};
+
 /// The token is good, but not for this.
 pub const NOT_PERMITTED: Kind = Kind {
     slug: "not-permitted",
@@ -206,6 +242,22 @@ pub const MESSAGE_TOO_LARGE: Kind = Kind {
               (--max-message-bytes).",
 };
 
+/// The body is encoded in a way that is not understood.
+pub const UNSUPPORTED_ENCODING: Kind = Kind {
+    slug: "unsupported-encoding",
+    status: 415,
+    title: "The encoding of the body is not supported",
+    meaning: "A body may come as it is, or with Content-Encoding gzip or deflate.",
+};
+
+/// The body is not what its encoding says.
+pub const MALFORMED_ENCODING: Kind = Kind {
+    slug: "malformed-encoding",
+    status: 400,
+    title: "The body cannot be decoded",
+    meaning: "The body is not what its Content-Encoding header says, or breaks off.",
+};
+
 /// The key belongs to another message.
 pub const KEY_REUSED: Kind = Kind {
     slug: "key-reused",
@@ -291,7 +343,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 30] = [
+pub const ALL: [Kind; 36] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -303,8 +355,12 @@ pub const ALL: [Kind; 30] = [
     TOKEN_MISSING,
     TOKEN_INVALID,
     TOKEN_EXPIRED,
+    TOKEN_UNFIT,
+    TOKEN_TOO_LARGE,
     NOT_PERMITTED,
     CROSS_SITE,
+    TLS_REQUIRED,
+    UNKNOWN_HOST,
     NO_SUCH_STREAM,
     UNKNOWN_CURSOR,
     NOT_FOUND,
@@ -313,6 +369,8 @@ pub const ALL: [Kind; 30] = [
     STREAM_ENDED,
     TOO_MANY_STREAMS,
     MESSAGE_TOO_LARGE,
+    UNSUPPORTED_ENCODING,
+    MALFORMED_ENCODING,
     KEY_REUSED,
     TOO_MANY_MESSAGES,
     TOO_MANY_WATCHERS,

@@ -31,7 +31,7 @@ for (const colorScheme of ["light", "dark"] as const) {
         await nothingToFind(page, "signed in already");
         await MessagePage.open(page, server, "ci-1");
         await stream.isLive();
-        await context.addCookies([{ name: "tidings", value: "nonsense", url: server.url }]);
+        await context.addCookies([{ name: secret.cookie, value: "nonsense", url: server.url }]);
         await context.setOffline(true);
         await expect(stream.status).toHaveText("Offline");
         await context.setOffline(false);

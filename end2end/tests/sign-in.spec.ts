@@ -12,8 +12,8 @@ const form = (page: Page) => page.getByRole("heading", { level: 1, name: "Sign i
 const signInLink = (page: Page) => page.getByRole("banner").getByRole("link", { name: "Sign in" });
 
 /** Has the browser hold a token, as if it had signed in with it. */
-async function hold(context: BrowserContext, server: Server, token: string): Promise<void> {
-  await context.addCookies([{ name: "tidings", value: token, url: server.url, httpOnly: true, sameSite: "Lax" }]);
+async function hold(context: BrowserContext, server: Server, secret: Secret, token: string): Promise<void> {
+  await context.addCookies([{ name: secret.cookie, value: token, url: server.url, httpOnly: true, sameSite: "Lax" }]);
 }
 
 /** A token that is not good any more. */
@@ -81,12 +81,12 @@ for (const javaScriptEnabled of [true, false]) {
 
     test("what was written is kept when the right to say it has gone", async ({ page, context, secret, startGuarded }) => {
       const server = await startGuarded("--public", "status-*");
-      await hold(context, server, secret.token("Ada", ...EVERYTHING));
+      await hold(context, server, secret, secret.token("Ada", ...EVERYTHING));
       const stream = await MessagePage.open(page, server, "status-1");
       await expect(page.getByRole("banner")).toContainText("Ada");
       if (javaScriptEnabled) await stream.isLive();
       await stream.composer.fill("to be said");
-      await hold(context, server, await expiredToken(secret));
+      await hold(context, server, secret, await expiredToken(secret));
       await stream.button("Send").click();
       await expect(page.getByRole("alert").filter({ hasText: /./ })).toBeVisible();
       await expect(stream.composer).toHaveValue("to be said");
@@ -129,7 +129,7 @@ test("a guest reads what is public, live, and can do no more", async ({ page, se
 test("the right to watch is not the right to publish", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   await server.publish("log", "one");
-  await hold(context, server, secret.token("Reader", "--watch", "log"));
+  await hold(context, server, secret, secret.token("Reader", "--watch", "log"));
   const stream = await MessagePage.open(page, server, "log");
   await stream.isLive();
   await stream.shows(["one"]);
@@ -157,10 +157,10 @@ test("the list shows what one may watch, and how to make a stream to whom it hel
   await expect(command).toHaveCount(0);
   for (const stream of ["ci-1", "status-1", "log"]) await server.publish(stream, "hello");
   expect(await listed()).toEqual(["status-1"]);
-  await hold(context, server, secret.token("Reader", "--watch", "log"));
+  await hold(context, server, secret, secret.token("Reader", "--watch", "log"));
   expect(await listed()).toEqual(["log", "status-1"]);
   await expect(command).toHaveCount(0);
-  await hold(context, server, secret.token("Ada", "--watch", "ci-*,log", "--publish", "ci-*"));
+  await hold(context, server, secret, secret.token("Ada", "--watch", "ci-*,log", "--publish", "ci-*"));
   expect(await listed()).toEqual(["log", "status-1", "ci-1"]);
   await expect(command).toBeVisible();
 });
@@ -168,7 +168,7 @@ test("the list shows what one may watch, and how to make a stream to whom it hel
 test("commands show a token, from where nobody sees it", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   const token = secret.token("Ada", ...EVERYTHING);
-  await hold(context, server, token);
+  await hold(context, server, secret, token);
   const stream = await MessagePage.open(page, server, "ci-1");
   await stream.isLive();
   await page.getByText("Use a terminal").click();
@@ -181,7 +181,7 @@ test("commands show a token, from where nobody sees it", async ({ page, context,
 test("a token that expires while its holder watches: nothing is lost", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   await server.publish("ci-1", ...messages(3));
-  await hold(context, server, secret.token("Ada", ...EVERYTHING, "--expires", "20s"));
+  await hold(context, server, secret, secret.token("Ada", ...EVERYTHING, "--expires", "20s"));
   const stream = await MessagePage.open(page, server, "ci-1");
   await stream.shows(messages(3));
   await stream.composer.fill("half a thou");
@@ -211,7 +211,7 @@ test("signed out in another tab: the page says so, and goes on when it is seen a
   const server = await startGuarded();
   await server.publish("ci-1", ...messages(3));
   const token = secret.token("Ada", ...EVERYTHING);
-  await hold(context, server, token);
+  await hold(context, server, secret, token);
   const stream = await MessagePage.open(page, server, "ci-1");
   await stream.isLive();
   const other = await context.newPage();
@@ -223,7 +223,7 @@ test("signed out in another tab: the page says so, and goes on when it is seen a
   await expect(stream.status).toHaveText("Signed out");
   await expect(stream.button("Pause")).toBeHidden();
   await server.publish("ci-1", "message 4");
-  await hold(context, server, token);
+  await hold(context, server, secret, token);
   await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange", { bubbles: true })));
   await stream.isLive();
   await stream.shows(messages(4));

@@ -485,3 +485,36 @@ test.describe("what is not there", () => {
     await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
   });
 });
+
+test.describe("the chart", () => {
+  const drawn = (page: Page) => page.getByRole("img", { name: /^Chart of the newest numbers/ });
+
+  test("draws messages that are alike but for their numbers, and plain data", async ({ page, start }) => {
+    const server = await start(...IN_MEMORY);
+    for (const [name, texts, newest] of [
+      ["builds", ["built in 42 s", "built in 1,042.5 s"], "1042.5"],
+      ["queue", ["12:00:01 queue=5 host=10.0.0.1", "12:00:07 queue=8 host=10.0.0.1"], "8"],
+      ["sensor", ['{"temp":21.5,"hum":40}', '{"temp":.5,"hum":40}'], "0.5"],
+      ["price", ["$1,234.50"], "1234.5"],
+    ] as const) {
+      await server.publish(name, ...texts);
+      const stream = await MessagePage.open(page, server, name);
+      await stream.isLive();
+      await expect(drawn(page)).toHaveAttribute("aria-label", new RegExp(`now ${newest.replace(".", "\\.")}$`));
+    }
+  });
+
+  test("draws nothing where numbers are only words", async ({ page, start }) => {
+    const server = await start(...IN_MEMORY);
+    for (const [name, texts] of [
+      ["log", ["5 users signed in", "Deployed v1.2.3 at 12:00", "Issue #42 was closed", "Nothing else"]],
+      ["one", ["Deployed 5 services to production"]],
+      ["builds", ["ci-7 is done", "ci-8 is done"]],
+    ] as const) {
+      await server.publish(name, ...texts);
+      const stream = await MessagePage.open(page, server, name);
+      await stream.isLive();
+      await expect(drawn(page)).toBeHidden();
+    }
+  });
+});

@@ -12,16 +12,16 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use axum_extra::headers::{Authorization, HeaderMapExt as _, authorization::Bearer};
 use tokio::time::Instant;
 
-use self::token::{Keys, NotBelieved};
+pub(super) use self::token::{Claims, NumericDate, TokenError, sign};
 pub use self::token::{Pattern, Secret};
-pub(super) use self::{
-    cookie::{is_there as has_cookie, signed_in, signed_out},
-    token::{Claims, sign},
+use self::{
+    cookie::{CookieNames, TokenTooLarge},
+    token::Keys,
 };
 use super::{
     App,
@@ -32,10 +32,7 @@ use super::{
     named::Named,
     request,
 };
-use crate::{
-    message::StreamName,
-    problem::{self, Kind},
-};
+use crate::{message::StreamName, problem};
 
 /// The rules; a handle that is cloned around. Without any, nobody is asked.
 #[derive(Clone)]
@@ -44,6 +41,7 @@ pub struct Access(Option<Arc<Rules>>);
 /// What holds where rights come with tokens.
 struct Rules {
     keys: Keys,
+    cookies: CookieNames,
     /// What anyone may watch.
     public: Vec<Pattern>,
     clock: Clock,
@@ -54,7 +52,7 @@ pub(super) enum Visitor {
     /// Nobody is asked who they are.
     Anyone,
     /// Someone without a token that is good, and what is wrong with theirs.
-    Guest(Kind),
+    Guest(TokenError),
     /// Someone with a token.
     Holder(Claims),
 }
@@ -66,26 +64,55 @@ impl Access {
     /// When a secret can not be read or used.
     pub fn new(options: &AccessOptions, clock: Clock) -> anyhow::Result<Self> {
         let secrets = options.secrets()?;
-        let rules = || Rules { keys: Keys::new(&secrets), public: options.public.clone(), clock };
-        Ok(Self((!secrets.is_empty()).then(|| Arc::new(rules()))))
+        if secrets.is_empty() {
+            return Ok(Self(None));
+        }
+        let cookies = CookieNames::new(&secrets)?;
+        let public = options.public.clone();
+        Ok(Self(Some(Arc::new(Rules { keys: Keys::new(&secrets), cookies, public, clock }))))
     }
 
     /// Who sends a request with these headers. A token in the `Authorization` header goes before
     /// one in the cookie.
-    pub(super) fn visitor(&self, headers: &HeaderMap) -> Visitor {
-        if self.0.is_none() {
-            return Visitor::Anyone;
-        }
+    pub(super) fn visitor(&self, headers: &HeaderMap, client: Client) -> Visitor {
+        let Some(rules) = &self.0 else { return Visitor::Anyone };
         if headers.contains_key(header::AUTHORIZATION) {
             return match headers.typed_get::<Authorization<Bearer>>() {
                 Some(Authorization(bearer)) => self.holder(bearer.token()),
-                None => Visitor::Guest(problem::TOKEN_INVALID),
+                None => Visitor::Guest(TokenError::Invalid),
             };
         }
-        match cookie::token(headers) {
+        match rules.cookies.token(headers, client.secure) {
             Some(token) if !token.is_empty() => self.holder(&token),
-            _ => Visitor::Guest(problem::TOKEN_MISSING),
+            _ => Visitor::Guest(TokenError::Missing),
         }
+    }
+
+    /// Whether there is a cookie of ours, of whatever worth: then the client is a page of ours.
+    pub(super) fn has_cookie(&self, headers: &HeaderMap, client: Client) -> bool {
+        let token = |rules: &Arc<Rules>| rules.cookies.token(headers, client.secure);
+        self.0.as_ref().and_then(token).is_some()
+    }
+
+    /// The header that has a browser keep a token.
+    ///
+    /// # Errors
+    /// When browsers would drop it, because it is too large.
+    pub(super) fn signed_in(&self, token: &str, secure: bool) -> Result<HeaderValue, Problem> {
+        let Some(rules) = &self.0 else { return Err(unauthorized(&TokenError::Missing)) };
+        rules.cookies.keep(token, secure).map_err(|TokenTooLarge { most }| {
+            let detail = format!(
+                "Browsers keep a token of at most {most} bytes, and this one has {}. Use one that \
+                 names fewer streams, by patterns like ci-*.",
+                token.len()
+            );
+            Problem::new(problem::TOKEN_TOO_LARGE, detail)
+        })
+    }
+
+    /// The headers that have a browser forget its token.
+    pub(super) fn signed_out(&self, headers: &HeaderMap, secure: bool) -> Vec<HeaderValue> {
+        self.0.as_ref().map(|rules| rules.cookies.forget(headers, secure)).unwrap_or_default()
     }
 
     /// Who holds this token.
@@ -96,8 +123,7 @@ impl Access {
                 request::is_by(&claims.name);
                 Visitor::Holder(claims)
             }
-            Err(NotBelieved::Invalid) => Visitor::Guest(problem::TOKEN_INVALID),
-            Err(NotBelieved::Expired) => Visitor::Guest(problem::TOKEN_EXPIRED),
+            Err(error) => Visitor::Guest(error),
         }
     }
 
@@ -136,21 +162,18 @@ impl Access {
     ) -> Result<Option<Instant>, Problem> {
         match visitor {
             Visitor::Anyone => Ok(None),
-            Visitor::Guest(kind) => Err(who_are_you(*kind)),
+            Visitor::Guest(error) => Err(unauthorized(error)),
             Visitor::Holder(claims) if patterns(claims).iter().any(|one| one.fits(stream)) => {
                 Ok(Some(self.end_of(claims)))
             }
-            Visitor::Holder(Claims { name, .. }) => Err(Problem::new(
-                problem::NOT_PERMITTED,
-                format!("The token of “{name}” does not let its holder {what} this stream."),
-            )),
+            Visitor::Holder(claims) => Err(not_permitted(claims, what)),
         }
     }
 
     /// When a token expires.
     fn end_of(&self, claims: &Claims) -> Instant {
         let now = self.0.as_ref().map_or(0, |rules| rules.clock.now());
-        let left = Duration::from_millis(claims.exp.saturating_mul(1000).saturating_sub(now));
+        let left = Duration::from_millis(claims.exp.0.saturating_sub(now));
         // A timer can not be set for later; nobody listens for so long.
         Instant::now() + left.min(Duration::from_hours(24 * 365))
     }
@@ -167,22 +190,42 @@ impl Visitor {
     }
 }
 
-/// What is said to who has no token that is good.
-pub(super) fn who_are_you(kind: Kind) -> Problem {
-    let detail = match kind {
-        problem::TOKEN_EXPIRED => {
-            "The token has expired. Get a new one from whoever runs this server."
-        }
-        problem::TOKEN_INVALID => {
+/// The refusal of a client without a token that is good.
+pub(super) fn unauthorized(error: &TokenError) -> Problem {
+    match error {
+        TokenError::Missing => Problem::new(
+            problem::TOKEN_MISSING,
+            "Send a token, as Authorization: Bearer, or sign in at /sign-in. The operator of this \
+             server gives tokens.",
+        ),
+        TokenError::Invalid => Problem::new(
+            problem::TOKEN_INVALID,
             "The token is not one of this server's, or not whole. Send it as it was given, as \
-             Authorization: Bearer, or get a new one from whoever runs this server."
-        }
-        _ => {
-            "Send a token, as Authorization: Bearer, or sign in at /sign-in. Whoever runs this \
-             server gives tokens."
-        }
-    };
-    Problem::new(kind, detail)
+             Authorization: Bearer, or get a new one from the operator of this server.",
+        ),
+        TokenError::Expired => Problem::new(
+            problem::TOKEN_EXPIRED,
+            "The token has expired. Get a new one from the operator of this server.",
+        ),
+        TokenError::NotYetValid => Problem::new(
+            problem::TOKEN_UNFIT,
+            "The token is not good yet (nbf). Try again later, or get another one from the operator \
+             of this server.",
+        ),
+        TokenError::Unfit(what) => Problem::new(
+            problem::TOKEN_UNFIT,
+            format!(
+                "The token was made with this server's secret, but its claims do not fit: {what}. \
+                 Make it with `tidings token`, or with the claims name, publish, watch and exp."
+            ),
+        ),
+    }
+}
+
+/// The refusal of a token that does not let its holder do `what` to a stream.
+pub(super) fn not_permitted(Claims { name, .. }: &Claims, what: &str) -> Problem {
+    let detail = format!("The token of “{name}” does not let its holder {what} this stream.");
+    Problem::new(problem::NOT_PERMITTED, detail)
 }
 
 /// Whose publishes are counted together.
@@ -228,7 +271,7 @@ impl MayPublish {
     /// Whether the right still holds: an upload may outlive its token.
     pub(super) fn still_holds(&self) -> Result<(), Problem> {
         match self.until {
-            Some(until) if until <= Instant::now() => Err(who_are_you(problem::TOKEN_EXPIRED)),
+            Some(until) if until <= Instant::now() => Err(unauthorized(&TokenError::Expired)),
             _ => Ok(()),
         }
     }
@@ -240,7 +283,8 @@ impl FromRequestParts<App> for MayPublish {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Named(stream) = Named::from_request_parts(parts, app).await?;
         let Ok(client) = Client::from_request_parts(parts, app).await;
-        Self::check(&app.access, app.access.visitor(&parts.headers), client, stream)
+        let visitor = app.access.visitor(&parts.headers, client);
+        Self::check(&app.access, visitor, client, stream)
     }
 }
 
@@ -256,7 +300,8 @@ impl FromRequestParts<App> for MayWatch {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Named(stream) = Named::from_request_parts(parts, app).await?;
-        let until = app.access.watch(&app.access.visitor(&parts.headers), &stream)?;
+        let client = Client::of_request(&parts.extensions);
+        let until = app.access.watch(&app.access.visitor(&parts.headers, client), &stream)?;
         Ok(Self { stream, until })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderName, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -79,12 +79,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let nobody = Self { address: Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), secure: false };
-        Ok(parts.extensions.get().copied().unwrap_or(nobody))
+        Ok(Self::of_request(&parts.extensions))
     }
 }
 
 impl Client {
+    /// The client that [`identify`] found.
+    pub(super) fn of_request(extensions: &Extensions) -> Self {
+        let unknown = Self { address: Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), secure: false };
+        extensions.get().copied().unwrap_or(unknown)
+    }
+
     /// Each proxy adds, at the end of `x-forwarded-for`, whom it had before it; what stands further
     /// to the left may be anyone's invention. So the list is believed from its end, as far as the
     /// proxies are trusted, and as far as it can be read.

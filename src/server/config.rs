@@ -12,8 +12,12 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
+use clap::{
+    Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::{RangedU64ValueParser, Resettable},
+};
 
+use self::values::listen_address;
 pub use self::{
     access::{AccessOptions, SecretOptions},
     limits::LimitOptions,
@@ -27,8 +31,9 @@ use super::log::Store;
 #[derive(Clone, Debug, Parser)]
 #[command(args_override_self = true)]
 pub struct Config {
-    /// The address and port to listen on; port 0 takes any free one
-    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
+    /// The address, or localhost, and the port to listen on; port 0 takes any free one
+    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS",
+          value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// The folder with the built site; by default the folder `site` beside the executable, or
@@ -76,7 +81,8 @@ pub struct Config {
 
     /// The address and port that answer Prometheus at /metrics; by default nobody is told. It has no
     /// protection of its own: keep it where only your own can reach it
-    #[arg(long, env = "TIDINGS_METRICS_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "TIDINGS_METRICS_LISTEN", value_name = "ADDRESS",
+          value_parser = listen_address)]
     pub metrics_listen: Option<SocketAddr>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as info,tidings=debug
@@ -84,7 +90,13 @@ pub struct Config {
     pub log: LogFilter,
 
     /// How to log, on standard error
-    #[arg(long, env = "TIDINGS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "TIDINGS_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        ignore_case = true
+    )]
     pub log_format: LogFormat,
 
     /// Who may do what.
@@ -131,7 +143,12 @@ impl Task {
     /// Reads the command line and the environment; says what is wrong with them, and ends the
     /// process, if anything is.
     pub fn from_command_line() -> Self {
-        let CommandLine { task, config } = CommandLine::parse();
+        let matches = CommandLine::command()
+            .mut_args(ignore_empty_variable)
+            .mut_subcommands(|command| command.mut_args(ignore_empty_variable))
+            .get_matches();
+        let CommandLine { task, config } =
+            CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         if let Some(Other::Token(token)) = task {
             return Self::Token(token);
         }
@@ -143,6 +160,15 @@ impl Task {
         }
         Self::Serve(Box::new(config))
     }
+}
+
+/// An empty environment variable, as compose files give it, counts as unset. One for a secret does
+/// not: a server must not be open because its secret has got lost.
+fn ignore_empty_variable(arg: Arg) -> Arg {
+    let variable = arg.get_env().and_then(std::env::var_os);
+    let is_secret = arg.get_id().as_str().contains("secret");
+    let ignored = variable.is_some_and(|value| value.is_empty()) && !is_secret;
+    if ignored { arg.env(Resettable::Reset) } else { arg }
 }
 
 impl Config {

@@ -18,9 +18,11 @@ use super::{
     client::Client,
     clock::Clock,
     config::Config,
+    cursor::Cursor,
     error::Problem,
-    events::{self, Batch, Cursor, Place, Reader, Right},
+    events::{self, Batch, Reader, Right},
     frame,
+    log::Place,
     metrics::Watched,
 };
 use crate::message::{CLOSING_TEXT, END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot};
@@ -56,14 +58,13 @@ pub(super) async fn stream(
         app.metrics.resumed();
     }
     let mut first = Batch::default();
-    frame::retry(&mut first.frames, app.retry);
 
     let run = match place {
-        Place::After(id) if id.seq == app.counter.end() => {
+        Some(Place::Id(id)) if id.seq == app.counter.end() => {
             // The only answer after which a browser does not come back.
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        Place::After(id) => {
+        Some(Place::Id(id)) => {
             let run = app.counter.resume(id);
             if run.due(run.next) > Instant::now() {
                 frame::cursor(&mut first.frames, id);
@@ -71,8 +72,8 @@ pub(super) async fn stream(
             run
         }
         // Before it begins, a run's two ends are the same place.
-        Place::Earliest | Place::Latest => app.counter.begin(),
-        Place::Unknown => {
+        Some(Place::Earliest | Place::Latest | Place::Position(_)) => app.counter.begin(),
+        None => {
             let run = app.counter.begin();
             let oldest = EventId { millis: run.start, seq: 1 };
             let why = format!(r#"{{"reason":"{UNKNOWN_CURSOR}","oldest":"{oldest}"}}"#);
@@ -103,14 +104,14 @@ impl Counter {
     }
 
     /// An id from a run that has not begun, or of a value that no run has, is none of ours.
-    fn check(&self, cursor: Cursor) -> Result<Place, Problem> {
+    fn check(&self, cursor: Cursor) -> Result<Option<Place>, Problem> {
         let latest_start = self.clock.now().saturating_add(CLOCK_SKEW_MS);
         match cursor.place {
-            Place::After(id) if id.millis > latest_start => cursor.refuse(
+            Some(Place::Id(id)) if id.millis > latest_start => cursor.refuse(
                 "last_event_id belongs to a run of the counter that has not begun. Leave it out \
                  to begin one.",
             ),
-            Place::After(id) if !(1..=self.end()).contains(&id.seq) => cursor.refuse(
+            Some(Place::Id(id)) if !(1..=self.end()).contains(&id.seq) => cursor.refuse(
                 "last_event_id is of a value that a run of the counter does not have. Leave it \
                  out to begin a run.",
             ),
@@ -167,7 +168,11 @@ impl Run {
             if run.next > run.counter.end() {
                 return None;
             }
-            tokio::time::sleep_until(run.due(run.next)).await;
+            // A timer that is due is not ready at once.
+            let due = run.due(run.next);
+            if due > Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
             let now = Instant::now();
             let mut batch: Batch<String> = Batch::default();
             while run.next <= run.counter.end()

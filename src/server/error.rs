@@ -16,6 +16,8 @@ use crate::{
     problem::{self, Kind},
 };
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// When to come back to a server that is not available, in seconds.
 const AGAIN: u32 = 5;
 
@@ -24,8 +26,8 @@ const AGAIN: u32 = 5;
 pub(super) struct Problem {
     kind: Kind,
     detail: String,
-    /// What was done before the refusal, where a request asks for many things.
-    taken: Option<Taken>,
+    /// What was done before the refusal, where a request asks for many things. Boxed, because it is rare.
+    taken: Option<Box<LinesStored>>,
     /// After how many seconds to try again; a server that can not do it now says so without being
     /// asked.
     retry_after: Option<NonZeroU32>,
@@ -33,9 +35,11 @@ pub(super) struct Problem {
 
 /// How far a publisher of lines came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Taken {
+pub(super) struct LinesStored {
     /// How many lines are stored.
     pub(super) taken: u64,
+    /// How many of them are not as they were sent: cut, or with replacement characters.
+    pub(super) altered: u64,
     /// The id of the last one.
     pub(super) last_id: Option<EventId>,
 }
@@ -49,7 +53,7 @@ struct Details<'problem> {
     status: u16,
     detail: &'problem str,
     #[serde(flatten)]
-    taken: Option<Taken>,
+    taken: Option<&'problem LinesStored>,
 }
 
 impl Problem {
@@ -64,8 +68,8 @@ impl Problem {
     }
 
     /// The same, with what was done before.
-    pub(super) fn after(self, taken: Taken) -> Self {
-        Self { taken: Some(taken), ..self }
+    pub(super) fn after(self, taken: LinesStored) -> Self {
+        Self { taken: Some(Box::new(taken)), ..self }
     }
 
     pub(super) fn draining() -> Self {
@@ -82,6 +86,7 @@ impl Problem {
             problem::TOKEN_MISSING,
             problem::TOKEN_INVALID,
             problem::TOKEN_EXPIRED,
+            problem::TOKEN_UNFIT,
             problem::NOT_PERMITTED,
         ]
         .contains(&self.kind)
@@ -122,7 +127,7 @@ impl Problem {
         // RFC 6750, section 3.
         let challenge = match self.kind {
             problem::TOKEN_MISSING => r#"Bearer realm="tidings""#,
-            problem::TOKEN_INVALID | problem::TOKEN_EXPIRED => {
+            problem::TOKEN_INVALID | problem::TOKEN_EXPIRED | problem::TOKEN_UNFIT => {
                 r#"Bearer realm="tidings", error="invalid_token""#
             }
             problem::NOT_PERMITTED => r#"Bearer realm="tidings", error="insufficient_scope""#,
@@ -179,18 +184,30 @@ impl From<NotRead> for Problem {
     }
 }
 
+impl Problem {
+    fn details(&self) -> Details<'_> {
+        let Kind { slug, title, status, .. } = self.kind;
+        let r#type = format!("/problems#{slug}");
+        Details { r#type, title, status, detail: &self.detail, taken: self.taken.as_deref() }
+    }
+
+    /// The whole answer as HTTP/1.1, for a connection that has come no further than its first byte.
+    pub(super) fn to_http1(&self) -> String {
+        // Texts and numbers always serialize.
+        let body = serde_json::to_string(&self.details()).unwrap_or_default();
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.status(),
+            body.len()
+        )
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Kind { slug, title, status, .. } = self.kind;
-        let details = Details {
-            r#type: format!("/problems#{slug}"),
-            title,
-            status,
-            detail: &self.detail,
-            taken: self.taken,
-        };
-        let media_type = HeaderValue::from_static("application/problem+json");
-        let mut response = ([(header::CONTENT_TYPE, media_type)], Json(details)).into_response();
+        let media_type = HeaderValue::from_static(PROBLEM_JSON);
+        let mut response =
+            ([(header::CONTENT_TYPE, media_type)], Json(self.details())).into_response();
         self.mark(&mut response);
         response
     }

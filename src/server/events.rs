@@ -1,4 +1,4 @@
-//! An SSE response: cursor in, frames out.
+//! An SSE response: frames out, with pings, pacing and a last event.
 
 mod delivery;
 
@@ -13,27 +13,18 @@ use std::{
 use axum::{
     Extension,
     body::Body,
-    extract::{FromRequestParts, Query},
+    extract::FromRequestParts,
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::Stream};
-use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
 
 pub(super) use self::delivery::Batch;
 use self::delivery::{Delivery, Over};
-use super::{
-    App, error::Problem, frame, limits::Seat, metrics::Watched, request::Lasting,
-    shutdown::Stopping,
-};
-use crate::{
-    message::{EventId, PING_INTERVAL_MS, RESET},
-    problem,
-};
-
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+use super::{App, frame, limits::Seat, metrics::Watched, request::Lasting, shutdown::Stopping};
+use crate::message::{PING_INTERVAL_MS, RESET};
 
 /// About how many bytes one write should hold: many frames to a system call.
 pub(super) const BATCH: usize = 16 * 1024;
@@ -41,6 +32,11 @@ pub(super) const BATCH: usize = 16 * 1024;
 /// dispatches all that has arrived without a pause: what comes faster freezes its page. This is
 /// 2 MB or 30,000 short events a second.
 const BATCH_PAUSE: Duration = Duration::from_millis(8);
+
+/// With the charset, though the format knows no other (HTML standard, section 9.2.3): clients that
+/// take text without one for Latin-1 (Python's requests) would garble it. Proxies that tell an event
+/// stream by its type look at the type alone; nginx, Caddy and `HAProxy` do.
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The reason of a reset that says that the reader may not watch any more.
 const EXPIRED: &str = "expired";
@@ -67,85 +63,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Reader {
     }
 }
 
-/// Where a reader is, as its request says: the `Last-Event-ID` header, else the query parameter
-/// `last_event_id`, else nowhere. The header wins, because a browser that reconnects by itself
-/// repeats the old URL and adds the header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
-    pub(super) place: Place,
-    from_header: bool,
-}
-
-/// A place in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Before the first message.
-    Earliest,
-    /// After the last one there is.
-    Latest,
-    /// After this one.
-    After(EventId),
-    /// The reader believes to be somewhere, but not where we know.
-    Unknown,
-}
-
-impl Cursor {
-    /// Whether the reader was here before.
-    pub(super) fn is_resumed(self) -> bool {
-        matches!(self.place, Place::After(_) | Place::Unknown)
-    }
-
-    /// For a stream that can not have given this cursor: a place nobody knows where a browser
-    /// sent it (it can do nothing about a refusal), else a refusal.
-    pub(super) fn refuse(self, detail: &str) -> Result<Place, Problem> {
-        if self.from_header {
-            Ok(Place::Unknown)
-        } else {
-            Err(Problem::new(problem::MALFORMED_CURSOR, detail))
-        }
-    }
-}
-
-fn place(text: &str) -> Option<Place> {
-    match text {
-        // What a client sends that has no id yet.
-        "" | "earliest" => Some(Place::Earliest),
-        "latest" => Some(Place::Latest),
-        id => match id.parse().ok()? {
-            EventId::BEGINNING => Some(Place::Earliest),
-            id => Some(Place::After(id)),
-        },
-    }
-}
-
-#[derive(Deserialize)]
-struct CursorQuery {
-    last_event_id: Option<String>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Cursor {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let header = parts.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
-        if let Some(value) = header {
-            let place = value.to_str().ok().and_then(place).unwrap_or(Place::Unknown);
-            return Ok(Self { place, from_header: true });
-        }
-        let Query(query) = Query::<CursorQuery>::from_request_parts(parts, state).await?;
-        let text = query.last_event_id.unwrap_or_default();
-        let cursor = Self { place: Place::Unknown, from_header: false };
-        let place = match place(&text) {
-            Some(place) => place,
-            None => cursor.refuse(
-                "last_event_id must be an id as the stream sent it, like 1763891234567-42, or \
-                 earliest, or latest.",
-            )?,
-        };
-        Ok(Self { place, ..cursor })
-    }
-}
-
 /// What a reader holds while it reads; it goes with the response.
 pub(super) struct Right {
     pub(super) seat: Seat,
@@ -154,8 +71,8 @@ pub(super) struct Right {
 }
 
 /// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
-/// when the server stops, or when the reader's right ends. Nothing runs for it but the connection's task, so that it takes no work
-/// once its reader has gone.
+/// when the server stops, or when the reader's right ends. Nothing runs for it but the connection's
+/// task, so that it takes no work once its reader has gone.
 pub(super) fn respond(
     app: &App,
     reader: Reader,
@@ -194,7 +111,7 @@ pub(super) fn refused(app: &App) -> Response {
 
 fn stream_response(body: Body) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         // nginx and those who follow it would otherwise collect the stream before they pass it on.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
@@ -225,6 +142,26 @@ impl<F: Stream<Item = Batch>> Events<F> {
     fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
         self.delivery.count(&batch);
         self.say(batch.frames)
+    }
+
+    /// The first block, at once: the pause before a reconnect, with the first event that there is, or
+    /// with a ping.
+    fn begin(&mut self, mut first: Batch, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if first.frames.is_empty() && !self.stopping.has_begun(context) {
+            match self.frames.as_mut().poll_next(context) {
+                Poll::Ready(Some(batch)) => first = batch,
+                Poll::Ready(None) => (self.ended, self.delivery.over) = (true, Over::Ended),
+                Poll::Pending => {}
+            }
+        }
+        let mut frames = String::new();
+        frame::retry(&mut frames, self.retry);
+        if first.frames.is_empty() {
+            frame::ping(&mut frames);
+        }
+        let mut frames = frames.into_bytes();
+        frames.extend_from_slice(&first.frames);
+        self.deliver(Batch { frames: frames.into(), ..first })
     }
 
     fn say(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
@@ -262,7 +199,7 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return self.deliver(*first);
+            return self.begin(*first, context);
         }
         if self.ended {
             return Poll::Ready(None);
@@ -314,7 +251,10 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
 fn farewell(retry: Duration) -> Bytes {
     let most = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     let spread = Duration::from_millis(fastrand::u64(most.min(500)..=most));
-    said(|buffer| frame::retry(buffer, spread))
+    said(|buffer| {
+        frame::retry(buffer, spread);
+        frame::ping(buffer);
+    })
 }
 
 /// Tells a reader that it may not watch any more. Its cursor stays good.

@@ -30,17 +30,17 @@ pub(super) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>
     buffer.push('\n');
 }
 
-/// Appends a block that moves the reader's cursor and is no event: a connection that is cut before
-/// the next message resumes in the right place.
+/// Appends a ping that moves the reader's cursor: a connection that is cut before the next message
+/// resumes in the right place. (Not a block without data, which no browser dispatches, but some other
+/// parsers do, as an empty event.)
 pub(super) fn cursor(buffer: &mut String, id: EventId) {
-    write_id(buffer, id);
-    buffer.push('\n');
+    event(buffer, PING, Some(id), "{}");
 }
 
-/// Appends a block that sets the pause before a browser reconnects.
+/// Appends the pause before a browser reconnects: the first field of the event that is appended next.
 pub(super) fn retry(buffer: &mut String, pause: Duration) {
-    // Writing to a String can not fail.
-    let _ = write!(buffer, "retry: {}\n\n", pause.as_millis());
+    // Writing to a String cannot fail.
+    let _ = writeln!(buffer, "retry: {}", pause.as_millis());
 }
 
 /// Appends the event that breaks a silence.
@@ -133,8 +133,8 @@ mod tests {
         event(&mut buffer, NEW_MESSAGE, Some(id), "");
         ping(&mut buffer);
         let expected = [
-            "retry: 15000\n\n",
-            "id: 1763891234567-42\n\n",
+            "retry: 15000\n",
+            "event: ping\nid: 1763891234567-42\ndata: {}\n\n",
             "event: new_message\nid: 1763891234567-42\ndata: one\ndata: two\ndata: three\ndata: \n\n",
             "event: new_message\nid: 1763891234567-42\ndata: \n\n",
             "event: ping\ndata: {}\n\n",

@@ -30,7 +30,11 @@ pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET])
-        .expose_headers([header::LINK])
+        .expose_headers([
+            header::LINK,
+            header::RETRY_AFTER,
+            HeaderName::from_static("x-request-id"),
+        ])
         .allow_headers([
             HeaderName::from_static("last-event-id"),
             header::AUTHORIZATION,
@@ -42,22 +46,34 @@ pub(super) fn cors(allow_origin: &[Origin]) -> CorsLayer {
 /// browsers say where a request comes from, all of them name the page's origin; programs do neither.
 pub(super) async fn same_site(request: Request, next: Next) -> Response {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if !reads && is_from_elsewhere(request.headers()) {
+    if !reads && is_cross_site(request.headers()) {
         let detail = "Publish from this server's own pages, or from a program.";
         return Problem::new(problem::CROSS_SITE, detail).into_response();
     }
     next.run(request).await
 }
 
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match (text(SEC_FETCH_SITE), text(header::ORIGIN)) {
         (Some(site), _) => !["same-origin", "none"].contains(&site),
-        (None, Some(origin)) => {
-            origin.split_once("://").map(|(_, host)| host) != text(header::HOST)
-        }
+        (None, Some(origin)) => !is_origin_of(origin, text(header::HOST).unwrap_or_default()),
         (None, None) => false,
     }
+}
+
+/// Whether an origin is that of a host, in whatever letters, and with or without the usual port of
+/// the origin's scheme.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let usual_port = match origin.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
+        Some(_) => ":80",
+        None => return false,
+    };
+    let origin = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let without =
+        |host: &'_ str| host.strip_suffix(usual_port).unwrap_or(host).to_ascii_lowercase();
+    without(origin) == without(host)
 }
 
 /// Tells browsers to come over TLS only, for so long. Sent over TLS only (RFC 6797, section 7.2).
@@ -100,4 +116,31 @@ pub(super) fn content_security_policy(
          style-src 'self'; img-src 'self'; connect-src 'self'{reload}; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_origin_has_several_spellings() {
+        for (origin, host, same) in [
+            ("http://h", "h", true),
+            ("http://h", "h:80", true),
+            ("http://h:80", "h", true),
+            ("https://h", "h:443", true),
+            ("http://H.Example", "h.example:80", true),
+            ("HTTP://h:3000", "H:3000", true),
+            ("http://[::1]", "[::1]:80", true),
+            ("http://h", "h:443", false),
+            ("https://h", "h:80", false),
+            ("http://h:3000", "h", false),
+            ("http://h.evil", "h", false),
+            ("http://h:8080", "h:80", false),
+            ("null", "h", false),
+            ("null", "null", false),
+        ] {
+            assert_eq!(is_origin_of(origin, host), same, "{origin} {host}");
+        }
+    }
 }

@@ -2,18 +2,20 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Query, State},
+    extract::{FromRequestParts, State},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     App,
     access::MayWatch,
+    cursor::place,
     error::Problem,
     log::{Bound, Place, Range},
     publish::at,
+    query::parameters,
 };
 use crate::{
     message::{EventId, Message, StreamName},
@@ -117,16 +119,9 @@ pub(super) struct Asked {
 impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        struct HistoryQuery {
-            after: Option<String>,
-            before: Option<String>,
-            limit: Option<String>,
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let malformed = |detail: &str| Problem::new(problem::MALFORMED_QUERY, detail);
-        let Query(HistoryQuery { after, before, limit }) =
-            Query::<HistoryQuery>::from_request_parts(parts, state).await?;
+        let [after, before, limit] = parameters(parts, ["after", "before", "limit"]).await?;
         let range = match (after, before) {
             (None, None) => Range::After(Place::Earliest),
             (Some(after), None) => Range::After(place(&after)?),
@@ -139,20 +134,5 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             Some(_) => return Err(malformed("limit must be 1 to 1000.")),
         };
         Ok(Self { range, limit })
-    }
-}
-
-/// A place in a query.
-pub(super) fn place(text: &str) -> Result<Place, Problem> {
-    match text {
-        "earliest" => Ok(Place::Earliest),
-        "latest" => Ok(Place::Latest),
-        id => id.parse().map(Place::Id).map_err(|_| {
-            Problem::new(
-                problem::MALFORMED_CURSOR,
-                "It must be an id as the stream gave it, like 1763891234567-42, or earliest, or \
-                 latest.",
-            )
-        }),
     }
 }

@@ -1,26 +1,47 @@
 //! Publishing line by line, as the lines arrive.
 
-use axum::{Json, body::Body};
-use futures::StreamExt as _;
-use tokio::time::{Instant, timeout_at};
+mod decoder;
 
+use std::borrow::Cow;
+
+use axum::{Json, body::Body};
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use tokio_util::{codec::FramedRead, io::StreamReader};
+
+use self::decoder::{Line, LineDecoder};
 use super::{
     App,
     access::MayPublish,
-    error::{Problem, Taken},
+    data::Data,
+    encoding,
+    error::{LinesStored, Problem},
     log::Append,
     publish,
 };
-/// How many lines are stored at a time.
-const BATCH: usize = 1024;
+
+/// How many lines are stored at a time, and about how many bytes of them wait for that.
+const MAX_BATCH: usize = 1024;
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+/// What stands for the rest of a line that was cut.
+const CUT: &str = "…";
+
+/// What becomes of a line that cannot be a message as it is: too long, or not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// It is made one: a log holds what it holds, and one line must not end an upload that lasts.
+    Altered,
+    /// It ends the upload with a refusal (`?lines=strict`).
+    Strict,
+}
 
 /// `POST /streams/{name}?lines`
 pub(super) async fn publish(
     app: &App,
     may: MayPublish,
+    lines: Lines,
     body: Body,
-) -> Result<Json<Taken>, Problem> {
-    let mut upload = Upload { app, may, taken: Taken::default() };
+) -> Result<Json<LinesStored>, Problem> {
+    let mut upload = Upload { app, may, lines, taken: LinesStored::default() };
     let outcome = upload.run(body).await;
     outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
 }
@@ -28,62 +49,57 @@ pub(super) async fn publish(
 struct Upload<'app> {
     app: &'app App,
     may: MayPublish,
-    taken: Taken,
+    lines: Lines,
+    taken: LinesStored,
 }
 
 impl Upload<'_> {
+    /// Between two bytes there may be silence for ever: a log says nothing for as long as nothing
+    /// happens, and the system asks whether the connection is still there.
     async fn run(&mut self, body: Body) -> Result<(), Problem> {
-        let most = self.app.max_message_bytes;
-        let mut pieces = body.into_data_stream();
-        let mut lines = Lines::default();
-        // By when the line must end that has begun. Between two lines there may be silence for ever.
-        let mut deadline = None;
+        let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+        let decoder = LineDecoder::new(self.app.max_message_bytes);
+        let mut lines = FramedRead::new(reader, decoder).fuse();
         loop {
-            let piece = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = self.app.shutdown.wait() => return Err(Problem::draining()),
-                piece = in_time(pieces.next(), deadline) => piece,
+                next = lines.next() => next,
             };
-            let piece = piece.ok_or_else(|| publish::too_late(self.app))?;
-            let Some(piece) = piece else { return self.store(lines.finish()).await };
-            // A line that breaks off is not one.
-            let piece = piece.map_err(|_| publish::incomplete())?;
-            let complete = lines.take(&piece);
-            let has_begun_one = deadline.is_none() || !complete.is_empty();
-            self.store(complete).await?;
-            // From here on, since we take our time to store.
-            if lines.0.is_empty() {
-                deadline = None;
-            } else if has_begun_one {
-                deadline = Some(Instant::now() + self.app.body_timeout);
-            }
-            // One more for the carriage return.
-            if lines.0.len() > most + 1 {
-                return Err(publish::too_large(most));
+            let Some(first) = next else { return Ok(()) };
+            let (batch, broken) = batch(first, &mut lines);
+            self.store(batch).await?;
+            if let Some(error) = broken {
+                return Err(encoding::unreadable(&error));
             }
         }
     }
 
     /// Stores lines up to the first that is refused.
-    async fn store(&mut self, lines: Vec<Vec<u8>>) -> Result<(), Problem> {
-        let mut lines = lines.into_iter().map(|line| publish::data(self.app, line)).peekable();
+    async fn store(&mut self, lines: Vec<Line>) -> Result<(), Problem> {
+        let mut lines =
+            lines.into_iter().map(|line| message(self.app, self.lines, line)).peekable();
         while lines.peek().is_some() {
             let mut refused = None;
-            // Who uploads faster than they may is read more slowly.
-            let some =
-                self.app.limits.publish_some(self.may.publisher(), lines.len().min(BATCH)).await;
+            // A publisher that uploads faster than it may is read more slowly.
+            let some = self
+                .app
+                .limits
+                .publish_some(self.may.publisher(), lines.len().min(MAX_BATCH))
+                .await;
             self.app.takes_messages()?;
             self.may.still_holds()?;
-            let batch: Vec<_> = lines
+            let (batch, altered): (Vec<_>, Vec<_>) = lines
                 .by_ref()
                 .take(some)
                 .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
-                .collect();
+                .unzip();
             let count = batch.len() as u64;
             if count > 0 {
                 let append = Append { stream: self.may.stream().clone(), batch, key: None };
                 let appended = self.app.log.append(append).await?;
                 self.taken.taken += count;
+                self.taken.altered += altered.iter().filter(|altered| **altered).count() as u64;
                 self.taken.last_id = Some(appended.last);
             }
             if let Some(problem) = refused {
@@ -94,65 +110,76 @@ impl Upload<'_> {
     }
 }
 
-/// What comes, unless it is too late.
-async fn in_time<T>(next: impl Future<Output = T>, deadline: Option<Instant>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, next).await.ok(),
-        None => Some(next.await),
+/// A line and those behind it that have come already, up to an error.
+fn batch<E>(
+    first: Result<Line, E>,
+    lines: &mut (impl Stream<Item = Result<Line, E>> + Unpin),
+) -> (Vec<Line>, Option<E>) {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(line) = next {
+        match line {
+            Ok(line) => {
+                bytes += line.bytes.len();
+                batch.push(line);
+            }
+            Err(error) => return (batch, Some(error)),
+        }
+        let is_full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+        next = if is_full { None } else { lines.next().now_or_never().flatten() };
+    }
+    (batch, None)
+}
+
+/// A line as a message, and whether it had to be altered for that.
+fn message(app: &App, lines: Lines, Line { bytes, cut }: Line) -> Result<(Data, bool), Problem> {
+    let most = app.max_message_bytes;
+    match lines {
+        Lines::Strict if cut => Err(publish::too_large(most)),
+        Lines::Strict => Ok((publish::data(app, bytes)?, false)),
+        Lines::Altered => {
+            let (text, altered) = fitting(&bytes, cut, most);
+            Ok((publish::data(app, text.into_bytes())?, altered))
+        }
     }
 }
 
-/// Cuts what arrives into lines, without their ends. Empty lines are left out.
-#[derive(Debug, Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    /// The lines that are complete with this piece.
-    fn take(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
-        let Some(end) = piece.iter().rposition(|&byte| byte == b'\n') else {
-            self.0.extend_from_slice(piece);
-            return Vec::new();
-        };
-        self.0.extend_from_slice(&piece[..end]);
-        let complete = std::mem::replace(&mut self.0, piece[end + 1..].to_vec());
-        complete.split(|&byte| byte == b'\n').filter_map(line).collect()
+/// A text of at most `most` bytes: replacement characters stand for what is not UTF-8, and [`CUT`] for
+/// what did not fit.
+fn fitting(bytes: &[u8], cut: bool, most: usize) -> (String, bool) {
+    let text = String::from_utf8_lossy(bytes);
+    let replaced = matches!(text, Cow::Owned(_));
+    let mut text = text.into_owned();
+    // What was cut off in the middle of a character is no byte that is wrong.
+    let cut = cut || text.len() > most;
+    if cut {
+        let mark = if most < CUT.len() { "" } else { CUT };
+        text.truncate(text.floor_char_boundary(most - mark.len()));
+        text.push_str(mark);
     }
-
-    /// What is left when nothing more comes: a last line without an end is one too.
-    fn finish(self) -> Vec<Vec<u8>> {
-        line(&self.0).into_iter().collect()
-    }
-}
-
-fn line(bytes: &[u8]) -> Option<Vec<u8>> {
-    let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    (!line.is_empty()).then(|| line.to_vec())
+    (text, replaced || cut)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
-        /// However an upload is cut into pieces, its lines are the same.
-        #[test]
-        fn cuts_do_not_matter(text in "[a\r\n]{0,40}", cuts in prop::collection::vec(1..8_usize, 1..20)) {
-            let expected: Vec<_> = text.as_bytes().split(|&byte| byte == b'\n').filter_map(line).collect();
-            let mut lines = Lines::default();
-            let mut found = Vec::new();
-            let mut rest = text.as_bytes();
-            for cut in cuts.into_iter().cycle() {
-                let (piece, after) = rest.split_at(cut.min(rest.len()));
-                found.extend(lines.take(piece));
-                rest = after;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            found.extend(lines.finish());
-            prop_assert_eq!(found, expected);
+    #[test]
+    fn what_a_line_becomes() {
+        for (bytes, cut, most, text, altered) in [
+            (&b"plain"[..], false, 10, "plain", false),
+            ("✅ naïve".as_bytes(), false, 20, "✅ naïve", false),
+            (b"caf\xe9!", false, 20, "caf\u{fffd}!", true),
+            (b"0123456789", true, 10, "0123456…", true),
+            // Replaced, it no longer fits.
+            (b"\xff\xff\xff\xff", false, 9, "\u{fffd}\u{fffd}…", true),
+            // Not within a character.
+            ("aé✅✅".as_bytes(), true, 9, "aé✅…", true),
+            (b"abc", true, 2, "ab", true),
+            (b"with \0 in it", false, 20, "with \0 in it", false),
+        ] {
+            assert_eq!(fitting(bytes, cut, most), (text.to_owned(), altered), "{bytes:?}");
+            assert!(fitting(bytes, cut, most).0.len() <= most, "{bytes:?}");
         }
     }
 }

@@ -25,8 +25,9 @@ use super::{
     App,
     access::Visitor,
     client::Client,
+    cursor,
     error::Problem,
-    headers, history,
+    headers,
     log::{Bound, NotRead, Place, Range},
     named::Named,
     site::Built,
@@ -68,13 +69,12 @@ pub(super) async fn not_found(app: &App, request: Request) -> Response {
     let mut page = render(app, request, Page::Text).await;
     *page.status_mut() = StatusCode::NOT_FOUND;
     page.extensions_mut().insert(problem::NOT_FOUND);
-    page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     page
 }
 
 /// `GET /streams`
 pub(super) async fn streams(State(app): State<App>, request: Request) -> Response {
-    let visitor = app.access.visitor(request.headers());
+    let visitor = app.access.visitor(request.headers(), Client::of_request(request.extensions()));
     let listed = app.log.streams(STREAMS).await.map_err(Problem::from);
     let page = listed.map(|mut listed| {
         listed.retain(|listed| app.access.watch(&visitor, &listed.name).is_ok());
@@ -105,7 +105,7 @@ pub(super) async fn stream(
     part: Result<Query<Part>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let visitor = app.access.visitor(request.headers());
+    let visitor = app.access.visitor(request.headers(), Client::of_request(request.extensions()));
     let page = stream_page(&app, &visitor, name, part).await;
     render_or_refuse(&app, request, page).await
 }
@@ -153,7 +153,7 @@ async fn newest(
 
 /// The messages before one.
 async fn before(app: &App, name: StreamName, id: &str) -> Result<Page, Problem> {
-    let place = history::place(id)?;
+    let place = cursor::place(id)?;
     let page = app.log.read(&name, Range::Before(place), NEWEST).await?;
     let (messages, older) = (page.messages, page.more);
     Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None })
@@ -203,12 +203,12 @@ async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Resp
 /// rewrites pages leaves it as it is.
 async fn render(app: &App, request: Request, page: Page) -> Response {
     let watched = app.site.is_watched();
-    let visitor = match app.access.visitor(request.headers()) {
+    let client = Client::of_request(request.extensions());
+    let visitor = match app.access.visitor(request.headers(), client) {
         Visitor::Anyone => app::Visitor::Anyone,
         Visitor::Guest(_) => app::Visitor::Guest,
         Visitor::Holder(claims) => app::Visitor::Named(claims.name),
     };
-    let secure = request.extensions().get().is_some_and(|client: &Client| client.secure);
     let Built { style, script, wasm } = app.site.built().clone();
     let assets = Assets { style, script, wasm };
     let as_text =
@@ -222,7 +222,7 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
         let parts = expect_context::<Parts>();
-        let scheme = if secure { "https://" } else { "" };
+        let scheme = if client.secure { "https://" } else { "" };
         let origin = format!("{scheme}{}", host(&parts));
         provide_context(Visit {
             origin,
@@ -234,6 +234,7 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
     let options = app.site.leptos_options().clone();
     let shell = move || app::shell(options.clone()).into_any();
     let mut page = render_app_async_with_context(visit, shell)(request).await;
+    page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     if as_text {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         page.headers_mut().insert(header::CONTENT_TYPE, text);

@@ -5,21 +5,23 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::{
     Json,
     body::{Body, HttpBody as _},
-    extract::{FromRequestParts, Query, State},
+    extract::{FromRequestParts, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
     access::MayPublish,
     data::{Data, NotData},
+    encoding,
     error::Problem,
-    lines,
+    lines::{self, Lines},
     log::{Append, Appended, IdempotencyKey},
+    query::parameters,
 };
 use crate::{message::EventId, problem};
 
@@ -35,16 +37,16 @@ const AT_ONCE: usize = 64 * 1024;
 pub(super) async fn publish(
     State(app): State<App>,
     may: MayPublish,
-    manner: Manner,
+    format: BodyFormat,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    if let Manner::Lines = manner {
+    if let BodyFormat::Lines(lines) = format {
         if key.is_some() {
             return Err(malformed_key("Leave the Idempotency-Key out with ?lines."));
         }
-        return lines::publish(&app, may, body).await.map(IntoResponse::into_response);
+        return lines::publish(&app, may, lines, body).await.map(IntoResponse::into_response);
     }
     let most = app.max_message_bytes;
     let bytes = read(&app, body, most, || too_large(most)).await?;
@@ -96,27 +98,24 @@ pub(super) fn at(id: EventId) -> String {
 }
 
 /// How the body is to be understood.
-pub(super) enum Manner {
+pub(super) enum BodyFormat {
     /// As one message.
-    Whole,
+    Single,
     /// As a message a line.
-    Lines,
+    Lines(Lines),
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Manner {
+impl<S: Send + Sync> FromRequestParts<S> for BodyFormat {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        struct PublishQuery {
-            lines: Option<String>,
-        }
-        let Query(query) = Query::<PublishQuery>::from_request_parts(parts, state).await?;
-        match query.lines.as_deref() {
-            None => Ok(Self::Whole),
-            Some("") => Ok(Self::Lines),
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let [lines] = parameters(parts, ["lines"]).await?;
+        match lines.as_deref() {
+            None => Ok(Self::Single),
+            Some("") => Ok(Self::Lines(Lines::Altered)),
+            Some("strict") => Ok(Self::Lines(Lines::Strict)),
             Some(_) => {
-                Err(Problem::new(problem::MALFORMED_QUERY, "Write ?lines alone, without a value."))
+                Err(Problem::new(problem::MALFORMED_QUERY, "Write ?lines alone, or ?lines=strict."))
             }
         }
     }
@@ -166,7 +165,7 @@ pub(super) async fn read(
             () = app.shutdown.wait() => return Err(Problem::draining()),
         };
         let Some(piece) = piece.map_err(|_| too_late(app))? else { break };
-        let piece = piece.map_err(|_| incomplete())?;
+        let piece = piece.map_err(|error| encoding::unreadable(&error))?;
         if bytes.len() + piece.len() > most {
             return Err(too_large());
         }
@@ -196,14 +195,7 @@ pub(super) fn too_large(most: usize) -> Problem {
     Problem::new(problem::MESSAGE_TOO_LARGE, detail)
 }
 
-pub(super) fn incomplete() -> Problem {
-    Problem::new(problem::INCOMPLETE_BODY, "Send the request again, to its end.")
-}
-
 pub(super) fn too_late(app: &App) -> Problem {
     let within = humantime::format_duration(app.body_timeout);
-    Problem::new(
-        problem::REQUEST_TIMEOUT,
-        format!("Send the whole body, or line, within {within}."),
-    )
+    Problem::new(problem::REQUEST_TIMEOUT, format!("Send the whole body within {within}."))
 }

@@ -91,20 +91,8 @@ pub(super) async fn observed(
     let is_upload = request.uri().query().is_some_and(is_lines);
     let span = asked.span();
     let waiting = Waiting(Some(&asked));
-    let seat = asked.client.map(|client| app.limits.request(client)).transpose();
-    let mut response = match seat {
-        Ok(seat) => {
-            let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
-            let response = answer.instrument(span.clone()).await;
-            // A watcher has a seat of another kind.
-            if response.extensions().get::<Lasting>().is_some() {
-                response
-            } else {
-                response.map(|body| Body::new(Seated { body, _seat: seat }))
-            }
-        }
-        Err(problem) => problem.into_response(),
-    };
+    let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
+    let mut response = answer.instrument(span.clone()).await;
     waiting.end();
 
     let took = asked.since.elapsed();
@@ -126,10 +114,30 @@ pub(super) async fn observed(
     response
 }
 
+/// Bounds the requests of an address that are answered at the same time. (Inside the layer for CORS,
+/// so that a page of another origin can read the refusal.)
+pub(super) async fn limit_concurrency(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+    next: Next,
+) -> Response {
+    let seat = match app.limits.request(client.address) {
+        Ok(seat) => seat,
+        Err(problem) => return problem.into_response(),
+    };
+    let response = next.run(request).await;
+    // A watcher has a seat of another kind.
+    if response.extensions().get::<Lasting>().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(Seated { body, _seat: seat }))
+}
+
 /// A body whose request is being answered until it is gone.
 struct Seated {
     body: Body,
-    _seat: Option<Seat>,
+    _seat: Seat,
 }
 
 impl HttpBody for Seated {

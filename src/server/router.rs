@@ -11,15 +11,22 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tower_http::services::ServeDir;
+use tower::ServiceBuilder;
+use tower_http::{
+    decompression::{DecompressionBody, RequestDecompressionLayer},
+    normalize_path::NormalizePath,
+    services::ServeDir,
+};
 
 use super::{
     App,
     client::{self, Trusted},
     config::Config,
-    counter, delete, end,
+    counter, delete, encoding, end,
     error::Problem,
-    headers, health, history, pages, publish, request, site, watch,
+    headers, health, history,
+    host::{self, AllowedHosts},
+    pages, publish, request, site, unread, watch,
 };
 use crate::problem;
 
@@ -28,6 +35,7 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
     let https_only = config.tls.hsts.map(headers::strict_transport_security);
     pages::init();
     // What pages of other origins may read, if they are allowed to.
+    let limited = from_fn_with_state(app.clone(), request::limit_concurrency);
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
         .route("/streams/{name}/events", get(watch::watch))
@@ -35,17 +43,27 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.
-        .method_not_allowed_fallback(method_not_allowed);
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(limited.clone());
     let reading =
         if allow_origin.is_empty() { reading } else { reading.layer(headers::cors(allow_origin)) };
 
-    Router::new()
-        .merge(reading)
+    let decoding = ServiceBuilder::new()
+        .map_request(encoding::normalize)
+        .map_response(encoding::unsupported)
+        .layer(RequestDecompressionLayer::new())
+        .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
+            request.map(Body::new)
+        });
+    let others = Router::new()
         .route("/", get(pages::counter))
         .route("/problems", get(pages::text))
         .route("/sign-in", get(pages::sign_in_page))
         .route("/streams", get(pages::streams))
-        .route("/streams/{name}", get(pages::stream).post(publish::publish).delete(delete::delete))
+        .route(
+            "/streams/{name}",
+            get(pages::stream).post(publish::publish).put(publish::publish).delete(delete::delete),
+        )
         .route("/streams/{name}/end", post(end::end))
         .route("/api/publish", post(pages::form))
         .route("/api/end", post(pages::form))
@@ -53,11 +71,20 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .route("/api/sign-out", post(pages::sign_out))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
+        .layer(decoding)
+        .layer(limited);
+
+    let router = others
+        .merge(reading)
         .layer(from_fn(headers::same_site))
+        .layer(from_fn_with_state(AllowedHosts::new(&config.access), host::known_host))
         .layer(map_response_with_state(https_only, headers::security))
         .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
+        .layer(from_fn(unread::read_on))
         .layer(from_fn_with_state(trusted, client::identify))
-        .with_state(app)
+        .with_state(app);
+    // A trailing slash is not another address.
+    Router::new().fallback_service(NormalizePath::trim_trailing_slash(router))
 }
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,

@@ -21,7 +21,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// What stops at the first SIGINT or SIGTERM; a second one ends the process at once.
+    /// What stops at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
     ///
     /// # Errors
     /// When the system refuses to tell us of signals.
@@ -31,7 +31,8 @@ impl Shutdown {
         Ok(async move {
             signals.next().await;
             shutdown.begin();
-            signals.next().await;
+            // A terminal that is closed may send SIGHUP more than once; it is not a second wish.
+            signals.next_but_hangup().await;
             std::process::exit(130);
         })
     }
@@ -82,6 +83,8 @@ impl Stopping {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The terminal was closed. None where `nohup` has it ignored.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -91,15 +94,36 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     async fn next(&mut self) {
+        let Some(mut hangup) = self.hangup.take() else { return self.next_but_hangup().await };
+        tokio::select! {
+            () = self.next_but_hangup() => {}
+            _ = hangup.recv() => {}
+        }
+        // It goes on to be caught, and ignored.
+        self.hangup = Some(hangup);
+    }
+
+    async fn next_but_hangup(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, as Linux tells it (`man 5 proc`, `SigIgn`).
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit. Where that is not known, the signal is left as it is.
+    mask.is_none_or(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -109,6 +133,10 @@ struct Signals;
 impl Signals {
     fn listen() -> io::Result<Self> {
         Ok(Self)
+    }
+
+    async fn next_but_hangup(&mut self) {
+        self.next().await;
     }
 
     async fn next(&mut self) {

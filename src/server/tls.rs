@@ -105,7 +105,12 @@ impl Tls {
 impl Files {
     fn read(&self) -> anyhow::Result<Pair> {
         let read = |file: &Path, flag| {
-            fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))
+            let text = fs::read(file)
+                .with_context(|| format!("cannot read {} ({flag})", file.display()))?;
+            // Some editors begin a file with a byte order mark.
+            Ok::<_, anyhow::Error>(
+                text.strip_prefix(b"\xef\xbb\xbf").map_or(text.clone(), Into::into),
+            )
         };
         let certificate = read(&self.certificate, "--tls-cert")?;
         Ok(Pair { certificate, key: read(&self.key, "--tls-key")? })

@@ -8,11 +8,11 @@ use axum::{
 
 use super::{
     App,
-    access::{self, MayWatch},
+    access::MayWatch,
     client::Client,
+    cursor::Cursor,
     error::Problem,
-    events::{self, Cursor, Reader, Right},
-    frame,
+    events::{self, Reader, Right},
     hub::{Start, Watcher},
     metrics::Watched,
 };
@@ -28,7 +28,7 @@ pub(super) async fn watch(
 ) -> Result<Response, Problem> {
     let MayWatch { stream, until } = match may {
         Ok(may) => may,
-        Err(problem) if problem.is_about_rights() && access::has_cookie(&headers) => {
+        Err(problem) if problem.is_about_rights() && app.access.has_cookie(&headers, client) => {
             // An `EventSource` can not see a status.
             return Ok(events::refused(&app));
         }
@@ -42,10 +42,7 @@ pub(super) async fn watch(
     match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
-        Start::Watching(mut first, watcher) => {
-            let mut frames = String::new();
-            frame::retry(&mut frames, app.retry);
-            first.frames.insert_str(0, &frames);
+        Start::Watching(first, watcher) => {
             let right = Right { seat, until };
             Ok(events::respond(&app, reader, Watched::Stored, right, first, watcher.frames()))
         }

@@ -4,7 +4,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{NOW, TestApp, all_events, built_site, events, next, process, table};
+use crate::support::{
+    NOW, TestApp, all_events, built_site, cookie_name, events, next, process, table, with_pings,
+};
 
 const SECRET: &str = "a secret of a length that is enough";
 const PREVIOUS: &str = "the one that was in use before this";
@@ -16,15 +18,15 @@ const TABLE: &str = r#"
     POST /streams/ci-1            | authorization: Bearer <all>      | one | 201 | json | {"id":"T-1","at":"AT"}
     POST /streams/status-1        | authorization: Bearer <all>      | up  | 201 | json | {"id":"T-1","at":"AT"}
 
-    GET /stream                   | - | - | 200 | sse | retry: 15000\n\nevent: new_message\n
+    GET /stream                   | - | - | 200 | sse | retry: 15000\nevent: new_message\n
     GET /problems                 | accept: text/html | - | 200 | text/html; charset=utf-8 | …<h1>Problems<…
     GET /                         | accept: text/html | - | 200 | text/html; charset=utf-8 | …Counter…
     GET /favicon.svg              | - | - | 200 | image/svg+xml | …
     GET /health/live              | - | - | 200 | json | …
     GET /health/ready             | - | - | 200 | json | …
-    GET /streams/status-1/events  | - | - | 200 | sse | retry: 15000\n\nevent: new_message\n
+    GET /streams/status-1/events  | - | - | 200 | sse | retry: 15000\nevent: new_message\n
     GET /streams/status-1/messages | - | - | 200 | json | …
-    GET /streams/status-2/events  | - | - | 200 | sse | retry: 15000\n\n
+    GET /streams/status-2/events  | - | - | 200 | sse | retry: 15000\nevent: ping\ndata: {}\n\n
 
     GET /streams/ci-1/events      | - | - | 401 | problem | token-missing | www-authenticate: Bearer realm="tidings"
     GET /streams/none/events      | - | - | 401 | problem | token-missing
@@ -44,12 +46,12 @@ const TABLE: &str = r#"
     POST /streams/other           | authorization: Bearer <ci>       | x | 403 | problem | not-permitted <who> | www-authenticate: Bearer realm="tidings", error="insufficient_scope"
     GET /streams/ci-1/events      | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
     GET /streams/ci-1/messages    | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
-    GET /streams/status-1/events  | authorization: Bearer <ci>       | - | 200 | sse | retry: 15000\n\nevent: new_message\n
+    GET /streams/status-1/events  | authorization: Bearer <ci>       | - | 200 | sse | retry: 15000\nevent: new_message\n
     DELETE /streams/other         | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
     POST /streams/other/end       | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
 
-    GET /streams/ci-1/events      | authorization: Bearer <reader>   | - | 200 | sse | retry: 15000\n\nevent: new_message\n
-    GET /streams/ci-1/events      | authorization: bearer <reader>   | - | 200 | sse | retry: 15000\n\nevent: new_message\n
+    GET /streams/ci-1/events      | authorization: Bearer <reader>   | - | 200 | sse | retry: 15000\nevent: new_message\n
+    GET /streams/ci-1/events      | authorization: bearer <reader>   | - | 200 | sse | retry: 15000\nevent: new_message\n
     GET /streams/ci-1/messages    | authorization: Bearer <reader>   | - | 200 | json | …
     POST /streams/ci-1            | authorization: Bearer <reader>   | x | 403 | problem | not-permitted
     DELETE /streams/ci-1          | authorization: Bearer <reader>   | - | 403 | problem | not-permitted
@@ -63,8 +65,8 @@ const TABLE: &str = r#"
     GET /streams/ci-1/messages    | authorization: Bearer <none>     | - | 401 | problem | token-invalid
     GET /streams/ci-1/messages    | authorization: Bearer <hs512>    | - | 401 | problem | token-invalid
     GET /streams/ci-1/messages    | authorization: Bearer <rs256>    | - | 401 | problem | token-invalid
-    GET /streams/ci-1/messages    | authorization: Bearer <eternal>  | - | 401 | problem | token-invalid
-    GET /streams/ci-1/messages    | authorization: Bearer <pattern>  | - | 401 | problem | token-invalid
+    GET /streams/ci-1/messages    | authorization: Bearer <eternal>  | - | 401 | problem | token-unfit exp
+    GET /streams/ci-1/messages    | authorization: Bearer <pattern>  | - | 401 | problem | token-unfit
     GET /streams/ci-1/messages    | authorization: Bearer <late>     | - | 200 | json | …
     GET /streams/ci-1/messages    | authorization: Bearer            | - | 401 | problem | token-invalid
     GET /streams/ci-1/messages    | authorization: Basic YTpi        | - | 401 | problem | token-invalid
@@ -73,24 +75,32 @@ const TABLE: &str = r#"
     GET /streams/ci-1/messages?access_token=<reader> | -             | - | 401 | problem | token-missing
     GET /streams/status-1/messages | authorization: Bearer <expired> | - | 200 | json | …
 
-    GET /streams/ci-1/messages    | cookie: tidings=<reader>         | - | 200 | json | …
-    GET /streams/ci-1/messages    | cookie: a=b; tidings=<reader>    | - | 200 | json | …
-    GET /streams/ci-1/messages    | cookie: tidings=<expired>        | - | 401 | problem | token-expired
-    GET /streams/ci-1/messages    | cookie: tidings=                 | - | 401 | problem | token-missing
-    GET /streams/ci-1/messages    | cookie: tidings=<reader> & authorization: Bearer <stranger> | - | 401 | problem | token-invalid
-    GET /streams/ci-1/messages    | cookie: tidings=<stranger> & authorization: Bearer <reader> | - | 200 | json | …
-    POST /streams/ci-1            | cookie: tidings=<ci> & origin: https://elsewhere.example | x | 403 | problem | cross-site
-    POST /streams/ci-1            | cookie: tidings=<ci> & sec-fetch-site: same-site | x | 403 | problem | cross-site
-    POST /streams/ci-1            | cookie: tidings=<ci> & sec-fetch-site: same-origin | x | 201 | json | …
-    POST /api/publish             | cookie: tidings=<ci> & sec-fetch-site: cross-site | stream=ci-1&text=x | 403 | problem | cross-site
-    POST /api/publish             | cookie: tidings=<reader> & content-type: application/x-www-form-urlencoded | stream=ci-1&text=x | 403 | problem | not-permitted
-    POST /api/publish             | cookie: tidings=<ci> & content-type: application/x-www-form-urlencoded | stream=ci-1&text=x | 200 | json | …
+    GET /streams/ci-1/messages    | authorization: Bearer <fraction> | - | 200 | json | …
+    GET /streams/ci-1/messages    | authorization: Bearer <early>    | - | 401 | problem | token-unfit nbf
+    GET /streams/ci-1/messages    | authorization: Bearer <text>     | - | 401 | problem | token-unfit tomorrow
+    GET /streams/ci-1/messages    | authorization: Bearer <aud>      | - | 401 | problem | token-unfit aud
+    GET /streams/ci-1/messages    | authorization: Bearer <crit>     | - | 401 | problem | token-unfit b64
+    GET /streams/ci-1/messages    | cookie: <old-cookie>=<previous>  | - | 200 | json | …
+    GET /streams/ci-1/messages    | cookie: tidings=<reader>         | - | 401 | problem | token-missing
+    GET /streams/ci-1/messages    | cookie: __Host-<cookie>=<reader> | - | 200 | json | …
+    GET /streams/ci-1/messages    | cookie: <cookie>=<reader>         | - | 200 | json | …
+    GET /streams/ci-1/messages    | cookie: a=b; <cookie>=<reader>    | - | 200 | json | …
+    GET /streams/ci-1/messages    | cookie: <cookie>=<expired>        | - | 401 | problem | token-expired
+    GET /streams/ci-1/messages    | cookie: <cookie>=                 | - | 401 | problem | token-missing
+    GET /streams/ci-1/messages    | cookie: <cookie>=<reader> & authorization: Bearer <stranger> | - | 401 | problem | token-invalid
+    GET /streams/ci-1/messages    | cookie: <cookie>=<stranger> & authorization: Bearer <reader> | - | 200 | json | …
+    POST /streams/ci-1            | cookie: <cookie>=<ci> & origin: https://elsewhere.example | x | 403 | problem | cross-site
+    POST /streams/ci-1            | cookie: <cookie>=<ci> & sec-fetch-site: same-site | x | 403 | problem | cross-site
+    POST /streams/ci-1            | cookie: <cookie>=<ci> & sec-fetch-site: same-origin | x | 201 | json | …
+    POST /api/publish             | cookie: <cookie>=<ci> & sec-fetch-site: cross-site | stream=ci-1&text=x | 403 | problem | cross-site
+    POST /api/publish             | cookie: <cookie>=<reader> & content-type: application/x-www-form-urlencoded | stream=ci-1&text=x | 403 | problem | not-permitted
+    POST /api/publish             | cookie: <cookie>=<ci> & content-type: application/x-www-form-urlencoded | stream=ci-1&text=x | 200 | json | …
 
-    GET /streams/ci-1/events      | cookie: tidings=<reader>         | - | 200 | sse | retry: 15000\n\nevent: new_message\n
-    GET /streams/ci-1/events      | cookie: tidings=<expired>        | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
-    GET /streams/ci-1/events      | cookie: tidings=                 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
-    GET /streams/ci-1/events      | cookie: tidings=<ci>             | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
-    GET /streams/NAME/events      | cookie: tidings=                 | - | 400 | problem | malformed-name
+    GET /streams/ci-1/events      | cookie: <cookie>=<reader>         | - | 200 | sse | retry: 15000\nevent: new_message\n
+    GET /streams/ci-1/events      | cookie: <cookie>=<expired>        | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
+    GET /streams/ci-1/events      | cookie: <cookie>=                 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
+    GET /streams/ci-1/events      | cookie: <cookie>=<ci>             | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"expired","oldest":null}\n\n
+    GET /streams/NAME/events      | cookie: <cookie>=                 | - | 400 | problem | malformed-name
 
     POST /streams/ci-1/end        | authorization: Bearer <ci>       | - | 200 | json | …
     DELETE /streams/ci-1          | authorization: Bearer <ci>       | - | 204 | - | -
@@ -107,6 +117,22 @@ fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
 
 fn reader_until(exp: u64) -> Value {
     json!({ "name": "reader", "watch": ["*"], "exp": exp })
+}
+
+fn reader(exp: &Value, nbf: &Value) -> Value {
+    json!({ "name": "reader", "watch": ["*"], "exp": exp, "nbf": nbf })
+}
+
+/// Half a second after a moment in seconds.
+fn half_past(seconds: u64) -> Value {
+    format!("{seconds}.5").parse().expect("a number")
+}
+
+/// A token that says that it must not be used by a program that does not know what `b64` means.
+fn critical(claims: &Value) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::default() };
+    jsonwebtoken::encode(&header, claims, &key).expect("a token")
 }
 
 async fn guarded() -> TestApp {
@@ -135,6 +161,8 @@ async fn who_may_do_what() {
     let all = json!({ "name": "all", "publish": ["*"], "watch": ["*"], "exp": TODAY + 60 });
     let pattern = json!({ "name": "x", "watch": ["*", "A?"], "exp": TODAY + 60 });
     let tokens = [
+        ("<cookie>", cookie_name(SECRET)),
+        ("<old-cookie>", cookie_name(PREVIOUS)),
         ("<all>", token(SECRET, &all)),
         ("<ci>", token(SECRET, &ci)),
         ("<who>", "“build server”".to_owned()),
@@ -156,6 +184,14 @@ async fn who_may_do_what() {
         ("<eternal>", token(SECRET, &json!({ "name": "x", "watch": ["*"] }))),
         ("<pattern>", token(SECRET, &pattern)),
         ("<late>", token(SECRET, &reader_until(u64::MAX))),
+        ("<fraction>", token(SECRET, &reader(&half_past(TODAY + 60), &half_past(TODAY - 1)))),
+        ("<early>", token(SECRET, &reader(&json!(TODAY + 60), &half_past(TODAY + 30)))),
+        ("<text>", token(SECRET, &reader(&json!("tomorrow"), &json!(0)))),
+        (
+            "<aud>",
+            token(SECRET, &json!({ "name": "x", "watch": ["*"], "exp": TODAY + 60, "aud": "y" })),
+        ),
+        ("<crit>", critical(&reader_until(TODAY + 60))),
     ];
     let table =
         tokens.iter().fold(TABLE.to_owned(), |table, (name, token)| table.replace(name, token));
@@ -171,8 +207,9 @@ async fn a_right_ends_with_its_token_and_the_cursor_stays_good() {
     let posted = post.body("one").send().await.expect("an answer");
     assert_eq!(posted.status(), StatusCode::CREATED);
 
-    let soon = format!("tidings={}", token(SECRET, &reader_until(TODAY + 40)));
-    let mut watching = events(app.get_with("/streams/ci/events", &[("cookie", &soon)]).await);
+    let soon = format!("{}={}", cookie_name(SECRET), token(SECRET, &reader_until(TODAY + 40)));
+    let watching = app.get_with("/streams/ci/events", &[("cookie", &soon)]).await;
+    let mut watching = with_pings(watching);
     let first = next(&mut watching).await;
     assert_eq!(first.data, "one");
     tokio::time::pause();

@@ -100,6 +100,7 @@ fn configuration_stays_at_the_edge() {
         "server/config/values.rs",
         "server/counter.rs",
         "server/headers.rs",
+        "server/host.rs",
         "server/listen.rs",
         "server/limits.rs",
         "server/router.rs",

@@ -8,7 +8,8 @@ const PUBLISH: &str = r#"
     POST /streams/news       | content-type: application/json   | {"a":"three"}       | 201 | json | {"id":"T-3","at":"AT"}
     POST /streams/news       | content-type: image/png          | \r\nfour\0          | 201 | json | {"id":"T-4","at":"AT"}
     POST /streams/news       | content-type: nonsense           | \n                  | 201 | json | {"id":"T-5","at":"AT"}
-    POST /streams/news?x=y   | -                                | a parameter of no meaning | 201 | json | {"id":"T-6","at":"AT"}
+    POST /streams/news?x=y   | -                                | a parameter of no meaning | 400 | problem | malformed-query parameter
+    POST /streams/news       | -                                | no parameter        | 201 | json | {"id":"T-6","at":"AT"}
     POST /streams/news       | -                                | {x*65536}           | 201 | json | {"id":"T-7","at":"AT"}
     POST /streams/0          | -                                | the shortest name   | 201 | json | {"id":"T-1","at":"AT"}
     POST /streams/a-._z      | -                                | every kind of character | 201 | json | {"id":"T-1","at":"AT"}
@@ -47,30 +48,30 @@ const NAMES: &str = r"
     DELETE /streams/A        | - | - | 400 | problem | malformed-name
     GET /streams/A/events    | - | - | 400 | problem | malformed-name
     GET /streams/A/messages  | - | - | 400 | problem | malformed-name
-    POST /streams/           | - | x | 404 | problem | not-found
+    POST /streams/           | - | x | 405 | problem | method-not-allowed | allow: GET,HEAD
     POST /streams/a/b        | - | x | 404 | problem | not-found
-    GET /streams/a/messages/ | - | - | 404 | problem | not-found
+    GET /streams/a/messages/ | - | - | 404 | problem | no-such-stream
 ";
 
 const LINES: &str = r#"
-    POST /streams/log?lines  | - | one\ntwo\n                | 200 | json | {"taken":2,"last_id":"T-2"}
-    POST /streams/log?lines  | - | three\r\nfour\r\n         | 200 | json | {"taken":2,"last_id":"T-4"}
-    POST /streams/log?lines= | - | five, without an end      | 200 | json | {"taken":1,"last_id":"T-5"}
-    POST /streams/log?lines  | - | \n\r\n\n six \n\n         | 200 | json | {"taken":1,"last_id":"T-6"}
-    POST /streams/log?lines  | - | \r\r\n                    | 200 | json | {"taken":1,"last_id":"T-7"}
-    POST /streams/log?lines  | - | {x*65536}\r\n{y*65536}    | 200 | json | {"taken":2,"last_id":"T-9"}
-    POST /streams/log?lines  | - | -                         | 200 | json | {"taken":0,"last_id":null}
-    POST /streams/none?lines | - | \n\n                      | 200 | json | {"taken":0,"last_id":null}
+    POST /streams/log?lines  | - | one\ntwo\n                | 200 | json | {"taken":2,"altered":0,"last_id":"T-2"}
+    POST /streams/log?lines  | - | three\r\nfour\r\n         | 200 | json | {"taken":2,"altered":0,"last_id":"T-4"}
+    POST /streams/log?lines= | - | five, without an end      | 200 | json | {"taken":1,"altered":0,"last_id":"T-5"}
+    POST /streams/log?lines  | - | \n\r\n\n six \n\n         | 200 | json | {"taken":1,"altered":0,"last_id":"T-6"}
+    POST /streams/log?lines  | - | seven\r\r\n               | 200 | json | {"taken":1,"altered":0,"last_id":"T-7"}
+    POST /streams/log?lines  | - | {x*65536}\r\n{y*65536}    | 200 | json | {"taken":2,"altered":0,"last_id":"T-9"}
+    POST /streams/log?lines  | - | -                         | 200 | json | {"taken":0,"altered":0,"last_id":null}
+    POST /streams/none?lines | - | \n\n                      | 200 | json | {"taken":0,"altered":0,"last_id":null}
     GET /streams/none/messages | - | -                       | 404 | problem | no-such-stream
-    POST /streams/log?lines  | - | a\nb\n\xff\nc\n           | 400 | problem | not-utf8 "taken":2; "last_id":"T-11"
-    POST /streams/log?lines  | - | \xff\nc\n                 | 400 | problem | not-utf8 "taken":0; "last_id":null
-    POST /streams/log?lines  | - | a\n{x*65537}\nc\n         | 413 | problem | message-too-large "taken":1; "last_id":"T-12"
-    POST /streams/log?lines  | - | a\n{x*200000}             | 413 | problem | message-too-large "taken":1; "last_id":"T-13"
-    POST /streams/log?lines  | - | a\nb\xe2\x82              | 400 | problem | not-utf8 "taken":1; "last_id":"T-14"
+    POST /streams/log?lines=strict | - | a\nb\n\xff\nc\n           | 400 | problem | not-utf8 "taken":2; "last_id":"T-11"
+    POST /streams/log?lines=strict | - | \xff\nc\n                 | 400 | problem | not-utf8 "taken":0; "last_id":null
+    POST /streams/log?lines=strict | - | a\n{x*65537}\nc\n         | 413 | problem | message-too-large "taken":1; "last_id":"T-12"
+    POST /streams/log?lines=strict | - | a\n{x*200000}             | 413 | problem | message-too-large "taken":1; "last_id":"T-13"
+    POST /streams/log?lines=strict | - | a\nb\xe2\x82              | 400 | problem | not-utf8 "taken":1; "last_id":"T-14"
     POST /streams/log?lines  | idempotency-key: k | a\n      | 400 | problem | malformed-key
     POST /streams/log/end    | - | -                         | 200 | json | {"id":"T-15","at":"AT"}
     POST /streams/log?lines  | - | late\n                    | 409 | problem | stream-ended "taken":0; "last_id":null
-    GET /streams/log/messages?limit=7 | accept: application/x-ndjson | - | 200 | ndjson | {"id":"T-1","at":"AT","data":"one"}\n{"id":"T-2","at":"AT","data":"two"}\n{"id":"T-3","at":"AT","data":"three"}\n{"id":"T-4","at":"AT","data":"four"}\n{"id":"T-5","at":"AT","data":"five, without an end"}\n{"id":"T-6","at":"AT","data":" six "}\n{"id":"T-7","at":"AT","data":"\\r"}\n
+    GET /streams/log/messages?limit=7 | accept: application/x-ndjson | - | 200 | ndjson | {"id":"T-1","at":"AT","data":"one"}\n{"id":"T-2","at":"AT","data":"two"}\n{"id":"T-3","at":"AT","data":"three"}\n{"id":"T-4","at":"AT","data":"four"}\n{"id":"T-5","at":"AT","data":"five, without an end"}\n{"id":"T-6","at":"AT","data":" six "}\n{"id":"T-7","at":"AT","data":"seven"}\n
 "#;
 
 const KEYS: &str = r#"
@@ -118,7 +119,7 @@ const END_AND_DELETE: &str = r#"
 
 const HISTORY: &str = r#"
     GET /streams/book/messages                   | - | -                  | 404 | problem | no-such-stream
-    POST /streams/book?lines                     | - | a\nb\nc\nd\ne\n    | 200 | json | {"taken":5,"last_id":"T-5"}
+    POST /streams/book?lines                     | - | a\nb\nc\nd\ne\n    | 200 | json | {"taken":5,"altered":0,"last_id":"T-5"}
     GET /streams/book/messages                   | - | - | 200 | json | {"messages":[{"id":"T-1","at":"AT","data":"a"},…{"id":"T-5","at":"AT","data":"e"}],"next":null,"ended":null} | link: (no such header) & cache-control: private, no-cache
     GET /streams/book/messages?limit=2           | - | - | 200 | json | {"messages":[{"id":"T-1",…},{"id":"T-2",…}],"next":"T-2","ended":null} | link: </streams/book/messages?after=T-2&limit=2>; rel="next"
     GET /streams/book/messages?after=T-2&limit=2 | - | - | 200 | json | {"messages":[{"id":"T-3",…},{"id":"T-4",…}],"next":"T-4","ended":null}
@@ -149,12 +150,12 @@ const HISTORY: &str = r#"
     GET /streams/book/messages?after=yesterday   | - | - | 400 | problem | malformed-cursor
     GET /streams/book/messages?before=1-2-3      | - | - | 400 | problem | malformed-cursor
     GET /streams/book/messages?before=%ff        | - | - | 400 | problem | malformed-cursor
-    GET /streams/book/messages?after=            | - | - | 400 | problem | malformed-cursor
+    GET /streams/book/messages?after=            | - | - | 200 | json | {"messages":[{"id":"T-1",…
     GET /streams/book/messages?after=T-1%00      | - | - | 400 | problem | malformed-cursor
     GET /streams/book/messages?after=1000000000000-3 | - | - | 404 | problem | unknown-cursor
     GET /streams/book/messages?before=1000000000000-3 | - | - | 404 | problem | unknown-cursor
     GET /streams/book/messages?after=18446744073709551615-18446744073709551615 | - | - | 404 | problem | unknown-cursor
-    GET /streams/book/messages?after=0-0         | - | - | 404 | problem | unknown-cursor
+    GET /streams/book/messages?after=0-0         | - | - | 200 | json | {"messages":[{"id":"T-1",…
     GET /streams/none/messages?after=1000000000000-3 | - | - | 404 | problem | no-such-stream
 
     POST /streams/book/end                       | - | z | 200 | json | {"id":"T-6","at":"AT"}
@@ -166,47 +167,47 @@ const HISTORY: &str = r#"
 
 const EVENTS: &str = r#"
     POST /streams/radio?lines                    | - | a\nb\nc\n | 200 | json | {…}
-    GET /streams/radio/events                    | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\ndata: a\n\nevent: new_message\nid: T-2\ndata: b\n\nevent: new_message\nid: T-3\ndata: c\n\n | cache-control: no-cache, no-transform & x-accel-buffering: no
-    GET /streams/radio/events?last_event_id=earliest | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=     | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\n\nid: T-3\n\n
-    GET /streams/radio/events                    | last-event-id: latest | - | 200 | sse | retry: 15000\n\nid: T-3\n\n
-    GET /streams/radio/events?last_event_id=T-2  | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-3\ndata: c\n\n
-    GET /streams/radio/events?last_event_id=T-3  | - | - | 200 | sse | retry: 15000\n\nid: T-3\n\n
-    GET /streams/radio/events                    | last-event-id: T-2 | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-3\ndata: c\n\n
-    GET /streams/radio/events?last_event_id=T-1  | last-event-id: T-2 | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-3\n
-    GET /streams/radio/events?last_event_id=earliest | last-event-id: T-3 | - | 200 | sse | retry: 15000\n\nid: T-3\n\n
-    GET /streams/radio/events?last_event_id=rubbish | last-event-id: T-3 | - | 200 | sse | retry: 15000\n\nid: T-3\n\n
-    GET /streams/radio/events?last_event_id=T-2  | last-event-id: | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-3\n
+    GET /streams/radio/events                    | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\ndata: a\n\nevent: new_message\nid: T-2\ndata: b\n\nevent: new_message\nid: T-3\ndata: c\n\n | cache-control: no-cache, no-transform & x-accel-buffering: no
+    GET /streams/radio/events?last_event_id=earliest | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events?last_event_id=     | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\nevent: ping\nid: T-3\ndata: {}\n\n
+    GET /streams/radio/events                    | last-event-id: latest | - | 200 | sse | retry: 15000\nevent: ping\nid: T-3\ndata: {}\n\n
+    GET /streams/radio/events?last_event_id=T-2  | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-3\ndata: c\n\n
+    GET /streams/radio/events?last_event_id=T-3  | - | - | 200 | sse | retry: 15000\nevent: ping\nid: T-3\ndata: {}\n\n
+    GET /streams/radio/events                    | last-event-id: T-2 | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-3\ndata: c\n\n
+    GET /streams/radio/events?last_event_id=T-1  | last-event-id: T-2 | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-3\n
+    GET /streams/radio/events?last_event_id=earliest | last-event-id: T-3 | - | 200 | sse | retry: 15000\nevent: ping\nid: T-3\ndata: {}\n\n
+    GET /streams/radio/events?last_event_id=rubbish | last-event-id: T-3 | - | 200 | sse | retry: 15000\nevent: ping\nid: T-3\ndata: {}\n\n
+    GET /streams/radio/events?last_event_id=T-2  | last-event-id: | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-3\n
 
-    GET /streams/radio/events?last_event_id=rubbish | - | - | 400 | problem | malformed-cursor last_event_id
+    GET /streams/radio/events?last_event_id=rubbish | - | - | 400 | problem | malformed-cursor earliest
     GET /streams/radio/events?last_event_id=1-2-3 | - | - | 400 | problem | malformed-cursor
     GET /streams/radio/events?last_event_id=%ff  | - | - | 400 | problem | malformed-cursor
     GET /streams/radio/events?last_event_id=T-1&last_event_id=T-1 | - | - | 400 | problem | malformed-query
-    GET /streams/radio/events                    | last-event-id: rubbish | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events                    | last-event-id: \xff | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events                    | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=1000000000000-2 | - | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=0-1  | - | - | 200 | sse | retry: 15000\n\nevent: reset\n
-    GET /streams/radio/events?last_event_id=0-0  | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\n
-    GET /streams/radio/events?last_event_id=18446744073709551615-18446744073709551615 | - | - | 200 | sse | retry: 15000\n\nevent: reset\n
+    GET /streams/radio/events                    | last-event-id: rubbish | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: \xff | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events?last_event_id=1000000000000-2 | - | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events?last_event_id=0-1  | - | - | 200 | sse | retry: 15000\nevent: reset\n
+    GET /streams/radio/events?last_event_id=0-0  | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\n
+    GET /streams/radio/events?last_event_id=18446744073709551615-18446744073709551615 | - | - | 200 | sse | retry: 15000\nevent: reset\n
 
-    GET /streams/none/events                     | - | - | 200 | sse | retry: 15000\n\n
-    GET /streams/none/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\n\n
-    GET /streams/none/events                     | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":null,"reason":"unknown-cursor"}\n\n
+    GET /streams/none/events                     | - | - | 200 | sse | retry: 15000\nevent: ping\ndata: {}\n\n
+    GET /streams/none/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\nevent: ping\nid: 0-0\ndata: {}\n\n
+    GET /streams/none/events                     | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":null,"reason":"unknown-cursor"}\n\n
 
     POST /streams/radio/end                      | - | bye | 200 | json | {…}
-    GET /streams/radio/events                    | - | - | 200 | sse | retry: 15000\n\nevent: new_message\nid: T-1\ndata: a\n\nevent: new_message\nid: T-2\ndata: b\n\nevent: new_message\nid: T-3\ndata: c\n\nevent: end_event\nid: T-4\ndata: bye\n\n
-    GET /streams/radio/events?last_event_id=T-3  | - | - | 200 | sse | retry: 15000\n\nevent: end_event\nid: T-4\ndata: bye\n\n
-    GET /streams/radio/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\n\nevent: end_event\nid: T-4\ndata: bye\n\n
+    GET /streams/radio/events                    | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\ndata: a\n\nevent: new_message\nid: T-2\ndata: b\n\nevent: new_message\nid: T-3\ndata: c\n\nevent: end_event\nid: T-4\ndata: bye\n\n
+    GET /streams/radio/events?last_event_id=T-3  | - | - | 200 | sse | retry: 15000\nevent: end_event\nid: T-4\ndata: bye\n\n
+    GET /streams/radio/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\nevent: end_event\nid: T-4\ndata: bye\n\n
     GET /streams/radio/events?last_event_id=T-4  | - | - | 204 | - | -
     GET /streams/radio/events                    | last-event-id: T-4 | - | 204 | - | -
     GET /streams/radio/events?last_event_id=T-1  | last-event-id: T-4 | - | 204 | - | -
-    GET /streams/radio/events                    | last-event-id: 1000000000000-4 | - | 200 | sse | retry: 15000\n\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: 1000000000000-4 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
 "#;
 
 const METHODS: &str = r"
-    PUT /streams/a           | - | x | 405 | problem | method-not-allowed | allow: …POST…
+    PUT /streams/a           | - | x | 201 | json | {…}
     PATCH /streams/a         | - | x | 405 | problem | method-not-allowed | allow: …DELETE…
     GET /streams/a/end       | - | - | 405 | problem | method-not-allowed | allow: POST
     DELETE /streams/a/end    | - | - | 405 | problem | method-not-allowed | allow: POST
@@ -237,7 +238,7 @@ const TOO_MANY: &str = r#"
     POST /streams/c          | - | 1     | 409 | problem | too-many-streams
     DELETE /streams/b        | - | -     | 204 | - | -
     POST /streams/c          | - | 1     | 201 | json | {…}
-    GET /streams/b/events    | - | -     | 200 | sse | retry: 15000\n\n
+    GET /streams/b/events    | - | -     | 200 | sse | retry: 15000\nevent: ping\ndata: {}\n\n
 "#;
 
 #[tokio::test]
@@ -288,13 +289,19 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 14] = [
+    const ELSEWHERE: [(&str, &str); 20] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("token-missing", "access::who_may_do_what"),
         ("token-invalid", "access::who_may_do_what"),
         ("token-expired", "access::who_may_do_what"),
         ("not-permitted", "access::who_may_do_what"),
+        ("token-unfit", "access::who_may_do_what"),
+        ("token-too-large", "sign_in::a_token_that_no_browser_keeps_is_refused"),
+        ("tls-required", "tls::plain_http_on_the_port_for_tls_is_told_so"),
+        ("unknown-host", "clients::a_page_of_another_site_cannot_reach_it_under_a_name_of_its_own"),
+        ("unsupported-encoding", "clients::bodies_come_compressed"),
+        ("malformed-encoding", "clients::bodies_come_compressed"),
         ("too-many-messages", "limits::who_publishes_too_fast_has_to_wait"),
         ("too-many-watchers", "limits::an_address_may_watch_so_much"),
         ("too-many-requests", "limits::an_address_is_answered_so_much_at_the_same_time"),

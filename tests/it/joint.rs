@@ -20,7 +20,7 @@ const READERS: usize = 250;
 const PUBLISHERS: usize = 4;
 /// Messages that are there before anybody comes: many pages of the log.
 const HISTORY: usize = 4_000;
-const RETRY: &str = "retry: 15000\n\n";
+const RETRY: &str = "retry: 15000\n";
 
 /// How a reader says where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +165,11 @@ async fn each_reader_gets_what_follows_its_cursor_once_and_in_order() {
     for reader in readers {
         let (begin, newest, said) = reader.await.expect("no panic");
         let said = said.strip_prefix(RETRY).expect("a pause first");
-        let confirmed = said.strip_prefix("id: ").and_then(|rest| rest.split_once("\n\n"));
-        let (cursor, said) = confirmed.map_or((None, said), |(id, rest)| (Some(id), rest));
+        let (ping, said) = match said.strip_prefix("event: ping\n") {
+            Some(ping) => ping.split_once("data: {}\n\n").expect("the data of a ping"),
+            None => ("", said),
+        };
+        let cursor = ping.strip_prefix("id: ").map(str::trim_end);
         let from = match &begin {
             Begin::Nothing | Begin::Earliest => 0,
             Begin::After(id) => {

@@ -4,6 +4,7 @@ mod access;
 mod architecture;
 mod backup;
 mod bytes;
+mod clients;
 mod connections;
 mod contents;
 mod cursor;

@@ -92,7 +92,7 @@ async fn every_answer_carries_the_security_headers() {
 async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
     let app = TestApp::start(&[]).await;
     let long = format!("/{}", "a".repeat(10_000));
-    let paths = ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "//", "/a/b?c"];
+    let paths = ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "/a/b?c"];
     for path in paths.into_iter().chain([long.as_str()]) {
         let page = app.get_with(path, &[A_BROWSER]).await;
         assert_eq!(page.status(), StatusCode::NOT_FOUND, "{path}");

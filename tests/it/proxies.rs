@@ -183,12 +183,12 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
     drop(reader);
     app.until_none_is_open().await;
     let resumed = proxy.watch(&one.id).await;
-    assert_eq!(resumed.headers()["content-type"], "text/event-stream");
+    assert_eq!(resumed.headers()["content-type"], "text/event-stream; charset=utf-8");
 
     app.shutdown.begin();
     let text = resumed.text().await.expect("a proper end");
     assert!(text.contains("data: two") && !text.contains("data: one"), "{text}");
-    assert!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("retry: ")));
+    assert!(text.contains("\nretry: ") && text.ends_with("event: ping\ndata: {}\n\n"));
     app.server.await.expect("no panic").expect("no failure");
 }
 

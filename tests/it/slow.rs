@@ -40,7 +40,8 @@ async fn read_all(response: Response) {
         text.extend(piece.expect("more in time").expect("more").expect("a connection"));
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         for line in text.drain(..end).collect::<Vec<_>>().split(|byte| *byte == b'\n') {
-            if let Some(data) = line.strip_prefix(b"data: ") {
+            // A ping may come first.
+            if let Some(data) = line.strip_prefix(b"data: ").filter(|data| *data != b"{}") {
                 assert_eq!(data, message(expected).as_bytes());
                 expected += 1;
             }

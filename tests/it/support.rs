@@ -8,9 +8,8 @@ pub(crate) mod visitor;
 
 use std::{fs, path::Path, time::Duration};
 
-use bytes::Bytes;
 use clap::Parser as _;
-use eventsource_stream::{Event, EventStream, Eventsource as _};
+use eventsource_stream::{Event, EventStreamError, Eventsource as _};
 use futures::{StreamExt as _, stream::BoxStream};
 use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
@@ -32,13 +31,15 @@ use tokio::{task::JoinHandle, time::Instant};
 pub(crate) const NOW: u64 = 1_763_891_234_567;
 
 /// All come from one address, and mean no harm.
-const UNLIMITED: [&str; 6] = [
+const UNLIMITED: [&str; 8] = [
     "--publish-rate",
     "0",
     "--max-watchers-per-address",
     "10000",
     "--max-requests-per-address",
     "10000",
+    "--allow-host",
+    "*",
 ];
 
 /// A server on a port of its own, whose time of day follows tokio's clock.
@@ -179,6 +180,13 @@ impl TestApp {
     }
 }
 
+/// The name of the cookie of a server that has this secret, over plain HTTP.
+pub(crate) fn cookie_name(secret: &str) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let mac = jsonwebtoken::crypto::sign(b"cookie", &key, jsonwebtoken::Algorithm::HS256);
+    format!("tidings-{}", &mac.expect("an HMAC")[..4])
+}
+
 /// A folder with the files a build makes, as far as the server cares.
 pub(crate) fn built_site() -> TempDir {
     let folder = TempDir::new().expect("a folder");
@@ -223,13 +231,22 @@ pub(crate) async fn all_pages(client: &Client, url: &str) -> Vec<(String, String
     }
 }
 
-/// What a response says, as an independent parser understands it.
+/// What a response says, as an independent parser understands it, without pings.
 pub(crate) fn events(response: Response) -> Events {
-    response.bytes_stream().boxed().eventsource()
+    let said = |event: &Result<Event, _>| {
+        let is_ping = event.as_ref().is_ok_and(|event| event.event == "ping");
+        std::future::ready(!is_ping)
+    };
+    with_pings(response).filter(said).boxed()
+}
+
+/// The same, with pings.
+pub(crate) fn with_pings(response: Response) -> Events {
+    response.bytes_stream().boxed().eventsource().boxed()
 }
 
 /// A response as its reader sees it, event by event.
-pub(crate) type Events = EventStream<BoxStream<'static, reqwest::Result<Bytes>>>;
+pub(crate) type Events = BoxStream<'static, Result<Event, EventStreamError<reqwest::Error>>>;
 
 /// The next event, which must come.
 pub(crate) async fn next(events: &mut Events) -> Event {

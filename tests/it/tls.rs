@@ -128,9 +128,7 @@ async fn what_is_not_tls_does_no_harm() {
     let app = start(&identity, &files, &["--header-timeout", "500ms"]).await;
     let nonsense: Vec<u8> = (0..4_096_u32).map(|n| (n * n % 251) as u8).collect();
     for garbage in [
-        &b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..],
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\x16\x03\x01\xff\xff\x01",
+        &b"\x16\x03\x01\xff\xff\x01"[..],
         b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
         b"\x80\x2e\x01\x03\x01",
         b"\0",
@@ -143,6 +141,30 @@ async fn what_is_not_tls_does_no_harm() {
         // It may be cut in the middle of what was sent.
         let _ = connection.read_to_end(&mut answer).await;
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
+    assert!(is_believed(&app, &identity).await);
+}
+
+#[tokio::test]
+async fn plain_http_on_the_port_for_tls_is_told_so() {
+    let identity = Identity::new();
+    let files = Files::of(&identity);
+    let app = start(&identity, &files, &[]).await;
+    let large = format!(
+        "POST /streams/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{}",
+        "x".repeat(100_000)
+    );
+    for request in ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &large]
+    {
+        let mut connection = TcpStream::connect(app.address()).await.expect("a connection");
+        connection.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.contains("/problems#tls-required") && answer.contains("https://"),
+            "{answer}"
+        );
     }
     assert!(is_believed(&app, &identity).await);
 }
@@ -188,7 +210,8 @@ async fn a_server_that_stops_lets_readers_go() {
     for reader in readers {
         let text = reader.text().await.expect("a proper end");
         assert!(
-            text.trim_end().lines().last().is_some_and(|last| last.starts_with("retry: ")),
+            text.rsplit_once("retry: ")
+                .is_some_and(|(_, last)| last.ends_with("\nevent: ping\ndata: {}\n\n")),
             "{text}"
         );
     }

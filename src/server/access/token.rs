@@ -6,8 +6,9 @@
 use std::{convert::Infallible, fmt, str::FromStr};
 
 use anyhow::Context as _;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use wildmatch::WildMatch;
 
 use crate::message::StreamName;
@@ -52,17 +53,50 @@ pub(in crate::server) struct Claims {
     /// The streams its holder may watch.
     #[serde(default)]
     pub(in crate::server) watch: Vec<Pattern>,
-    /// From when on it is no good, in seconds since the Unix epoch.
-    pub(in crate::server) exp: u64,
+    /// From when on it is no good.
+    pub(in crate::server) exp: NumericDate,
+    /// From when on it is good, if not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::server) nbf: Option<NumericDate>,
 }
 
-/// Why a token is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotBelieved {
-    /// It was not made with our secret, or not as we make them, or was changed since.
+/// A moment in milliseconds since the Unix epoch; in a token in seconds, perhaps with a fraction
+/// (RFC 7519, section 2, `NumericDate`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::server) struct NumericDate(pub(in crate::server) u64);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "what is out of range becomes the nearest moment there is"
+        )]
+        let millis = (seconds * 1000.0) as u64;
+        Ok(Self(millis))
+    }
+}
+
+impl Serialize for NumericDate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0 / 1000)
+    }
+}
+
+/// Why a token is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) enum TokenError {
+    /// There is none.
+    Missing,
+    /// It was not made with a secret of ours, or was changed since.
     Invalid,
     /// Its time is over.
     Expired,
+    /// Its time has not begun (RFC 7519, section 4.1.5).
+    NotYetValid,
+    /// It was made with our secret, but says what is understood otherwise here; what that is.
+    Unfit(String),
 }
 
 /// Verifies tokens.
@@ -76,21 +110,44 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(secrets: &[Secret]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        // It is held against our own clock.
+        // The claims are held against our own clock, and what is missing is said by name.
         validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
         let keys = secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes()));
         Self { keys: keys.collect(), validation }
     }
 
     /// What a token says, if it is good at `now`, in milliseconds since the Unix epoch.
-    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Claims, NotBelieved> {
-        let verified = |key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok();
-        let claims = self.keys.iter().find_map(verified).ok_or(NotBelieved::Invalid)?.claims;
-        if claims.exp.saturating_mul(1000) <= now {
-            return Err(NotBelieved::Expired);
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        let verified = |key| jsonwebtoken::decode::<Value>(token, key, &self.validation).ok();
+        let TokenData { header, claims, .. } =
+            self.keys.iter().find_map(verified).ok_or(TokenError::Invalid)?;
+        // The library reads it and checks nothing (RFC 7515, section 4.1.11).
+        if let Some(names) = header.crit {
+            return Err(TokenError::Unfit(format!("crit names {names:?}, none of which is known")));
+        }
+        if claims.get("aud").is_some() {
+            return Err(TokenError::Unfit("aud names other servers".to_owned()));
+        }
+        let claims: Claims =
+            serde_json::from_value(claims).map_err(|error| TokenError::Unfit(error.to_string()))?;
+        if claims.exp.0 <= now {
+            return Err(TokenError::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| nbf.0 > now) {
+            return Err(TokenError::NotYetValid);
         }
         Ok(claims)
     }
+}
+
+/// A name for what belongs to the holders of a secret: the beginning of an HMAC, long enough to tell two
+/// servers apart, and too short to confirm a guess of the secret.
+pub(super) fn fingerprint(secret: &Secret) -> anyhow::Result<String> {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let mac = jsonwebtoken::crypto::sign(b"cookie", &key, Algorithm::HS256);
+    Ok(mac.context("the secret cannot be used")?.chars().take(4).collect())
 }
 
 /// Makes a token.

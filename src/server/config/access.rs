@@ -3,7 +3,8 @@
 use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use axum::http::uri::Authority;
+use clap::{Args, builder::BoolishValueParser};
 
 use super::super::access::{Pattern, Secret};
 
@@ -35,8 +36,26 @@ pub struct AccessOptions {
 
     /// Ask nobody who they are, even where others can reach the server: whoever does may publish,
     /// end and delete
-    #[arg(long, env = "TIDINGS_OPEN")]
+    #[arg(long, env = "TIDINGS_OPEN", value_parser = BoolishValueParser::new())]
     pub open: bool,
+
+    /// A name, without a port, by which a server on a loopback address that has no secret may be
+    /// addressed, beside localhost and loopback addresses; * for any. Any other is refused, since
+    /// pages of other sites could reach the server by it (DNS rebinding)
+    #[arg(long, env = "TIDINGS_ALLOW_HOST", value_delimiter = ',', value_name = "HOST",
+          value_parser = host_name)]
+    pub allow_host: Vec<String>,
+}
+
+/// A host without a port, in lower case and without the full stop of a complete name; or `*`.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_host = name.parse::<Authority>().is_ok_and(|authority| authority.host() == name);
+    if name == "*" || is_host && !name.starts_with('[') {
+        Ok(name)
+    } else {
+        Err("must be a host name or an IPv4 address, without a scheme and without a port, or *")
+    }
 }
 
 /// What tokens are made with, and verified.
@@ -77,7 +96,7 @@ impl AccessOptions {
                  open it to everyone on purpose (--open)."
             ));
         }
-        if !secret && !self.open && !listen.ip().is_loopback() {
+        if !secret && !self.open && !listen.ip().to_canonical().is_loopback() {
             return Err(format!(
                 "others can reach {listen}, and without a secret whoever does may publish, end and \
                  delete. Give it a secret that tokens are made with (--secret-file FILE; `openssl \
@@ -123,7 +142,8 @@ fn one(
         (None, Some(file)) => {
             let text = fs::read_to_string(file)
                 .with_context(|| format!("{flag}-file {} can not be read", file.display()))?;
-            Secret::new(text.trim_end())
+            // Some editors begin a file with a byte order mark.
+            Secret::new(text.trim_start_matches('\u{feff}').trim())
         }
         (None, None) => return Ok(None),
     };

@@ -60,8 +60,7 @@ pub struct LimitOptions {
     #[arg(long, env = "TIDINGS_HEADER_TIMEOUT", default_value = "15s", value_name = "DURATION")]
     pub header_timeout: Span<1>,
 
-    /// How long the body of a request may take, and how long an upload of lines that has begun one
-    /// may take to end it
+    /// How long the body of a request may take; an upload of lines may take as long as it likes
     #[arg(long, env = "TIDINGS_BODY_TIMEOUT", default_value = "1m", value_name = "DURATION")]
     pub body_timeout: Span<1>,
 

@@ -19,7 +19,8 @@ pub struct TlsOptions {
     pub tls_key: Option<PathBuf>,
 
     /// An address and port for plain HTTP that sends everyone on to TLS
-    #[arg(long, env = "TIDINGS_REDIRECT_LISTEN", value_name = "ADDRESS", requires = "tls_cert")]
+    #[arg(long, env = "TIDINGS_REDIRECT_LISTEN", value_name = "ADDRESS", requires = "tls_cert",
+          value_parser = super::values::listen_address)]
     pub redirect_listen: Option<SocketAddr>,
 
     /// For how long browsers are told to come with TLS only, 1s to 10y (strict-transport-security);

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{Age, SecretOptions};
 use crate::server::{
-    access::{self, Claims, Pattern},
+    access::{self, Claims, NumericDate, Pattern},
     clock::Clock,
 };
 
@@ -46,9 +46,10 @@ impl TokenOptions {
         let secret = self.secret.read()?.context(
             "a token is made with the server's secret; give it with --secret-file or TIDINGS_SECRET",
         )?;
-        let expires = Clock::System.now() / 1000 + self.expires.0.as_secs();
+        let age = u64::try_from(self.expires.0.as_millis()).unwrap_or(u64::MAX);
+        let exp = NumericDate(Clock::System.now().saturating_add(age));
         let Self { name, publish, watch, .. } = self;
-        access::sign(&Claims { name, publish, watch, exp: expires }, &secret)
+        access::sign(&Claims { name, publish, watch, exp, nbf: None }, &secret)
     }
 }
 

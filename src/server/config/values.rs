@@ -1,6 +1,12 @@
 //! What flags hold: parsed once, and never wrong afterwards.
 
-use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs as _},
+    num::NonZeroU32,
+    str::FromStr,
+    time::Duration,
+};
 
 use axum::http::{HeaderValue, uri::Authority};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -84,6 +90,19 @@ impl FromStr for Rate {
             text.parse().map_err(|_| "must be a number, 0 for no limit".to_owned())?;
         Ok(Self(NonZeroU32::new(number)))
     }
+}
+
+/// An address and port, or a name that this machine knows, like localhost: of its addresses an IPv4
+/// one goes first, as that is what every program can reach.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let how = "write it like 127.0.0.1:3000, [::1]:3000 or localhost:3000";
+    let mut found: Vec<_> =
+        text.to_socket_addrs().map_err(|error| format!("{error}; {how}"))?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| format!("the name has no address; {how}"))
 }
 
 impl FromStr for Store {

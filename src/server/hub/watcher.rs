@@ -53,7 +53,7 @@ enum Reset {
 }
 
 impl Watcher {
-    /// Watches `stream` from `place` on.
+    /// Watches `stream` from `place` on; from its beginning, with a reset, where that is not known.
     ///
     /// The tail is joined first and the log is read then: what happens in between is in both, and
     /// nothing is in neither.
@@ -61,7 +61,7 @@ impl Watcher {
         hub: Hub,
         log: Log,
         stream: StreamName,
-        place: events::Place,
+        place: Option<Place>,
     ) -> Result<Start, NotRead> {
         let (tail, mark) = hub.join(&stream);
         let mut watcher = Self {
@@ -76,15 +76,17 @@ impl Watcher {
         };
         let mut first = Batch::default();
         match place {
-            events::Place::Unknown => watcher.reset(Reset::UnknownCursor, &mut first).await?,
-            events::Place::Earliest => drop(watcher.read(Place::Earliest, &mut first).await?),
-            events::Place::Latest => {
+            None => watcher.reset(Reset::UnknownCursor, &mut first).await?,
+            Some(place @ (Place::Earliest | Place::Position(_))) => {
+                watcher.read(place, &mut first).await?;
+            }
+            Some(Place::Latest) => {
                 // Whoever is cut off before the first message must not begin after it.
                 if !watcher.read(Place::Latest, &mut first).await? {
                     frame::cursor(&mut first.frames, EventId::BEGINNING);
                 }
             }
-            events::Place::After(id) => {
+            Some(Place::Id(id)) => {
                 if !watcher.is_in_tail(id) {
                     watcher.read(Place::Id(id), &mut first).await?;
                 }

@@ -37,7 +37,7 @@ pub(in crate::server) async fn form(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let person = wants_page(&parts);
-    let (body, key) = match read(&app, &parts.headers, body).await {
+    let (body, key) = match read(&app, &parts.headers, client, body).await {
         Ok(read) => read,
         Err(problem) => return refuse(&app, parts, problem, person).await,
     };
@@ -68,16 +68,20 @@ pub(in crate::server) async fn form(
 async fn read(
     app: &App,
     headers: &HeaderMap,
+    client: Client,
     body: Body,
 ) -> Result<(Vec<u8>, Option<IdempotencyKey>), Problem> {
     let message = app.max_message_bytes;
     // A line break may take six bytes in a form, any other byte three; the rest is for the names.
     let form = message.saturating_mul(6).saturating_add(1024);
-    let visitor = app.access.visitor(headers);
+    let visitor = app.access.visitor(headers, client);
     // What is long is read only for clients that may publish something.
     let most = if visitor.may_publish_somewhere() { form } else { 4096 };
     let too_large = || match visitor {
-        Visitor::Guest(kind) => access::who_are_you(kind),
+        Visitor::Guest(error) => access::unauthorized(&error),
+        Visitor::Holder(ref claims) if claims.publish.is_empty() => {
+            access::not_permitted(claims, "publish to, end or delete")
+        }
         Visitor::Anyone | Visitor::Holder(_) => publish::too_large(message),
     };
     let key = publish::idempotency_key(headers)?;
@@ -114,7 +118,7 @@ fn desk(
         let (access, headers) = (app.access.clone(), headers.clone());
         move |stream: &str| {
             let name = stream.parse().map_err(|_| malformed_name())?;
-            MayPublish::check(&access, access.visitor(&headers), client, name)
+            MayPublish::check(&access, access.visitor(&headers, client), client, name)
         }
     };
     let (publisher, ender, may_end) = (app.clone(), app.clone(), may.clone());
@@ -175,7 +179,7 @@ async fn refused_form(
         return refuse(app, parts, problem, true).await;
     };
     (parts.method, parts.uri) = (Method::GET, address);
-    let visitor = app.access.visitor(&parts.headers);
+    let visitor = app.access.visitor(&parts.headers, Client::of_request(&parts.extensions));
     let page = match (draft, app.access.watch(&visitor, &name)) {
         (Some(text), Ok(_)) => {
             let problem = problem.detail().to_owned();

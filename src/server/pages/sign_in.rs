@@ -100,9 +100,13 @@ async fn door(app: &App, client: Client, request: Request) -> Response {
         let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields token and to.");
         return refused(app, parts, HOME, problem).await;
     };
-    let cookie = match token {
-        Ok(Some(token)) => access::signed_in(&token, client.secure),
-        Ok(None) => access::signed_out(client.secure),
+    let cookies = match token {
+        Ok(Some(token)) => app.access.signed_in(&token, client.secure).map(|cookie| vec![cookie]),
+        Ok(None) => Ok(app.access.signed_out(&parts.headers, client.secure)),
+        Err(problem) => Err(problem),
+    };
+    let cookies = match cookies {
+        Ok(cookies) => cookies,
         Err(problem) => return refused(app, parts, &to, problem).await,
     };
     let mut response = if wants_page(&parts) {
@@ -110,9 +114,8 @@ async fn door(app: &App, client: Client, request: Request) -> Response {
     } else {
         response.into_response()
     };
-    // A token that was verified fits a header.
-    if let Ok(cookie) = cookie {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    for cookie in cookies {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -130,7 +133,7 @@ fn watched_door(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
                 Visitor::Holder(_) => Ok(Some(token)),
                 // Where nobody is asked, there is nothing to keep.
                 Visitor::Anyone => Ok(None),
-                Visitor::Guest(kind) => Err(access::who_are_you(kind)),
+                Visitor::Guest(error) => Err(access::unauthorized(&error)),
             };
             let told = token.as_ref().map(drop).map_err(|problem| problem.detail().to_owned());
             note(&entry, Outcome { to, token });

@@ -1,6 +1,6 @@
 //! What is spoken on a connection: HTTP/1.1 or HTTP/2, and before it TLS.
 
-use std::{convert::Infallible, fmt::Display, pin::Pin, time::Duration};
+use std::{convert::Infallible, fmt::Display, io, pin::Pin, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{
@@ -15,14 +15,17 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     Socket,
     streams::{Paced, Streams},
 };
-use crate::server::{client::Peer, limits::Seat};
+use crate::{
+    problem,
+    server::{client::Peer, error::Problem, limits::Seat},
+};
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
 /// a reader that has stalled costs. With HTTP/2 each of its streams may hold that, and one more piece.
@@ -40,6 +43,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a server that stops waits for the other side of HTTP/2 to leave, once it has all that it
 /// asked for.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How long a client that speaks plain HTTP to the port for TLS may take to hear so.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection that was taken in.
 pub(super) struct Connection {
@@ -86,7 +92,14 @@ impl Http {
     ) -> impl Future<Output = ()> + use<> {
         let (http1, header_timeout) = (self.one.clone(), self.header_timeout);
         async move {
-            let handshake = acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER)));
+            let handshake = async {
+                let mut socket = socket;
+                if is_plain_http(&socket).await {
+                    refuse_plain_http(&mut socket).await;
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER))).await
+            };
             let handshake = tokio::select! {
                 handshake = timeout(header_timeout, handshake) => handshake,
                 _ = connection.ending.changed() => return,
@@ -105,6 +118,27 @@ impl Http {
                 one(Box::pin(http1.serve_connection(stream, requests)), connection).await;
             }
         }
+    }
+}
+
+/// Whether the client begins with a method of HTTP: a TLS handshake begins with the byte 22.
+async fn is_plain_http(socket: &Socket) -> bool {
+    let mut first = [0];
+    let peeked = socket.get_ref().peek(&mut first).await;
+    matches!(peeked, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+/// Says what is wrong, and reads on for a moment: a connection that is closed with something unread
+/// takes the answer with it.
+async fn refuse_plain_http(socket: &mut Socket) {
+    let problem = Problem::new(problem::TLS_REQUIRED, "Write https:// in place of http://.");
+    let said = async {
+        socket.write_all(problem.to_http1().as_bytes()).await?;
+        socket.shutdown().await?;
+        tokio::io::copy(socket, &mut tokio::io::sink()).await
+    };
+    if !matches!(timeout(GOODBYE, said).await, Ok(Ok(_))) {
+        tracing::debug!("a client of plain HTTP went before it was told to use TLS");
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn tidings() -> Command {
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
     // All come from one address, and mean no harm.
     command.env("TIDINGS_PUBLISH_RATE", "0").env("TIDINGS_MAX_WATCHERS_PER_ADDRESS", "10000");
-    command.env("TIDINGS_MAX_REQUESTS_PER_ADDRESS", "10000");
+    command.env("TIDINGS_MAX_REQUESTS_PER_ADDRESS", "10000").env("TIDINGS_ALLOW_HOST", "*");
     command
 }
 

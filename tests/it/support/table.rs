@@ -103,10 +103,10 @@ impl<'text> Row<'text> {
             "json" => "application/json",
             "ndjson" => "application/x-ndjson",
             "problem" => "application/problem+json",
-            "sse" => "text/event-stream",
+            "sse" => "text/event-stream; charset=utf-8",
             other => other,
         };
-        let said = if expected == "text/event-stream" && status == 200 {
+        let said = if self.kind == "sse" && status == 200 {
             beginning(response, text(self.says).len()).await
         } else {
             response.text().await.expect("text")

@@ -1,0 +1,67 @@
+//! Host check: protection against DNS rebinding.
+//!
+//! A server on a loopback address that has no secret is open to every program of the machine, and a
+//! page of any site could be one: its host name resolves to that address once the page is loaded. The
+//! browser then names that host, and is refused.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::{config::AccessOptions, error::Problem};
+use crate::problem;
+
+/// The names by which the server may be addressed, beside those of the loopback interface; a cheap
+/// clone.
+#[derive(Clone, Debug)]
+pub(super) struct AllowedHosts(Option<Arc<[String]>>);
+
+impl AllowedHosts {
+    /// Any name, where tokens protect the server, or where it was opened on purpose.
+    pub(super) fn new(access: &AccessOptions) -> Self {
+        let has_secret = access.secret.secret.is_some() || access.secret.secret_file.is_some();
+        let any = has_secret || access.open || access.allow_host.iter().any(|host| host == "*");
+        Self((!any).then(|| access.allow_host.as_slice().into()))
+    }
+
+    /// A request without a host is not a browser's.
+    fn allow(&self, request: &Request) -> bool {
+        let (Some(names), Some(host)) = (&self.0, request.headers().get(header::HOST)) else {
+            return true;
+        };
+        let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())
+        else {
+            return false;
+        };
+        let host = normal(authority.host()).to_ascii_lowercase();
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host.parse().is_ok_and(is_loopback)
+            || names.contains(&host)
+    }
+}
+
+/// A host without the brackets of an IPv6 address, and without the full stop of a complete name.
+fn normal(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches([']', '.'])
+}
+
+/// Refuses a request that names a host which is not this server.
+pub(super) async fn known_host(
+    State(hosts): State<AllowedHosts>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if hosts.allow(&request) {
+        return next.run(request).await;
+    }
+    let detail = "Without a secret this server answers to localhost and loopback addresses only. \
+                  Name this host with --allow-host, or give the server a secret.";
+    Problem::new(problem::UNKNOWN_HOST, detail).into_response()
+}
