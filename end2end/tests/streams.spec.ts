@@ -95,7 +95,7 @@ test.describe("the composer", () => {
       let lost = 0;
       await page.route("**/api/publish", async (route) => {
         if (lost++ > 1) return route.continue();
-        // The first time it is stored and the answer is lost; then a proxy finds nobody.
+        // The first time it is stored and the answer is lost; then a proxy finds no server.
         if (lost === 1) await route.fetch();
         return lost === 1 ? route.abort() : route.fulfill({ status: 502, body: "Bad Gateway" });
       });

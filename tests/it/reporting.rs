@@ -34,7 +34,7 @@ enum Output {
     Closed,
     /// A pipe whose reader is gone.
     Broken,
-    /// A pipe that nobody reads.
+    /// A pipe that is never read.
     Unread,
     /// A file on the disk that fills up.
     File,
@@ -94,7 +94,7 @@ impl Server {
             fs::write(folder.path().join("tidings.log"), filler).expect("a file");
         }
         let ((out, out_reader), (err, err_reader)) = (stdout.stdio(), stderr.stdio());
-        // Nobody may hear where it is.
+        // The output that says where it is may be lost.
         let [listen, metrics] = [free_address(), free_address()];
         let process = Command::new("sh")
             .args(["-c", &run])

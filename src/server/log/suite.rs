@@ -51,7 +51,7 @@ async fn every_engine<F: Future<Output = ()>>(test: impl Fn(Trial) -> F) {
     }
 }
 
-/// Nobody waits for what it finds.
+/// What it finds is of no interest here.
 fn supervisor() -> Supervisor {
     Supervisor::new(Shutdown::default())
 }
