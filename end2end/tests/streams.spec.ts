@@ -78,7 +78,11 @@ test.describe("the composer", () => {
       await expect(page.getByRole("alert").filter({ hasText: "No answer came" })).toBeVisible();
       await expect(stream.composer).toHaveValue("kept");
       await server.startAgain();
-      await stream.isLive();
+      // By now the page would wait for up to half a minute.
+      await expect(async () => {
+        await stream.button("Retry now").click({ timeout: 1_000 }).catch(() => {});
+        await expect(stream.status).toHaveText("Live", { timeout: 2_000 });
+      }).toPass();
       await stream.button("Send").click();
       await stream.shows(["kept"]);
       await expect(page.getByRole("alert").filter({ hasText: /./ })).toHaveCount(0);
