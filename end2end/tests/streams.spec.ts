@@ -89,6 +89,16 @@ test.describe("the composer", () => {
     });
   });
 
+  test("is sent by one click, wherever the focus was", async ({ page, start }) => {
+    const server = await start(...IN_MEMORY);
+    const stream = await MessagePage.open(page, server, "ci");
+    await stream.isLive();
+    await stream.composer.fill("one click");
+    await stream.log.focus();
+    await stream.button("Send").click();
+    await stream.shows(["one click"]);
+  });
+
   test.describe("whose answer is lost", () => {
     test.use({ mayComplain: unreachable });
 
