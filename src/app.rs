@@ -164,12 +164,12 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
                 {page(|Visit { assets, page, .. }| {
-                    let live = match page {
+                    let page = match page {
                         Page::Counter(_) => Some("/".to_owned()),
                         Page::Stream { name, .. } => Some(format!("/streams/{name}")),
                         _ => None,
                     };
-                    view! { <Loader assets live /> }
+                    view! { <Loader assets page /> }
                 })}
                 <AutoReload options />
                 <MetaTags />

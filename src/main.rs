@@ -85,7 +85,8 @@ async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
 /// Says where the server is, from a thread of its own: a standard output that takes nothing, a full
 /// pipe or a stopped terminal, does not hold up the server, and one that is gone does no harm.
 fn announce(text: String) {
-    thread::spawn(move || say(&text));
+    // Without a thread to spare the server still serves.
+    let _ = thread::Builder::new().spawn(move || say(&text));
 }
 
 /// Says a line on standard output.

@@ -87,8 +87,8 @@ const begin = async (getPage) => {
   const instance = (current = { end, signal: end.signal });
   try {
     const page = await getPage();
-    const { script, wasm, live } = page.getElementById("loader").dataset;
-    instance.hasLive = live !== undefined;
+    const { script, wasm, page: address } = page.getElementById("loader").dataset;
+    instance.hasLive = address !== undefined;
     // Another address is another module: an instance that has failed cannot be started again.
     instance.url = new URL(instances++ ? `${script}?${instances}` : script, location.href).href;
     const module = await import(instance.url);

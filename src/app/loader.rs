@@ -27,7 +27,7 @@ pub fn Loader(
     /// Where the files are.
     assets: Assets,
     /// Where the page is, if it has a live part.
-    live: Option<String>,
+    page: Option<String>,
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
@@ -48,8 +48,7 @@ pub fn Loader(
             nonce=nonce
             data-script=script.to_string()
             data-wasm=wasm.to_string()
-            data-live=live.is_some().then_some("")
-            data-page=live
+            data-page=page
             inner_html=SCRIPT.as_str()
         ></script>
     }

@@ -195,7 +195,7 @@ pub(super) fn too_large(most: usize) -> Problem {
     Problem::new(problem::MESSAGE_TOO_LARGE, detail)
 }
 
-pub(super) fn too_late(app: &App) -> Problem {
+fn too_late(app: &App) -> Problem {
     let within = humantime::format_duration(app.body_timeout);
     Problem::new(problem::REQUEST_TIMEOUT, format!("Send the whole body within {within}."))
 }

@@ -72,7 +72,7 @@ impl Supervisor {
         let cause = match ended {
             Ok(()) if self.shutdown.has_begun() => return,
             Ok(()) => Cause::Returned,
-            Err(panic) => Cause::Panicked(message(&*panic)),
+            Err(panic) => Cause::Panicked(panic_message(&*panic)),
         };
         self.failure.send_if_modified(|first| {
             let is_first = first.is_none();
@@ -111,11 +111,11 @@ pub(super) async fn supervised<T>(
     part: impl Future<Output = T>,
 ) -> Result<T, Failure> {
     let ended = AssertUnwindSafe(part).catch_unwind().await;
-    ended.map_err(|panic| Failure { name, cause: Cause::Panicked(message(&*panic)) })
+    ended.map_err(|panic| Failure { name, cause: Cause::Panicked(panic_message(&*panic)) })
 }
 
 /// What a panic says.
-pub(super) fn message(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("for a reason that is not text").to_owned()

@@ -22,7 +22,10 @@ use tracing_subscriber::{
 };
 
 use self::writer::LogWriter;
-use super::config::{Config, LogFormat};
+use super::{
+    config::{Config, LogFormat},
+    supervisor::panic_message,
+};
 
 /// How long the end of the process waits for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -72,7 +75,7 @@ impl Telemetry {
                 location = panic.location().map(tracing::field::display),
                 backtrace = captured.then(|| tracing::field::display(&backtrace)),
                 "panicked: {}",
-                panic.payload_as_str().unwrap_or("for a reason that is not text")
+                panic_message(panic.payload())
             );
         }));
         Ok(Self { writer, format })

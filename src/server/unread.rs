@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout_at};
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(5);
 /// The same for a client that asks for too much, or of a server that stops.
-const MIN_BYTES: usize = 256 * 1024;
-const MIN_TIME: Duration = Duration::from_secs(1);
+const BRIEF_BYTES: usize = 256 * 1024;
+const BRIEF_TIME: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers a request, and reads before that what the answer left of its body.
@@ -49,7 +49,8 @@ pub(super) async fn read_on(request: Request, next: Next) -> Response {
     if let Some(rest) = rest {
         let is_brief = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
             .contains(&response.status());
-        let (bytes, time) = if is_brief { (MIN_BYTES, MIN_TIME) } else { (MAX_BYTES, MAX_TIME) };
+        let (bytes, time) =
+            if is_brief { (BRIEF_BYTES, BRIEF_TIME) } else { (MAX_BYTES, MAX_TIME) };
         discard(rest, bytes, time).await;
     }
     response
