@@ -66,5 +66,14 @@ pub mod server;
 /// Brings the islands of a rendered page to life; the wasm's entry.
 #[cfg(feature = "hydrate")]
 pub fn hydrate() {
-    leptos::mount::hydrate_islands();
+    use any_spawner::Executor;
+    use leptos::reactive::owner::Owner;
+
+    // What `leptos::mount::hydrate_islands` does, but for the context in which a page carries
+    // resources and errors: ours carries a snapshot, and reading the rest weighs 1.4 kB.
+    // An executor that has been set before is as good.
+    let _ = Executor::init_wasm_bindgen();
+    let owner = Owner::new_root(None);
+    owner.set();
+    std::mem::forget(owner);
 }
