@@ -11,6 +11,7 @@ mod content;
 pub mod counter;
 pub mod days;
 mod island;
+mod list;
 pub mod live;
 pub mod loader;
 pub mod masthead;
@@ -58,15 +59,24 @@ pub struct Visit {
     pub page: Page,
 }
 
-/// The paths of the files that a page needs.
+/// What a page needs beside its own text.
 #[derive(Clone, Debug)]
 pub struct Assets {
     /// The style sheet.
-    pub style: Arc<str>,
-    /// The module that loads the wasm.
+    pub style: StyleSheet,
+    /// The path of the module that loads the wasm.
     pub script: Arc<str>,
-    /// The wasm.
+    /// The path of the wasm.
     pub wasm: Arc<str>,
+}
+
+/// How a page gets its style sheet.
+#[derive(Clone, Debug)]
+pub enum StyleSheet {
+    /// From this path.
+    Linked(Arc<str>),
+    /// In the page itself.
+    Inline(Arc<str>),
 }
 
 /// Who is asking for a page.

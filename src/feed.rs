@@ -188,7 +188,7 @@ impl Feed {
     }
 
     /// The rows to show, oldest first.
-    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &Row> {
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &Row> + ExactSizeIterator {
         self.rows.iter()
     }
 

@@ -6,7 +6,7 @@ use leptos_meta::{Meta, Title};
 
 use super::{
     days::lines,
-    row::{Style, line_view},
+    row::{RowContext, push_html, utc},
 };
 use crate::{
     feed::{Content, Row},
@@ -41,10 +41,13 @@ pub fn ArchivePage(
     let rows = (0..).zip(said).map(|(key, content)| Row { key, content });
     let title = format!("{name}, older messages · Tidings");
     let heading = name.to_string();
-    let style = Style { stream: Some(name), pace: 0, at };
-    let lines = lines(rows, None, |utc| utc).0;
+    let context = RowContext { stream: Some(name), pace: 0, at };
+    let lines = lines(rows, None, utc).0;
     let nothing = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
-    let lines = lines.iter().map(|line| line_view(line, &style, None)).collect_view();
+    let mut html = String::new();
+    for line in &lines {
+        push_html(&mut html, line, &context, utc);
+    }
     let live = move || view! { <a href=path.clone()>"Live"</a> };
 
     view! {
@@ -58,7 +61,7 @@ pub fn ArchivePage(
             <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>
             {nothing}
             <div class="log">
-                <ol aria-label="Messages">{lines}</ol>
+                <ol aria-label="Messages" inner_html=html></ol>
             </div>
             <nav aria-label="Older and newer messages, again">{older} {newer} {live()}</nav>
         </main>

@@ -136,21 +136,23 @@ pub fn Chart(
     });
 
     view! {
-        <figure class="chart" hidden=empty>
-            <figcaption>
-                <strong inner_html=content(move || series.read().newest())></strong>
-                <span inner_html=range></span>
-            </figcaption>
-            <svg
-                role="img"
-                aria-label=text(move || series.read().description())
-                viewBox="-6 -6 612 108"
-                preserveAspectRatio="none"
-            >
-                <polyline class="line" points=text(move || series.read().points()) />
-                <polyline class="dot" points=text(move || series.read().newest_point()) />
-            </svg>
-        </figure>
+        <div class="chart-frame" hidden=empty>
+            <figure class="chart">
+                <figcaption>
+                    <strong inner_html=content(move || series.read().newest())></strong>
+                    <span inner_html=range></span>
+                </figcaption>
+                <svg
+                    role="img"
+                    aria-label=text(move || series.read().description())
+                    viewBox="-6 -6 612 108"
+                    preserveAspectRatio="none"
+                >
+                    <polyline class="line" points=text(move || series.read().points()) />
+                    <polyline class="dot" points=text(move || series.read().newest_point()) />
+                </svg>
+            </figure>
+        </div>
     }
 }
 

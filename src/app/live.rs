@@ -6,7 +6,7 @@ use super::{
     chart::Chart,
     composer::Composer,
     island::counted,
-    row::Style,
+    row::RowContext,
     rows::Rows,
     snapshot::{self, Given},
     status::{Status, state},
@@ -48,7 +48,7 @@ fn not_live(address: String) -> impl IntoView {
 pub fn Live() -> impl IntoView {
     let Given { snapshot, stream, composer, draft } = snapshot::given();
     let events = snapshot.events.clone();
-    let style = Style { stream: stream.clone(), pace: snapshot.pace, at: None };
+    let context = RowContext { stream: stream.clone(), pace: snapshot.pace, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
     title::count(feed, subscription);
@@ -62,7 +62,7 @@ pub fn Live() -> impl IntoView {
         <section class="live" aria-label="Stream" data-state=state>
             <Chart feed alone=again />
             <Status subscription feed again />
-            <Rows subscription feed style />
+            <Rows subscription feed context />
             {composer}
         </section>
     }

@@ -5,9 +5,9 @@
 
 use std::sync::LazyLock;
 
-use leptos::{nonce::use_nonce, prelude::*};
+use leptos::{either::Either, nonce::use_nonce, prelude::*};
 
-use super::Assets;
+use super::{Assets, StyleSheet};
 
 /// The script, without what is there for those who read it.
 static SCRIPT: LazyLock<String> = LazyLock::new(|| {
@@ -31,8 +31,18 @@ pub fn Loader(
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
+    let style = match style {
+        // The id is the one by which `cargo leptos watch` finds it.
+        StyleSheet::Linked(path) => {
+            Either::Left(view! { <link id="leptos" rel="stylesheet" href=path.to_string() /> })
+        }
+        StyleSheet::Inline(text) => {
+            let nonce = nonce.clone();
+            Either::Right(view! { <style nonce=nonce inner_html=text.to_string()></style> })
+        }
+    };
     view! {
-        <link id="leptos" rel="stylesheet" href=style.to_string() />
+        {style}
         <link rel="modulepreload" href=script.to_string() crossorigin="anonymous" />
         <link
             rel="preload"

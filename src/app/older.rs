@@ -8,7 +8,8 @@ use super::{
     browser,
     content::content,
     days::{Line, lines},
-    row::{Lines, Style, clock},
+    list::List,
+    row::{RowContext, clock},
     snapshot,
     subscription::Subscription,
     text,
@@ -121,13 +122,12 @@ pub fn OlderMessages(
     /// The address of the stream.
     path: String,
     /// What its rows have in common.
-    style: Style,
+    context: RowContext,
     /// The log around it.
     log: NodeRef<html::Div>,
 ) -> impl IntoView {
     let before = move || older.read().before(&feed.read());
-    let lines =
-        Signal::derive(move || older.read().lines(&feed.read(), clock(Some(subscription))).0);
+    let lines = Signal::derive(move || older.read().lines(&feed.read(), clock(subscription)).0);
     let nothing = Signal::derive(move || before().is_none());
     let href = {
         let path = path.clone();
@@ -166,9 +166,7 @@ pub fn OlderMessages(
             <a href=href hidden=nothing on:click=load inner_html=label></a>
         </p>
         // What the reader asked for need not be read out as news.
-        <ol aria-live="off">
-            <Lines lines style subscription />
-        </ol>
+        <ol aria-live="off" inner_html=List { lines, context, subscription }></ol>
     }
 }
 

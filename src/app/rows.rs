@@ -5,12 +5,16 @@ use leptos::{ev::KeyboardEvent, html, prelude::*};
 use super::{
     content::content,
     days::{Line, lines},
+    list::List,
     older::{Older, OlderMessages},
-    row::{Lines, Style, clock},
+    row::{RowContext, clock},
     subscription::Subscription,
     text,
 };
 use crate::feed::Feed;
+
+/// From so many rows on a log is long: the style sheet then leaves out those that are out of sight.
+const LONG: usize = 100;
 
 /// The log.
 ///
@@ -26,7 +30,7 @@ pub fn Rows(
     /// What the page knows.
     feed: RwSignal<Feed>,
     /// What the rows have in common.
-    style: Style,
+    context: RowContext,
 ) -> impl IntoView {
     let log = NodeRef::<html::Div>::new();
     let scrolled = move |_| {
@@ -55,14 +59,14 @@ pub fn Rows(
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
     let older = RwSignal::new(Older::default());
-    let dated = style.stream.is_some();
+    let dated = context.stream.is_some();
     let lines = Signal::derive(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
         if !dated {
             return rows.map(Line::Row).collect::<Vec<_>>();
         }
-        let local = clock(Some(subscription));
+        let local = clock(subscription);
         let (_, day) = older.read().lines(&feed, local);
         lines(rows, day, local).0
     });
@@ -71,9 +75,13 @@ pub fn Rows(
         let feed = feed.read();
         (feed.rows().count() + older.read().count(&feed)).to_string()
     });
-    let link = style.stream.as_ref().map(|stream| {
-        let (path, style) = (format!("/streams/{stream}"), style.clone());
-        view! { <OlderMessages older feed subscription path style log /> }
+    let class = text(move || {
+        let is_long = feed.read().rows().len() > LONG;
+        if is_long { "log long" } else { "log" }.to_owned()
+    });
+    let link = context.stream.as_ref().map(|stream| {
+        let (path, context) = (format!("/streams/{stream}"), context.clone());
+        view! { <OlderMessages older feed subscription path context log /> }
     });
     let empty = dated.then(|| view! { <p class="empty">"Nothing has been said yet."</p> });
     let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };
@@ -81,7 +89,7 @@ pub fn Rows(
     view! {
         <div class="log-frame">
             <div
-                class="log"
+                class=class
                 role="log"
                 aria-label="Messages"
                 tabindex="0"
@@ -92,9 +100,10 @@ pub fn Rows(
             >
                 <div>
                     {link}
-                    <ol data-beat=text(move || subscription.beats().to_string())>
-                        <Lines lines style subscription />
-                    </ol>
+                    <ol
+                        data-beat=text(move || subscription.beats().to_string())
+                        inner_html=List { lines, context, subscription }
+                    ></ol>
                     {empty}
                 </div>
             </div>

@@ -1,14 +1,15 @@
-//! Content-Encoding of request bodies: gzip and deflate are decoded as they come, within the limits
-//! that hold for what is decoded; the rest is refused.
+//! Content-Encoding. Request bodies: gzip and deflate are decoded as they come, within the limits that
+//! hold for what is decoded; the rest is refused. Responses: pages are compressed.
 
 use std::{error::Error, io};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse as _, Response},
 };
+use tower_http::compression::{CompressionLayer, predicate::Predicate};
 
 use super::error::Problem;
 use crate::problem;
@@ -46,6 +47,17 @@ where
     let accepted = HeaderValue::from_static("gzip, deflate");
     response.headers_mut().insert(header::ACCEPT_ENCODING, accepted);
     response
+}
+
+/// Compresses pages, whose style sheet and markup are most of them. The files of the site have been
+/// compressed when they were built, event streams must not wait for a compressor, and what else there
+/// is is small. A page holds no secret that its size could tell (BREACH).
+pub(super) fn compression() -> CompressionLayer<impl Predicate> {
+    let is_page = |_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions| {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        content_type.is_some_and(|value| value.starts_with(b"text/html"))
+    };
+    CompressionLayer::new().compress_when(is_page)
 }
 
 /// Why a body could not be read: because it cannot be decoded, or because the client went away.

@@ -104,8 +104,8 @@ pub(super) async fn security(
     response
 }
 
-/// Nothing but our own files and the two scripts that carry the nonce. Under `cargo leptos watch`
-/// the page also listens for rebuilds, on a port of its own.
+/// Nothing but our own files, and the scripts and the style sheet that carry the nonce. Under
+/// `cargo leptos watch` the page also listens for rebuilds, on a port of its own.
 pub(super) fn content_security_policy(
     nonce: &str,
     watched: bool,
@@ -113,7 +113,7 @@ pub(super) fn content_security_policy(
     let reload = if watched { " ws:" } else { "" };
     HeaderValue::try_from(format!(
         "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; \
-         style-src 'self'; img-src 'self'; connect-src 'self'{reload}; base-uri 'none'; \
+         style-src 'self' 'nonce-{nonce}'; img-src 'self'; connect-src 'self'{reload}; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'"
     ))
 }

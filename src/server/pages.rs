@@ -33,7 +33,7 @@ use super::{
     site::Built,
 };
 use crate::{
-    app::{self, Assets, Draft, Page, Visit},
+    app::{self, Assets, Draft, Page, StyleSheet, Visit},
     message::{EventId, Snapshot, StreamName, Summary},
     problem,
 };
@@ -209,10 +209,16 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
         Visitor::Guest(_) => app::Visitor::Guest,
         Visitor::Holder(claims) => app::Visitor::Named(claims.name),
     };
-    let Built { style, script, wasm } = app.site.built().clone();
-    let assets = Assets { style, script, wasm };
     let as_text =
         request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/plain");
+    let Built { style, style_text, script, wasm } = app.site.built().clone();
+    // In the page it saves a round trip before the first paint; what is fetched as text is shown in
+    // a page that has it already.
+    let style = match style_text {
+        Some(text) if !as_text => StyleSheet::Inline(text),
+        _ => StyleSheet::Linked(style),
+    };
+    let assets = Assets { style, script, wasm };
     // What a page is told about the visit it is rendered for, and the headers it leaves with.
     let visit = move || {
         let response = expect_context::<ResponseOptions>();

@@ -71,6 +71,7 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .route("/api/sign-out", post(pages::sign_out))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
+        .layer(encoding::compression())
         .layer(decoding)
         .layer(limited);
 

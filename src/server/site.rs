@@ -19,10 +19,13 @@ pub struct Site {
     watched: bool,
 }
 
-/// The paths of what the build makes, as a page names them.
+/// What the build makes, as a page needs it.
 #[derive(Clone, Debug)]
 pub(super) struct Built {
+    /// The path of the style sheet.
     pub(super) style: Arc<str>,
+    /// Its text, unless it may change while a page is open.
+    pub(super) style_text: Option<Arc<str>>,
     pub(super) script: Arc<str>,
     pub(super) wasm: Arc<str>,
 }
@@ -40,7 +43,8 @@ impl Site {
     /// executable's folder, where cargo-leptos puts it.
     ///
     /// # Errors
-    /// When there is no site there, or when the file that names its files cannot be read.
+    /// When there is no site there, or when the file that names its files, or its style sheet,
+    /// cannot be read.
     pub fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
         let root = match folder {
             Some(folder) => folder.to_owned(),
@@ -58,21 +62,18 @@ impl Site {
         let Some(root_text) = root.to_str() else {
             bail!("the path of the site, {}, is not valid UTF-8", root.display());
         };
-        let hashes = root.join("hash.txt");
-        let hashes = match fs::read_to_string(&hashes) {
+        let hashes = match fs::read_to_string(root.join("hash.txt")) {
             Ok(hashes) => Some(hashes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", hashes.display()));
-            }
+            Err(error) => return Err(error).context("cannot read the site's hash.txt"),
         };
         let options = LeptosOptions::builder()
             .output_name("tidings")
             .site_root(root_text)
             .site_pkg_dir(PACKAGE)
             .build();
-        let built = Built::new(hashes.as_deref().unwrap_or_default());
         let watched = std::env::var_os("LEPTOS_WATCH").is_some();
+        let built = Built::find(&root, hashes.as_deref().unwrap_or_default(), watched)?;
         Ok(Self { root, options, built, is_hashed: hashes.is_some(), watched })
     }
 
@@ -103,15 +104,25 @@ impl Site {
 impl Built {
     /// `hashes` has a line for each part of a name that changes with the content, like `js: AbC`;
     /// without one the name does not change.
-    fn new(hashes: &str) -> Self {
+    fn find(root: &Path, hashes: &str, watched: bool) -> anyhow::Result<Self> {
         let path = |extension: &str| {
             let hash = hashes.lines().find_map(|line| {
                 let (file, hash) = line.split_once(':')?;
                 (file.trim() == extension).then(|| format!(".{}", hash.trim()))
             });
-            format!("/{PACKAGE}/tidings{}.{extension}", hash.unwrap_or_default()).into()
+            format!("{PACKAGE}/tidings{}.{extension}", hash.unwrap_or_default())
         };
-        Self { style: path("css"), script: path("js"), wasm: path("wasm") }
+        let address = |extension: &str| format!("/{}", path(extension)).into();
+        let style_text = if watched {
+            None
+        } else {
+            let file = root.join(path("css"));
+            let text = fs::read_to_string(&file)
+                .with_context(|| format!("cannot read the style sheet {}", file.display()))?;
+            Some(text.into())
+        };
+        let [style, script, wasm] = ["css", "js", "wasm"].map(address);
+        Ok(Self { style, style_text, script, wasm })
     }
 }
 

@@ -53,7 +53,9 @@ const ENGINE: [&str; 6] = [
 
 #[test]
 fn directions() {
-    never("web_sys", "", &["app/browser.rs", "app/subscription.rs"]);
+    const WEB_SYS: [&str; 3] =
+        ["app/browser.rs", "app/subscription.rs", "browser/wasm-streams/lib.rs"];
+    never("web_sys", "", &WEB_SYS);
     for server in ["axum", "tokio", "server"] {
         never(server, "app", &[]);
         never(server, "feed.rs", &[]);
