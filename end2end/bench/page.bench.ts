@@ -1,0 +1,109 @@
+// What the page costs its reader: what it loads, and the processor time that it takes in a browser.
+
+import { type CDPSession, type Page } from "@playwright/test";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { expect, MessagePage, show, test } from "../tidings.ts";
+
+const RUNS = Number(process.env.RUNS ?? 5);
+const SILENCE_MS = 60_000;
+/** Clock ticks in a second, in which Linux counts processor time. */
+const TICKS = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
+
+/** Prints the median of each figure, and its range. */
+function report(title: string, runs: Record<string, number>[]): void {
+  console.log(`\n${title}: median (range) of ${runs.length}`);
+  for (const name of Object.keys(runs[0]!)) {
+    const values = runs.map((run) => run[name]!).sort((one, other) => one - other);
+    const [median, least, most] = [values[values.length >> 1]!, values[0]!, values.at(-1)!].map((n) => n.toFixed(1));
+    console.log(`  ${name.padEnd(44)}${median!.padStart(8)}  (${least} to ${most})`);
+  }
+}
+
+/** What the main thread has spent so far, in ms of its processor time. */
+async function mainThread(cdp: CDPSession): Promise<Record<string, number>> {
+  const { metrics } = await cdp.send("Performance.getMetrics");
+  const of = (name: string) => 1000 * metrics.find((metric) => metric.name === name)!.value;
+  return {
+    "main thread, ms": of("TaskDuration"),
+    "of it scripts and wasm, ms": of("ScriptDuration"),
+    "of it layout, ms": of("LayoutDuration"),
+    "of it style, ms": of("RecalcStyleDuration"),
+  };
+}
+
+/** The processor time of all processes below this one that belong to the browser, in ms. */
+function browserTime(): number {
+  const processes = new Map<number, { parent: number; ticks: number }>();
+  for (const id of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
+    try {
+      const fields = readFileSync(`/proc/${id}/stat`, "utf8").replace(/^.*\) /, "").split(" ");
+      processes.set(id, { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  const isBelow = (id: number): boolean => {
+    const parent = processes.get(id)?.parent;
+    return parent !== undefined && (parent === process.pid || isBelow(parent));
+  };
+  const isBrowser = (id: number) => /chrom/i.test(readFileSync(`/proc/${id}/cmdline`, "utf8"));
+  const ids = [...processes.keys()].filter((id) => isBelow(id) && isBrowser(id));
+  return (1000 / TICKS) * ids.reduce((sum, id) => sum + processes.get(id)!.ticks, 0);
+}
+
+async function measured(page: Page): Promise<CDPSession> {
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
+  return cdp;
+}
+
+test("the counter", async ({ browser, start }) => {
+  const server = await start();
+  const runs: Record<string, number>[] = [];
+  for (let run = 0; run < RUNS; run++) {
+    const page = await browser.newPage();
+    const cdp = await measured(page);
+    await cdp.send("Network.enable");
+    const types = new Map<string, string>();
+    const bytes: Record<string, number> = {};
+    cdp.on("Network.responseReceived", ({ requestId, type, response }) => {
+      types.set(requestId, response.mimeType === "application/wasm" ? "wasm" : type.toLowerCase());
+    });
+    cdp.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => {
+      const type = types.get(requestId);
+      if (type !== "eventsource") bytes[`${type}, kB`] = (bytes[`${type}, kB`] ?? 0) + encodedDataLength / 1000;
+    });
+    await page.goto(server.url);
+    // Nothing asks the page anything meanwhile: that would be counted.
+    await new Promise((resolve) => setTimeout(resolve, 21_500));
+    const spent = await mainThread(cdp);
+    await expect(new MessagePage(page).status).toHaveText("Ended");
+    const painted = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]!.startTime);
+    const total = Object.values(bytes).reduce((sum, part) => sum + part, 0);
+    runs.push({ requests: types.size, ...bytes, "all without the events, kB": total, "first painted, ms": painted, ...spent });
+    await page.close();
+  }
+  report("The counter, 20 messages", runs);
+});
+
+test("a minute of silence", async ({ browser, start }) => {
+  const server = await start();
+  await server.publish("quiet", "the only message");
+  for (const state of ["visible", "hidden"] as const) {
+    const page = await browser.newPage();
+    const cdp = await measured(page);
+    await page.goto(`${server.url}/streams/quiet`);
+    await expect(new MessagePage(page).status).toHaveText("Live");
+    // A headless browser hides nothing: the page is told that it is hidden, and does what it then does.
+    await show(page, state);
+    // On HTTP/1.1 a hidden page lets its connection go after ten seconds: that is not silence.
+    await new Promise((resolve) => setTimeout(resolve, 15_000));
+    const before = { ...(await mainThread(cdp)), "the whole browser, ms": browserTime() };
+    await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));
+    const after: Record<string, number> = { ...(await mainThread(cdp)), "the whole browser, ms": browserTime() };
+    const spent = Object.entries(before).map(([name, value]) => [name, after[name]! - value]);
+    report(`A minute of silence, ${state}`, [Object.fromEntries(spent)]);
+    await page.close();
+  }
+});

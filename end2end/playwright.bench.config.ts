@@ -1,0 +1,12 @@
+import { defineConfig } from "@playwright/test";
+import tests from "./playwright.config.ts";
+
+export default defineConfig({
+  ...tests,
+  testDir: "bench",
+  testMatch: "*.bench.ts",
+  // One at a time, and each for as long as it takes.
+  workers: 1,
+  timeout: 0,
+  retries: 0,
+});
