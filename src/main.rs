@@ -25,7 +25,7 @@ use tidings::server::{
 use tokio::runtime::Runtime;
 
 /// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
-#[cfg(unix)]
+#[cfg(all(unix, feature = "jemalloc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
