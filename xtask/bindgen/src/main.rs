@@ -1,0 +1,63 @@
+//! wasm-bindgen as a library: makes what rustc compiles to wasm into what a browser loads.
+//!
+//! A package of its own, apart from the tasks that run it, so that those compile in two seconds. It
+//! takes the place of the command `wasm-bindgen`, which is installed by compiling twice as much, and
+//! whose version must be kept equal to that of the library.
+
+mod names;
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, anyhow, bail};
+use wasm_bindgen_cli_support::Bindgen;
+
+const USAGE: &str = "usage: tidings-bindgen <wasm of rustc> <folder> <name> [--strip]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        [wasm, folder, name] => generate(Path::new(wasm), Path::new(folder), name, false),
+        [wasm, folder, name, "--strip"] => generate(Path::new(wasm), Path::new(folder), name, true),
+        _ => Err(anyhow!(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidings-bindgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes `<name>.js`, a module that browsers import, and `<name>.wasm`, which that module loads,
+/// into `folder`. With `strip` the names of functions are left out, more than half of the wasm: they
+/// are for debuggers, and for wasm-opt, which puts functions in an order by them and leaves them out
+/// itself.
+fn generate(wasm: &Path, folder: &Path, name: &str, strip: bool) -> anyhow::Result<()> {
+    let mut output = Bindgen::new()
+        .web(true)?
+        .input_path(wasm)
+        .out_name(name)
+        .typescript(false)
+        .remove_name_section(strip)
+        .generate_output()?;
+    if !output.npm_dependencies().is_empty() {
+        bail!("a crate asks for an npm package, which the site has no place for");
+    }
+    let shortened = names::shorten(output.wasm_mut());
+    output.emit(folder)?;
+
+    let script = folder.join(format!("{name}.js"));
+    let text = fs::read_to_string(&script).with_context(|| cannot("read", &script))?;
+    let text = shortened.apply_to(&text)?;
+    fs::write(&script, text).with_context(|| cannot("write", &script))?;
+    // Named as cargo-leptos names it.
+    let wasm = folder.join(format!("{name}_bg.wasm"));
+    let named = folder.join(format!("{name}.wasm"));
+    fs::rename(&wasm, named).with_context(|| cannot("rename", &wasm))
+}
+
+fn cannot(act: &str, file: &Path) -> String {
+    format!("cannot {act} {}", file.display())
+}
