@@ -4,7 +4,7 @@
 FROM node:22-bookworm-slim AS node
 
 FROM rust:1.95-bookworm AS build
-# Node brings wasm-opt.
+# Node brings wasm-opt, and what minifies.
 COPY --from=node /usr/local/bin/node /usr/local/bin/
 COPY --from=node /usr/local/lib/node_modules /usr/local/lib/node_modules
 RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
@@ -12,7 +12,6 @@ WORKDIR /src
 COPY . .
 # The caches stay with the builder: another build takes up where this one was.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/root/.cache/tidings-tools \
     --mount=type=cache,target=/src/target \
     cargo xtask dist \
     && mkdir /opt/tidings \

@@ -8,35 +8,37 @@ use std::{
 
 use crate::{
     Result,
-    tools::{self, output, run},
+    build::Build,
+    files::copy,
+    process::{output, root, run},
 };
 
 /// What goes along, as it lies in the workspace.
 const ALONG: [&str; 5] = ["deploy", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Packs the release that has been built in `target`; gives back where the archive is.
-pub(crate) fn pack(target: &Path) -> Result<PathBuf> {
+/// Packs a release that has been built; gives back where the archive is.
+pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
     let name = format!("tidings-{}-{}", env!("CARGO_PKG_VERSION"), host()?);
-    let dist = target.join("dist");
+    let dist = build.config.target.join("dist");
     // One version at a time.
     let _ = fs::remove_dir_all(&dist);
     let folder = dist.join(&name);
-    copy(&target.join("site"), &folder.join("site"))?;
+    copy(&build.site(), &folder.join("site"))?;
     for file in ALONG {
-        copy(&tools::root().join(file), &folder.join(file))?;
+        copy(&root().join(file), &folder.join(file))?;
     }
     let server = folder.join("tidings");
-    copy(&target.join("release/tidings"), &server)?;
+    copy(&build.server(), &server)?;
     // Here and not by the profile: what was built keeps its names, for a profiler to show.
     run(
         Command::new("strip").arg(&server),
-        "the server can not be stripped; strip comes with the C compiler's binutils",
+        "the server cannot be stripped; strip comes with the C compiler's binutils",
     )?;
 
     let archive = format!("{name}.tar.gz");
     tar(&dist, &name, &archive)?;
     let sum = output(Command::new("sha256sum").arg(&archive).current_dir(&dist))
-        .ok_or("the archive has no checksum: sha256sum can not be run")?;
+        .ok_or("the archive has no checksum: sha256sum cannot be run")?;
     let sum_file = dist.join(format!("{archive}.sha256"));
     fs::write(&sum_file, &sum).map_err(|error| format!("{}: {error}", sum_file.display()))?;
     fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -60,7 +62,7 @@ fn tar(dist: &Path, folder: &str, archive: &str) -> Result<()> {
 fn time() -> Option<String> {
     let commit = || {
         let mut git = Command::new("git");
-        output(git.args(["log", "-1", "--format=%ct"]).current_dir(tools::root()))
+        output(git.args(["log", "-1", "--format=%ct"]).current_dir(root()))
     };
     let time = env::var("SOURCE_DATE_EPOCH").ok().or_else(commit)?;
     Some(time.trim().to_owned())
@@ -73,17 +75,4 @@ fn host() -> Result<String> {
             Some(said.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned())
         })
         .ok_or_else(|| "rustc does not say what it builds for".to_owned())
-}
-
-/// Copies a file, or a folder with all that is in it.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copied = || {
-        if !from.is_dir() {
-            return fs::copy(from, to).map(drop).map_err(|error| error.to_string());
-        }
-        fs::create_dir_all(to).map_err(|error| error.to_string())?;
-        let entries = fs::read_dir(from).map_err(|error| error.to_string())?;
-        entries.flatten().try_for_each(|entry| copy(&entry.path(), &to.join(entry.file_name())))
-    };
-    copied().map_err(|error| format!("{}: {error}", from.display()))
 }

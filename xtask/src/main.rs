@@ -1,10 +1,19 @@
 //! `cargo xtask run`, `test`, `watch`, `bench` and `dist`: sets up what is missing, then does it.
 //!
-//! It has no dependencies, so that the first command a newcomer types answers at once.
+//! It depends on a reader of JSON and nothing else, so that the first command a newcomer types
+//! answers at once.
 
+mod build;
+mod chromium;
+mod config;
 mod dist;
-mod elsewhere;
+mod files;
+mod node;
+mod process;
+mod progress;
+mod site;
 mod size;
+mod smoke_test;
 mod steps;
 mod tools;
 
@@ -13,12 +22,17 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Usage: cargo xtask <task> [-- arguments of the server, or of the benchmarks]
 
+Each task sets up what it needs and does not find.
+
 Tasks:
-  run    Sets up what is missing, builds the release and serves it
-  test   Sets up what is missing, then checks and tests everything
-  watch  Sets up what is missing, then `cargo leptos watch`: rebuilds and reloads as you edit
+  run    Builds Tidings quickly, for this machine, and serves it at http://127.0.0.1:3000. Arguments
+         go to the server (-- --help says which)
+  watch  The same, but rebuilds and reloads the page as you edit: `cargo leptos watch`
+  test   Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
+         pages in Chromium
   bench  Builds the release of the server and measures it (-- --help says what)
-  dist   Sets up what is missing, builds the release and packs it: target/dist/tidings-….tar.gz
+  dist   Builds the release, slower to compile, faster and smaller, and packs everything that a server
+         needs: target/dist/tidings-….tar.gz
 ";
 
 fn main() -> ExitCode {
@@ -26,7 +40,7 @@ fn main() -> ExitCode {
     let task = arguments.next();
     let rest: Vec<_> = arguments.skip_while(|argument| argument == "--").collect();
     let done = match (task.as_deref(), rest.as_slice()) {
-        (Some("run"), server_arguments) => steps::run(server_arguments),
+        (Some("run"), server_arguments) => steps::run_server(server_arguments),
         (Some("watch"), server_arguments) => steps::watch(server_arguments),
         (Some("bench"), options) => steps::bench(options),
         (Some("test"), []) => steps::test(),

@@ -1,153 +1,171 @@
 //! The tasks, as lists of steps.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsStr, path::PathBuf, process::Command};
 
 use crate::{
-    Result, dist, elsewhere, size,
-    tools::{self, Tools, say},
+    Result,
+    build::{self, Build, Purpose},
+    chromium, dist, node,
+    process::{cargo, root, run, run_cargo},
+    progress::Steps,
+    site, size, smoke_test,
+    tools::{self, Leptos},
 };
 
-/// Sets up, builds the release, serves it.
-pub(crate) fn run(server_arguments: &[String]) -> Result<()> {
-    let tools = Tools::for_build()?;
-    build(&tools)?;
-    say("Serving. Ctrl+C stops.");
-    become_it(Command::new(target().join("release/tidings")).args(server_arguments))
+/// Sets up, builds, serves.
+pub(crate) fn run_server(server_arguments: &[String]) -> Result<()> {
+    let mut steps = Steps::new(1 + build::STEPS);
+    let build = Build::make(Purpose::Run, &mut steps)?;
+    steps.next("Serving. Ctrl+C stops.");
+    become_it(Command::new(build.server()).args(server_arguments))
 }
 
 /// Leaves the terminal to the server, so that Ctrl+C waits until it has let its readers go.
 #[cfg(unix)]
 fn become_it(server: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
-    Err(format!("the server can not be run: {}", server.exec()))
+    Err(format!("the server cannot be run: {}", server.exec()))
 }
 
 #[cfg(not(unix))]
 fn become_it(server: &mut Command) -> Result<()> {
-    tools::run(server, "the server has stopped")
+    run(server, "the server has stopped")
 }
 
 /// Sets up, then rebuilds and reloads at every change.
 pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
-    let tools = Tools::for_build()?;
-    let mut watch = tools.command(&tools.cargo_leptos);
-    watch.args(["leptos", "watch"]);
+    let mut steps = Steps::new(2);
+    steps.next("The tools of cargo-leptos. They take about ten minutes, once");
+    tools::wasm_target()?;
+    let leptos = Leptos::find_or_install()?;
+    steps.next("Watching. Ctrl+C stops.");
+    let mut watch = leptos.command(&["watch"]);
     if !server_arguments.is_empty() {
         watch.arg("--").args(server_arguments);
     }
-    tools::run(&mut watch, "cargo leptos watch has stopped")
+    run(&mut watch, "cargo leptos watch has stopped")
 }
 
 /// Sets up, then checks and tests everything.
 pub(crate) fn test() -> Result<()> {
-    let tools = Tools::for_build()?;
+    let mut steps = Steps::new(12 + build::STEPS);
+    steps.next("The tools of the tests. They take about ten minutes, once");
+    tools::wasm_target()?;
     tools::rust_components()?;
-    tools::npm_packages()?;
-    let chromium = tools::chromium()?;
+    node::install(node::END2END)?;
+    let chromium = chromium::find_or_install()?;
+    let leptos = Leptos::find_or_install()?;
 
-    say("Is the code formatted?");
-    cargo(&["fmt", "--all", "--check"])?;
-    say("Clippy: the server, its tests, the benchmarks, and these tasks");
-    cargo(&[
+    steps.next("Is the code formatted?");
+    run_cargo(&["fmt", "--all", "--check"])?;
+    steps.next("Clippy: the server, its tests, the benchmarks, and these tasks");
+    run_cargo(&[
         "clippy",
         "--locked",
         "--package=tidings",
         "--package=tidings-bench",
+        "--package=tidings-bindgen",
         "--package=xtask",
         "--all-targets",
         "--",
         "-Dwarnings",
     ])?;
-    say("Clippy: the browser");
-    let wasm = "--target=wasm32-unknown-unknown";
-    cargo(&["clippy", "--locked", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
-    say("The Rust tests");
-    cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
-    say("The release");
-    build(&tools)?;
-    say("The release, with outputs that are full, closed, broken or never read");
-    let mut reporting = cargo_command(&["test", "--locked", "--test=it", "reporting"]);
-    reporting.env("TIDINGS_SERVER", target().join("release/tidings"));
-    tools::run(&mut reporting, "the release does not survive its log")?;
-    say("The size of the page");
-    size::check(&target().join("site/pkg"))?;
-    pack_and_serve()?;
-    say("The pages, in Chromium");
-    playwright(&tools, chromium.as_deref())
+    steps.next("Clippy: the server as `cargo xtask run` builds it, and the page");
+    run_cargo(&[
+        "clippy",
+        "--locked",
+        "--package=tidings",
+        "--no-default-features",
+        "--features=ssr",
+        "--",
+        "-Dwarnings",
+    ])?;
+    let wasm = &format!("--target={}", tools::WASM_TARGET);
+    run_cargo(&["clippy", "--locked", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
+    steps.next("The Rust tests of the build");
+    run_cargo(&["test", "--locked", "--package=tidings-bindgen"])?;
+    steps.next("The Rust tests");
+    run_cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
+
+    let build = Build::make(Purpose::Release, &mut steps)?;
+    steps.next("The release, with outputs that are full, closed, broken or never read");
+    let mut reporting = cargo(&["test", "--locked", "--test=it", "reporting"]);
+    reporting.env("TIDINGS_SERVER", build.server());
+    run(&mut reporting, "the release does not survive its log")?;
+    steps.next("The size of the page");
+    size::check(&build.site().join(&build.config.package_folder))?;
+    pack_and_serve(&build, &mut steps)?;
+    steps.next("The site once more: by cargo-leptos, and as `cargo xtask run` puts it together");
+    let leptos_site = build_by_leptos(&leptos, &build)?;
+    let quick = Build::new(Purpose::Run)?;
+    site::assemble(&quick)?;
+    steps.next("The pages, in Chromium");
+    let sites = [
+        ("TIDINGS_SITE", build.site()),
+        ("TIDINGS_LEPTOS_SITE", leptos_site),
+        ("TIDINGS_QUICK_SITE", quick.site()),
+    ];
+    playwright(&build, &sites, chromium.as_deref())
 }
 
 /// Sets up, builds the release, packs it, and sees that what is packed is enough.
 pub(crate) fn dist() -> Result<()> {
-    let tools = Tools::for_build()?;
-    build(&tools)?;
-    let archive = pack_and_serve()?;
+    let mut steps = Steps::new(build::STEPS + PACK_STEPS);
+    let build = Build::make(Purpose::Release, &mut steps)?;
+    let archive = pack_and_serve(&build, &mut steps)?;
     let archive = archive.canonicalize().unwrap_or(archive);
-    say(&format!("Packed: {}", archive.display()));
+    println!("\nPacked: {}", archive.display());
     Ok(())
 }
 
+const PACK_STEPS: usize = 2;
+
 /// Packs the release that has been built.
-fn pack_and_serve() -> Result<PathBuf> {
-    say("The archive");
-    let archive = dist::pack(&target())?;
-    say("The archive, served elsewhere");
-    elsewhere::serve(&archive)?;
+fn pack_and_serve(build: &Build, steps: &mut Steps) -> Result<PathBuf> {
+    steps.next("The archive");
+    let archive = dist::pack(build)?;
+    steps.next("The archive, served elsewhere");
+    smoke_test::serve(&archive)?;
     Ok(archive)
 }
 
 /// Builds what is measured and what measures, then measures. A server without pages is enough, so
 /// that no tools are needed.
 pub(crate) fn bench(options: &[String]) -> Result<()> {
-    say("Building: the server and the benchmarks");
+    let mut steps = Steps::new(3);
+    let build = Build::new(Purpose::Release)?;
     // One after the other: together they would share features that neither has alone.
-    for package in ["--package=tidings", "--package=tidings-bench"] {
-        cargo(&["build", "--release", "--locked", package])?;
-    }
-    say("Measuring");
-    let mut bench = Command::new(target().join("release/tidings-bench"));
-    tools::run(bench.args(options), "the benchmarks failed")
+    steps.next("The server");
+    build.compile_server()?;
+    steps.next("The benchmarks");
+    run_cargo(&["build", "--release", "--locked", "--package=tidings-bench"])?;
+    steps.next("Measuring");
+    let mut bench = Command::new(build.server().with_file_name("tidings-bench"));
+    run(bench.args(options), "the benchmarks failed")
 }
 
-fn cargo(arguments: &[&str]) -> Result<()> {
-    let mut cargo = cargo_command(arguments);
-    tools::run(&mut cargo, &format!("cargo {} failed", arguments.join(" ")))
+/// Builds the release as those do who have cargo-leptos, into another folder; gives back where its
+/// site is. Everything is compiled already. Names do not change with the content, so that a test can
+/// compare file with file.
+fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
+    let site = build.config.target.join("leptos-site");
+    let mut command = leptos.command(&["build", "--release", "--precompress"]);
+    command.env("LEPTOS_SITE_ROOT", &site).env("LEPTOS_HASH_FILES", "false");
+    run(&mut command, "cargo leptos build failed")?;
+    Ok(site)
 }
 
-fn cargo_command(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(arguments).current_dir(tools::root());
-    cargo
-}
+fn playwright(build: &Build, sites: &[(&str, PathBuf)], chromium: Option<&OsStr>) -> Result<()> {
+    let folder = root().join(node::END2END);
+    let mut types = Command::new(node::program(node::END2END, "tsc"));
+    run(types.current_dir(&folder), "the Playwright tests have a wrong type")?;
 
-/// The release as it is deployed: file names that change with the content, compressed beforehand.
-fn build(tools: &Tools) -> Result<()> {
-    say("Building: the browser's half, then the server");
-    let mut build = tools.command(&tools.cargo_leptos);
-    build.args(["leptos", "build", "--release", "--precompress"]).env("LEPTOS_HASH_FILES", "true");
-    tools::run(&mut build, "the build failed")
-}
-
-fn playwright(tools: &Tools, chromium: Option<&std::ffi::OsStr>) -> Result<()> {
-    let node_modules = Path::new("node_modules/.bin");
-    let folder = tools::root().join("end2end");
-    let mut types = tools.command(folder.join(node_modules).join("tsc"));
-    tools::run(types.current_dir(&folder), "the Playwright tests have a wrong type")?;
-
-    let mut playwright = tools.command(folder.join(node_modules).join("playwright"));
+    let mut playwright = Command::new(node::program(node::END2END, "playwright"));
     playwright.arg("test").current_dir(&folder);
-    playwright.env("TIDINGS_SERVER", target().join("release/tidings"));
+    playwright.env("TIDINGS_SERVER", build.server());
+    playwright.envs(sites.iter().map(|(name, site)| (name, site)));
     if let Some(chromium) = chromium {
         playwright.env("TIDINGS_CHROMIUM", chromium);
     }
-    tools::run(&mut playwright, "the Playwright tests failed")
-}
-
-/// The folder that cargo builds into.
-fn target() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    tools::root().join(target)
+    run(&mut playwright, "the Playwright tests failed")
 }

@@ -1,5 +1,5 @@
-//! Whether the archive is all that a server needs: it is unpacked and served far from here, by
-//! somebody without rights, with nothing in the environment.
+//! A smoke test of the archive: it is unpacked and served far from here, by a user without rights,
+//! with nothing in the environment.
 
 use std::{
     env, fs,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Result,
-    tools::{output, run},
+    process::{output, run},
 };
 
 /// The user that owns nothing; the number is the same on all Linuxes.
@@ -20,12 +20,12 @@ const NOBODY: u32 = 65_534;
 /// How long an answer, or the server's end, may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Unpacks the archive, starts its server, and uses it as people do.
+/// Unpacks the archive, starts its server, and uses it as clients do.
 pub(crate) fn serve(archive: &Path) -> Result<()> {
     let folder = Folder::new()?;
     let mut tar = Command::new("tar");
     tar.arg("--extract").arg("--file").arg(archive).arg("--directory").arg(&folder.0);
-    run(tar.arg("--strip-components=1"), "the archive can not be unpacked")?;
+    run(tar.arg("--strip-components=1"), "the archive cannot be unpacked")?;
 
     let server = Served::start(&folder.0)?;
     let page = server.ask("GET", "/", "")?;
@@ -125,7 +125,7 @@ impl Served {
     /// Stops it as a system does; it has to end well.
     fn stop(mut self) -> Result<()> {
         let process = self.process.id().to_string();
-        run(Command::new("kill").args(["-s", "TERM", &process]), "the server can not be stopped")?;
+        run(Command::new("kill").args(["-s", "TERM", &process]), "the server cannot be stopped")?;
         let told = Instant::now();
         while told.elapsed() < PATIENCE {
             match self.process.try_wait() {
@@ -145,8 +145,8 @@ impl Drop for Served {
     }
 }
 
-/// A command that runs `program` as nobody, who gets the folder `home`; only root can do that, and
-/// for everybody else it runs as it is.
+/// A command that runs `program` as the user nobody, who gets the folder `home`; only root can do that, and
+/// for other users it runs as it is.
 #[cfg(unix)]
 fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
     let is_root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");

@@ -1,0 +1,60 @@
+// Finishes a built site, as `cargo leptos build --release --precompress` does with libraries that take
+// minutes to compile: minifies the script and the style sheet, names both and the wasm after what is in
+// them, writes these names down for the server (hash.txt), and compresses every file beforehand.
+
+import { browserslistToTargets, transform } from "lightningcss";
+import { createHash } from "node:crypto";
+import { readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { parseArgs, promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
+import { minify } from "terser";
+
+const options = {
+  // The folder of the site, and the one in it with the script and the wasm.
+  site: { type: "string" },
+  package: { type: "string" },
+  // The name of the script, the wasm and the style sheet.
+  name: { type: "string" },
+  // The source of the style sheet, and the oldest browsers that it is for: "chrome 109, safari 16.4".
+  style: { type: "string" },
+  browsers: { type: "string" },
+};
+const { site, package: folder, name, style, browsers } = parseArgs({ options }).values;
+
+const path = (extension) => join(site, folder, `${name}.${extension}`);
+
+async function minifyScript() {
+  const { code } = await minify(await readFile(path("js"), "utf8"), { module: true });
+  await writeFile(path("js"), code);
+}
+
+async function minifyStyle() {
+  const oldest = browsers.split(", ");
+  // Queries like "defaults" are not for us: what they mean changes from one day to the next.
+  if (!oldest.every((browser) => /^[a-z_]+ [\d.]+$/.test(browser))) throw new Error(`"${browsers}": name versions of browsers`);
+  const targets = browserslistToTargets(oldest);
+  const { code } = transform({ filename: style, code: await readFile(style), minify: true, targets });
+  await writeFile(path("css"), code);
+}
+
+// Two sites with the same content have the same names.
+async function nameByContent(extension) {
+  const hash = createHash("sha256").update(await readFile(path(extension))).digest("base64url").slice(0, 12);
+  await rename(path(extension), path(`${hash}.${extension}`));
+  return `${extension}: ${hash}\n`;
+}
+
+async function compress(file) {
+  const content = await readFile(file);
+  const best = { params: { [constants.BROTLI_PARAM_SIZE_HINT]: content.length } };
+  await writeFile(`${file}.br`, await promisify(brotliCompress)(content, best));
+  await writeFile(`${file}.gz`, await promisify(gzip)(content, { level: constants.Z_BEST_COMPRESSION }));
+}
+
+await Promise.all([minifyScript(), minifyStyle()]);
+const hashes = await Promise.all(["js", "wasm", "css"].map(nameByContent));
+const entries = await readdir(site, { recursive: true, withFileTypes: true });
+const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+await Promise.all(files.map(compress));
+await writeFile(join(site, "hash.txt"), hashes.join(""));

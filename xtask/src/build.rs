@@ -1,0 +1,139 @@
+//! Builds what is served: the server, and the site that browsers load.
+//!
+//! A release is what `cargo leptos build --release --precompress` makes of the same configuration,
+//! without cargo-leptos, which takes longer to compile than Tidings does.
+
+use std::{path::PathBuf, process::Command, thread};
+
+use crate::{
+    Result,
+    config::Config,
+    node,
+    process::{cargo, run, run_cargo},
+    progress::Steps,
+    site, tools,
+};
+
+/// What a build is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To run here: built soon, and again within seconds after a change.
+    Run,
+    /// To hand out, to test and to measure: the fastest server and the smallest page.
+    Release,
+}
+
+/// The steps that a build takes.
+pub(crate) const STEPS: usize = 3;
+
+/// A build, and where it is.
+pub(crate) struct Build {
+    pub(crate) config: Config,
+    pub(crate) purpose: Purpose,
+}
+
+impl Build {
+    /// Sets up what is missing, and builds.
+    pub(crate) fn make(purpose: Purpose, steps: &mut Steps) -> Result<Self> {
+        let build = Self::new(purpose)?;
+        thread::scope(|scope| {
+            // What prints nothing runs beside what prints.
+            steps.next("The tools (the first time, about half a minute)");
+            node::check()?;
+            let packages = scope.spawn(move || node_packages(purpose));
+            tools::wasm_target()?;
+            run_cargo(&["build", "--locked", "--package=tidings-bindgen"])?;
+            joined(packages)?;
+
+            steps.next("The page, from Rust to wasm (the first time, about two minutes)");
+            build.compile_page()?;
+            let site = scope.spawn(|| site::assemble(&build));
+
+            steps.next(
+                "The server, while the site is put together (the first time, about four minutes)",
+            );
+            build.compile_server()?;
+            joined(site)
+        })?;
+        Ok(build)
+    }
+
+    /// Only tells where things are.
+    pub(crate) fn new(purpose: Purpose) -> Result<Self> {
+        Ok(Self { config: Config::read()?, purpose })
+    }
+
+    /// The server's executable.
+    pub(crate) fn server(&self) -> PathBuf {
+        self.folder().join(&self.config.server)
+    }
+
+    /// The folder of the site: where the server looks for it, and where cargo-leptos puts that of a
+    /// release.
+    pub(crate) fn site(&self) -> PathBuf {
+        match self.purpose {
+            Purpose::Run => self.folder().join("site"),
+            Purpose::Release => self.config.target.join("site"),
+        }
+    }
+
+    /// The wasm, as rustc compiles it.
+    pub(crate) fn wasm(&self) -> PathBuf {
+        let Config { browser, browser_profile, .. } = &self.config;
+        let folder = self.page_target().join(tools::WASM_TARGET).join(browser_profile);
+        folder.join(browser.replace('-', "_")).with_extension("wasm")
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.config.target.join(self.profile())
+    }
+
+    /// The profile of the server. The page has one alone: its link-time optimisation takes seconds
+    /// and saves a fifth of its weight.
+    fn profile(&self) -> &'static str {
+        match self.purpose {
+            Purpose::Run => "quick",
+            Purpose::Release => "release",
+        }
+    }
+
+    /// The folder that the page is built into; that of cargo-leptos, which then finds it compiled.
+    fn page_target(&self) -> PathBuf {
+        self.config.target.join("front")
+    }
+
+    fn compile_page(&self) -> Result<()> {
+        let mut build = cargo_build(&self.config.browser, &self.config.browser_profile);
+        build.args(["--lib", "--target", tools::WASM_TARGET]);
+        build.arg("--target-dir").arg(self.page_target());
+        run(&mut build, "the page cannot be compiled")
+    }
+
+    pub(crate) fn compile_server(&self) -> Result<()> {
+        let mut build = cargo_build(&self.config.server, self.profile());
+        let features = self.config.server_features.iter();
+        // jemalloc takes longer to compile than all of our own code, and saves memory only where
+        // there are many watchers.
+        let features =
+            features.filter(|&name| self.purpose == Purpose::Release || name != "jemalloc");
+        let features: Vec<_> = features.map(String::as_str).collect();
+        build.args(["--bin", &self.config.server, "--no-default-features", "--features"]);
+        run(build.arg(features.join(",")), "the server cannot be compiled")
+    }
+}
+
+/// What the site is put together with.
+fn node_packages(purpose: Purpose) -> Result<()> {
+    if purpose == Purpose::Release {
+        node::wasm_opt()?;
+    }
+    node::install(node::SITE)
+}
+
+fn cargo_build(package: &str, profile: &str) -> Command {
+    cargo(&["build", "--locked", "--package", package, "--profile", profile])
+}
+
+fn joined(thread: thread::ScopedJoinHandle<Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| Err("a part of the build has panicked".to_owned()))
+}

@@ -1,0 +1,68 @@
+//! Running other programs, and what is said meanwhile.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::Result;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub(crate) fn say(text: &str) {
+    println!("\n\u{2022} {text}");
+}
+
+/// Runs a command whose output is shown.
+pub(crate) fn run(command: &mut Command, on_failure: &str) -> Result<()> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(on_failure.to_owned()),
+        Err(error) => Err(not_run(command, &error, on_failure)),
+    }
+}
+
+/// Runs a command beside another one whose output is shown: its own is shown only if it fails.
+pub(crate) fn run_quietly(command: &mut Command, on_failure: &str) -> Result<()> {
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            Err(format!("{on_failure}\n{}", String::from_utf8_lossy(&said)))
+        }
+        Err(error) => Err(not_run(command, &error, on_failure)),
+    }
+}
+
+fn not_run(command: &Command, error: &std::io::Error, on_failure: &str) -> String {
+    format!("{} cannot be run ({error}); {on_failure}", command.get_program().display())
+}
+
+/// What a command prints, if it can be run and succeeds.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The version that a command prints: the first word that begins with a digit.
+pub(crate) fn version(command: &mut Command) -> Option<String> {
+    let output = output(command)?;
+    let mut words = output.split_whitespace().map(str::to_owned);
+    words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// A cargo command, in the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(root());
+    cargo
+}
+
+/// Runs cargo in the workspace.
+pub(crate) fn run_cargo(arguments: &[&str]) -> Result<()> {
+    run(&mut cargo(arguments), &format!("cargo {} failed", arguments.join(" ")))
+}
