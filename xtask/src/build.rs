@@ -105,7 +105,7 @@ impl Build {
     fn compile_page(&self) -> Result<()> {
         let mut build = cargo_build(&self.config.browser, &self.config.browser_profile);
         build.args(["--lib", "--target", tools::WASM_TARGET]);
-        build.arg("--target-dir").arg(self.page_target());
+        build.arg("--target-dir").arg(self.page_target()).envs(page_flags());
         run(&mut build, "the page cannot be compiled")
     }
 
@@ -120,6 +120,15 @@ impl Build {
         build.args(["--bin", &self.config.server, "--no-default-features", "--features"]);
         run(build.arg(features.join(",")), "the server cannot be compiled")
     }
+}
+
+/// Keeps the builder's folders out of the wasm, which names the sources of the crates in it. Nothing
+/// where a path has a space, which cargo would take for the end of a flag.
+pub(crate) fn page_flags() -> Option<(&'static str, String)> {
+    let home = tools::cargo_home()?;
+    let flags = format!("--remap-path-prefix={}=cargo", home.to_str()?);
+    (!flags.contains(char::is_whitespace))
+        .then_some(("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags))
 }
 
 /// What the site is put together with.

@@ -30,7 +30,8 @@ Tasks:
   watch  The same, but rebuilds and reloads the page as you edit: `cargo leptos watch`
   test   Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
          pages in Chromium
-  bench  Builds the release of the server and measures it (-- --help says what)
+  bench  Builds the release of the server and measures it (-- --help says what); with `-- page` the
+         pages, in Chromium
   dist   Builds the release, slower to compile, faster and smaller, and packs everything that a server
          needs: target/dist/tidings-….tar.gz
 ";

@@ -1,13 +1,13 @@
-//! The size budget of the page: what a browser has to load before it is live.
+//! The size budget of the page: what a browser has to load before it is live; and what must not be in
+//! it.
 
 use std::{fs, path::Path};
 
-use crate::Result;
+use crate::{Result, tools};
 
 /// The most that wasm and script may weigh together, compressed with brotli, as served. In kB of
-/// 1000 bytes. A usual Leptos page weighs 105, React 19 alone 59. What it takes to answer the page's
-/// script, to be ended by it, and to send a message again until it is answered is 1.8 of these.
-const BUDGET: u64 = 74;
+/// 1000 bytes. A usual Leptos page weighs 105, React 19 alone 59.
+const BUDGET: u64 = 60;
 
 /// Adds up the compressed wasm and script in `folder` and holds them against the budget.
 pub(crate) fn check(folder: &Path) -> Result<()> {
@@ -29,5 +29,18 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         return Err(format!("{total}: over the budget of {BUDGET} kB"));
     }
     println!("{total}; the budget is {BUDGET} kB");
+    Ok(())
+}
+
+/// Sees that the wasm tells nothing about who built it: no path of the folder of cargo is in it.
+pub(crate) fn check_paths(wasm: &Path) -> Result<()> {
+    let content = fs::read(wasm).map_err(|error| format!("{}: {error}", wasm.display()))?;
+    let home = tools::cargo_home().and_then(|home| home.to_str().map(str::to_owned));
+    let Some(home) = home.filter(|home| !home.contains(char::is_whitespace)) else {
+        return Ok(());
+    };
+    if content.windows(home.len()).any(|bytes| bytes == home.as_bytes()) {
+        return Err(format!("{} names {home}, the folder of who built it", wasm.display()));
+    }
     Ok(())
 }

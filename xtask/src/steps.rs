@@ -93,7 +93,9 @@ pub(crate) fn test() -> Result<()> {
     reporting.env("TIDINGS_SERVER", build.server());
     run(&mut reporting, "the release does not survive its log")?;
     steps.next("The size of the page");
-    size::check(&build.site().join(&build.config.package_folder))?;
+    let package = build.site().join(&build.config.package_folder);
+    size::check(&package)?;
+    size::check_paths(&build.wasm())?;
     pack_and_serve(&build, &mut steps)?;
     steps.next("The site once more: by cargo-leptos, and as `cargo xtask run` puts it together");
     let leptos_site = build_by_leptos(&leptos, &build)?;
@@ -129,9 +131,26 @@ fn pack_and_serve(build: &Build, steps: &mut Steps) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// Measures in Chromium what the page costs its reader.
+fn bench_page() -> Result<()> {
+    let mut steps = Steps::new(build::STEPS + 1);
+    let chromium = chromium::find_or_install()?;
+    let build = Build::make(Purpose::Release, &mut steps)?;
+    node::install(node::END2END)?;
+    steps.next("Measuring (about five minutes)");
+    let mut bench = Command::new(node::program(node::END2END, "playwright"));
+    bench.args(["test", "--config", "playwright.bench.config.ts"]);
+    bench.current_dir(root().join(node::END2END)).env("TIDINGS_SERVER", build.server());
+    bench.envs(chromium.map(|chromium| ("TIDINGS_CHROMIUM", chromium)));
+    run(&mut bench, "the page cannot be measured")
+}
+
 /// Builds what is measured and what measures, then measures. A server without pages is enough, so
 /// that no tools are needed.
 pub(crate) fn bench(options: &[String]) -> Result<()> {
+    if options.first().is_some_and(|option| option == "page") {
+        return bench_page();
+    }
     let mut steps = Steps::new(3);
     let build = Build::new(Purpose::Release)?;
     // One after the other: together they would share features that neither has alone.
@@ -151,6 +170,7 @@ fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
     let site = build.config.target.join("leptos-site");
     let mut command = leptos.command(&["build", "--release", "--precompress"]);
     command.env("LEPTOS_SITE_ROOT", &site).env("LEPTOS_HASH_FILES", "false");
+    command.envs(build::page_flags());
     run(&mut command, "cargo leptos build failed")?;
     Ok(site)
 }

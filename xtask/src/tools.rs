@@ -50,6 +50,12 @@ impl Leptos {
     }
 }
 
+/// The folder where cargo keeps the sources of crates.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(env::home_dir()?.join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
 /// Adds the wasm target, which half of Tidings is compiled for.
 pub(crate) fn wasm_target() -> Result<()> {
     let library =
