@@ -70,7 +70,8 @@ pub fn hydrate() {
     use leptos::reactive::owner::Owner;
 
     // What `leptos::mount::hydrate_islands` does, but for the context in which a page carries
-    // resources and errors: ours carries a snapshot, and reading the rest weighs 1.4 kB.
+    // resources and errors (and which islands with children need): ours carries a snapshot, and reading
+    // the rest weighs 1.4 kB.
     // An executor that has been set before is as good.
     let _ = Executor::init_wasm_bindgen();
     let owner = Owner::new_root(None);

@@ -34,11 +34,12 @@ async function mainThread(cdp: CDPSession): Promise<Record<string, number>> {
 
 /** The processor time of all processes below this one that belong to the browser, in ms. */
 function browserTime(): number {
-  const processes = new Map<number, { parent: number; ticks: number }>();
+  const processes = new Map<number, { parent: number; ticks: number; isBrowser: boolean }>();
   for (const id of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
     try {
       const fields = readFileSync(`/proc/${id}/stat`, "utf8").replace(/^.*\) /, "").split(" ");
-      processes.set(id, { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) });
+      const isBrowser = /chrom/i.test(readFileSync(`/proc/${id}/cmdline`, "utf8"));
+      processes.set(id, { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]), isBrowser });
     } catch {
       // It has ended meanwhile.
     }
@@ -47,9 +48,8 @@ function browserTime(): number {
     const parent = processes.get(id)?.parent;
     return parent !== undefined && (parent === process.pid || isBelow(parent));
   };
-  const isBrowser = (id: number) => /chrom/i.test(readFileSync(`/proc/${id}/cmdline`, "utf8"));
-  const ids = [...processes.keys()].filter((id) => isBelow(id) && isBrowser(id));
-  return (1000 / TICKS) * ids.reduce((sum, id) => sum + processes.get(id)!.ticks, 0);
+  const counted = [...processes].filter(([id, { isBrowser }]) => isBrowser && isBelow(id));
+  return (1000 / TICKS) * counted.reduce((sum, [, { ticks }]) => sum + ticks, 0);
 }
 
 async function measured(page: Page): Promise<CDPSession> {

@@ -100,7 +100,7 @@ const before: Record<string, () => void> = {
     document.querySelector(".live")!.prepend(document.createElement("div"));
   },
   "an element of the same kind first in the live part": () => {
-    const figure = document.querySelector(".chart")!;
+    const figure = document.querySelector(".chart-frame")!;
     figure.before(figure.cloneNode(true));
   },
   "an element last in the live part": () => {

@@ -225,7 +225,7 @@ test("a page of another origin may listen where that is allowed", async ({ page,
   elsewhere.close();
 });
 
-test("a page is four requests and its events, and all of it travels compressed", async ({ page, start }) => {
+test("a page is itself, a script, the wasm and its events, and travels compressed", async ({ page, start }) => {
   const server = await start();
   const encodings = new Map<string, string | undefined>();
   page.on("response", (response) => {

@@ -38,7 +38,7 @@ pub fn Loader(
         }
         StyleSheet::Inline(text) => {
             let nonce = nonce.clone();
-            Either::Right(view! { <style nonce=nonce inner_html=text.to_string()></style> })
+            Either::Right(view! { <style nonce=nonce inner_html=text></style> })
         }
     };
     view! {

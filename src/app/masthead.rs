@@ -27,17 +27,7 @@ pub fn Masthead() -> impl IntoView {
 /// and a document of its own.
 #[component]
 fn Logo() -> impl IntoView {
-    const WAVE: &str = "c2.5 0 2.5-2.4 5-2.4s2.5 2.4 5 2.4 2.5-2.4 5-2.4 2.5 2.4 5 2.4";
-    view! {
-        <svg viewBox="0 0 32 32" width="24" height="24" aria-hidden="true">
-            <rect width="32" height="32" rx="8" fill="#0b6b74" />
-            <g fill="none" stroke="#fff" stroke-width="2.6" stroke-linecap="round">
-                <path d=format!("M6 16.5{WAVE}") />
-                <path d=format!("M6 23{WAVE}") opacity=".65" />
-            </g>
-            <circle cx="16" cy="8.2" r="2.4" fill="#fff" />
-        </svg>
-    }
+    view! { <span class="logo" aria-hidden="true" inner_html=include_str!("../../public/favicon.svg")></span> }
 }
 
 /// Who is signed in, and the way in or out. A server that asks nobody who they are has neither.

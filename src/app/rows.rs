@@ -13,7 +13,9 @@ use super::{
 };
 use crate::feed::Feed;
 
-/// From so many rows on a log is long: the style sheet then leaves out those that are out of sight.
+/// A log with more rows is long: the style sheet then leaves out those that are out of sight. Older
+/// messages, which a reader has asked for and looks at, are not counted: rows would change their height
+/// under the reader's eyes.
 const LONG: usize = 100;
 
 /// The log.

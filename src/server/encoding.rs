@@ -9,7 +9,10 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse as _, Response},
 };
-use tower_http::compression::{CompressionLayer, predicate::Predicate};
+use tower_http::{
+    CompressionLevel,
+    compression::{CompressionLayer, predicate::Predicate},
+};
 
 use super::error::Problem;
 use crate::problem;
@@ -50,14 +53,16 @@ where
 }
 
 /// Compresses pages, whose style sheet and markup are most of them. The files of the site have been
-/// compressed when they were built, event streams must not wait for a compressor, and what else there
-/// is is small. A page holds no secret that its size could tell (BREACH).
+/// compressed when they were built, event streams must not wait for a compressor, and everything else is
+/// small. What a page says of its request stands in no page beside a secret; a client that may publish
+/// to a stream and not watch it could learn from the sizes of its pages, if it could see them pass
+/// (BREACH).
 pub(super) fn compression() -> CompressionLayer<impl Predicate> {
     let is_page = |_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions| {
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         content_type.is_some_and(|value| value.starts_with(b"text/html"))
     };
-    CompressionLayer::new().compress_when(is_page)
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page)
 }
 
 /// Why a body could not be read: because it cannot be decoded, or because the client went away.

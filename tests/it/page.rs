@@ -164,6 +164,25 @@ async fn built_files_are_compressed_and_kept_for_ever() {
     assert_eq!(icon.headers()["content-type"], "image/svg+xml");
 }
 
+#[tokio::test]
+async fn pages_are_compressed_and_nothing_else_is() {
+    let app = TestApp::start(&[]).await;
+    app.publish("news", "said").await;
+    let gzip = ("accept-encoding", "gzip, br");
+    for path in ["/", "/streams", "/streams/news", "/problems", "/sign-in"] {
+        let page = app.get_with(path, &[gzip, A_BROWSER]).await;
+        assert_eq!(page.headers()["content-encoding"], "gzip", "{path}");
+        let vary: Vec<_> = page.headers().get_all("vary").iter().collect();
+        assert_eq!(vary, ["accept", "accept-encoding"], "{path}");
+    }
+    let text = app.get_with("/", &[gzip, ("accept", "text/plain")]).await;
+    assert!(!text.headers().contains_key("content-encoding"), "a page that is fetched as text");
+    for path in ["/stream", "/streams/news/messages", "/health/live", "/nothing"] {
+        let other = app.get_with(path, &[gzip]).await;
+        assert!(!other.headers().contains_key("content-encoding"), "{path}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_can_not_be_read_is_the_fault_of_the_server() {

@@ -106,6 +106,7 @@ impl Build {
         let mut build = cargo_build(&self.config.browser, &self.config.browser_profile);
         build.args(["--lib", "--target", tools::WASM_TARGET]);
         build.arg("--target-dir").arg(self.page_target()).envs(page_flags());
+        build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         run(&mut build, "the page cannot be compiled")
     }
 
@@ -123,7 +124,7 @@ impl Build {
 }
 
 /// Keeps the builder's folders out of the wasm, which names the sources of the crates in it. Nothing
-/// where a path has a space, which cargo would take for the end of a flag.
+/// where a path has a space, which cargo would take for the end of a flag. (`RUSTFLAGS` would win.)
 pub(crate) fn page_flags() -> Option<(&'static str, String)> {
     let home = tools::cargo_home()?;
     let flags = format!("--remap-path-prefix={}=cargo", home.to_str()?);

@@ -134,9 +134,9 @@ fn pack_and_serve(build: &Build, steps: &mut Steps) -> Result<PathBuf> {
 /// Measures in Chromium what the page costs its reader.
 fn bench_page() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + 1);
+    node::install(node::END2END)?;
     let chromium = chromium::find_or_install()?;
     let build = Build::make(Purpose::Release, &mut steps)?;
-    node::install(node::END2END)?;
     steps.next("Measuring (about five minutes)");
     let mut bench = Command::new(node::program(node::END2END, "playwright"));
     bench.args(["test", "--config", "playwright.bench.config.ts"]);
@@ -171,6 +171,7 @@ fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
     let mut command = leptos.command(&["build", "--release", "--precompress"]);
     command.env("LEPTOS_SITE_ROOT", &site).env("LEPTOS_HASH_FILES", "false");
     command.envs(build::page_flags());
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     run(&mut command, "cargo leptos build failed")?;
     Ok(site)
 }

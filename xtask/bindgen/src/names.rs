@@ -55,6 +55,8 @@ impl Shortened {
             let (old, new) = (format!("wasm.{name}("), format!("wasm.{short}("));
             ensure!(script.contains(&old), "the script never calls the export {name}");
             script = script.replace(&old, &new);
+            let other = format!("wasm.{name}");
+            ensure!(!script.contains(&other), "the script does more than call the export {name}");
         }
         Ok(script)
     }
