@@ -3,7 +3,7 @@
 //! A release is what `cargo leptos build --release --precompress` makes of the same configuration,
 //! without cargo-leptos, which takes longer to compile than Tidings does.
 
-use std::{path::PathBuf, process::Command, thread};
+use std::{env::consts::EXE_EXTENSION, path::PathBuf, process::Command, thread};
 
 use crate::{
     Result,
@@ -37,21 +37,24 @@ impl Build {
     pub(crate) fn make(purpose: Purpose, steps: &mut Steps) -> Result<Self> {
         let build = Self::new(purpose)?;
         thread::scope(|scope| {
-            // What prints nothing runs beside what prints.
-            steps.next("The tools (the first time, about half a minute)");
+            // What prints nothing runs beside what prints. The times are half of the processor time
+            // that was measured: what two free cores take.
+            steps.next("The tools (about half a minute, the first time)");
             node::check()?;
             let packages = scope.spawn(move || node_packages(purpose));
             tools::wasm_target()?;
             run_cargo(&["build", "--locked", "--package=tidings-bindgen"])?;
             joined(packages)?;
 
-            steps.next("The page, from Rust to wasm (the first time, about two minutes)");
+            steps.next("The page, from Rust to wasm (about a minute and a half, the first time)");
             build.compile_page()?;
             let site = scope.spawn(|| site::assemble(&build));
 
-            steps.next(
-                "The server, while the site is put together (the first time, about four minutes)",
-            );
+            let time = match purpose {
+                Purpose::Run => "about three minutes",
+                Purpose::Release => "about five minutes",
+            };
+            steps.next(&format!("The server, beside the site ({time}, the first time)"));
             build.compile_server()?;
             joined(site)
         })?;
@@ -65,7 +68,7 @@ impl Build {
 
     /// The server's executable.
     pub(crate) fn server(&self) -> PathBuf {
-        self.folder().join(&self.config.server)
+        self.folder().join(&self.config.server).with_extension(EXE_EXTENSION)
     }
 
     /// The folder of the site: where the server looks for it, and where cargo-leptos puts that of a

@@ -35,7 +35,7 @@ fn become_it(server: &mut Command) -> Result<()> {
 /// Sets up, then rebuilds and reloads at every change.
 pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new(2);
-    steps.next("The tools of cargo-leptos. They take about ten minutes, once");
+    steps.next("cargo-leptos and wasm-bindgen (about six minutes, once)");
     tools::wasm_target()?;
     let leptos = Leptos::find_or_install()?;
     steps.next("Watching. Ctrl+C stops.");
@@ -49,7 +49,7 @@ pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
 /// Sets up, then checks and tests everything.
 pub(crate) fn test() -> Result<()> {
     let mut steps = Steps::new(12 + build::STEPS);
-    steps.next("The tools of the tests. They take about ten minutes, once");
+    steps.next("The tools of the tests (about six minutes, once)");
     tools::wasm_target()?;
     tools::rust_components()?;
     node::install(node::END2END)?;

@@ -103,7 +103,7 @@ fn cargo_leptos() -> Result<PathBuf> {
     if binstall("cargo-leptos", CARGO_LEPTOS, &folder) && fits(&installed) {
         return Ok(installed);
     }
-    say("Building cargo-leptos. This takes about ten minutes, once.");
+    say("Building cargo-leptos. This takes about five minutes, once.");
     // Its TLS library is used for nothing we do: the system's saves building another.
     let system_tls = output(Command::new("pkg-config").args(["--exists", "openssl"])).is_some();
     let brotli = "profile.dev.package.brotli.opt-level=3";
