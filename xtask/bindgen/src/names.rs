@@ -55,8 +55,14 @@ impl Shortened {
             let (old, new) = (format!("wasm.{name}("), format!("wasm.{short}("));
             ensure!(script.contains(&old), "the script never calls the export {name}");
             script = script.replace(&old, &new);
+            // Another export's name may begin with it.
             let other = format!("wasm.{name}");
-            ensure!(!script.contains(&other), "the script does more than call the export {name}");
+            let is_other =
+                |rest: &str| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric());
+            ensure!(
+                !script.split(&other).skip(1).any(is_other),
+                "the script does more than call the export {name}"
+            );
         }
         Ok(script)
     }
