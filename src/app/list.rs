@@ -5,19 +5,17 @@
 //! that are left of the old ones, and touches only what comes or goes: less work than a keyed diff and a
 //! view, an effect and a node reference for each row, and 5 kB less to load.
 
-use leptos::{
-    prelude::*,
-    tachys::{html::element::InnerHtmlValue, renderer::types::Element},
-};
+use leptos::{prelude::*, tachys::renderer::types::Element};
 
 use super::{
+    content::Follow,
     days::Line,
     row::{RowContext, clock, push_html, said_at, utc},
     subscription::Subscription,
     time::time_of_day,
 };
 
-/// The content of an element, for its `inner_html`, that follows lines.
+/// Lines, as the content of an element.
 #[derive(Clone)]
 pub(super) struct List {
     /// The lines, oldest first. No two have the same key, and no row changes its place among the rows.
@@ -28,26 +26,46 @@ pub(super) struct List {
     pub(super) subscription: Subscription,
 }
 
-/// What a list shows: the keys of its lines, and their elements. (Extensions may have added more.)
-type Shown = Vec<((bool, u64), Element)>;
+/// What no two lines of a list have in common.
+type Key = (bool, u64);
 
-impl List {
-    /// Makes `list` show the lines, now and whenever they change.
-    fn follow(self, list: &Element, mut shown: Shown) -> RenderEffect<()> {
+/// What a list shows: the keys of its lines, and their elements. (Extensions may have added more.)
+type Shown = Vec<(Key, Element)>;
+
+impl Follow for List {
+    fn push_html(&self, html: &mut String) {
+        for line in self.lines.get_untracked() {
+            push_html(html, &line, &self.context, utc);
+        }
+    }
+
+    fn follow(self, list: &Element, from_server: bool) -> RenderEffect<()> {
         let list = list.clone();
+        let mut shown = Shown::new();
+        if from_server {
+            let children = list.children();
+            let children = (0..children.length()).filter_map(|index| children.item(index));
+            shown.extend(self.lines.get_untracked().iter().map(Line::key).zip(children));
+        }
         let mut shows_utc = true;
+        let mut html = String::new();
         RenderEffect::new(move |_| {
             let (lines, local) = (self.lines.get(), clock(self.subscription));
-            shown = update(&list, std::mem::take(&mut shown), &lines, |html, line| {
-                push_html(html, line, &self.context, local);
-            });
+            let add = |line: &Line, next: Option<&Element>| {
+                html.clear();
+                push_html(&mut html, line, &self.context, local);
+                insert(&list, &html, next)
+            };
+            shown = merge(std::mem::take(&mut shown), &lines, add, |element| element.remove());
             if shows_utc && self.subscription.hydrated() {
                 shows_utc = false;
                 self.localize(&lines, &shown, local);
             }
         })
     }
+}
 
+impl List {
     /// Writes the times anew of what was written before the page came to life.
     fn localize(&self, lines: &[Line], shown: &Shown, local: fn(u64) -> u64) {
         for (line, (_, element)) in lines.iter().zip(shown) {
@@ -61,17 +79,16 @@ impl List {
     }
 }
 
-/// Removes the elements of lines that are gone, adds those of new lines where they belong, and leaves
-/// the rest alone.
-fn update(
-    list: &Element,
-    shown: Shown,
+/// Removes what is shown of lines that are gone, lets `add` put each new line before what follows it, and
+/// leaves the rest alone.
+fn merge<T>(
+    shown: Vec<(Key, T)>,
     lines: &[Line],
-    push_html: impl Fn(&mut String, &Line),
-) -> Shown {
-    let mut updated = Shown::with_capacity(lines.len());
+    mut add: impl FnMut(&Line, Option<&T>) -> Option<T>,
+    mut remove: impl FnMut(T),
+) -> Vec<(Key, T)> {
+    let mut merged = Vec::with_capacity(lines.len());
     let mut old = shown.into_iter();
-    let mut html = String::new();
     for line in lines {
         let key = line.key();
         // Rows keep their order: what was before one that stays is gone. A date may move, where local
@@ -79,76 +96,99 @@ fn update(
         let is_date = matches!(line, Line::Day(_));
         let place = old.as_slice().iter().position(|(old, _)| *old == key);
         if let Some(gone) = place.filter(|&gone| gone == 0 || !is_date) {
-            old.by_ref().take(gone).for_each(|(_, element)| element.remove());
-            updated.extend(old.next());
+            old.by_ref().take(gone).for_each(|(_, element)| remove(element));
+            merged.extend(old.next());
             continue;
         }
-        html.clear();
-        push_html(&mut html, line);
-        let added = if let Some((_, next)) = old.as_slice().first() {
-            let _ = next.insert_adjacent_html("beforebegin", &html);
-            next.previous_element_sibling()
-        } else {
-            let _ = list.insert_adjacent_html("beforeend", &html);
-            list.last_element_child()
+        let next = old.as_slice().first().map(|(_, element)| element);
+        merged.extend(add(line, next).map(|element| (key, element)));
+    }
+    old.for_each(|(_, element)| remove(element));
+    merged
+}
+
+/// Puts HTML of one element before the element `next` of a list, or at its end.
+fn insert(list: &Element, html: &str, next: Option<&Element>) -> Option<Element> {
+    if let Some(next) = next {
+        let _ = next.insert_adjacent_html("beforebegin", html);
+        next.previous_element_sibling()
+    } else {
+        let _ = list.insert_adjacent_html("beforeend", html);
+        list.last_element_child()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::feed::{Content, Row};
+
+    /// "d7" is the seventh day, "3" the row with the key 3.
+    fn line(name: &str) -> Line {
+        if let Some(day) = name.strip_prefix('d') {
+            return Line::Day(day.parse().unwrap());
+        }
+        Line::Row(Row { key: name.parse().unwrap(), content: Content::Lost })
+    }
+
+    /// What a list of the elements `before` holds after it was made to show `after`. New elements have a "+".
+    fn merged(before: &str, after: &str) -> String {
+        let list = RefCell::new(before.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let shown = list.borrow().iter().map(|name| (line(name).key(), name.clone())).collect();
+        let names: Vec<_> = after.split_whitespace().collect();
+        let lines: Vec<_> = names.iter().map(|name| line(name)).collect();
+        let position = |element: &String| list.borrow().iter().position(|other| other == element);
+        let add = |line: &Line, next: Option<&String>| {
+            let element = match line {
+                Line::Day(day) => format!("+d{day}"),
+                Line::Row(row) => format!("+{}", row.key),
+            };
+            let place = next.map_or_else(|| list.borrow().len(), |next| position(next).unwrap());
+            list.borrow_mut().insert(place, element.clone());
+            Some(element)
         };
-        updated.extend(added.map(|element| (key, element)));
-    }
-    old.for_each(|(_, element)| element.remove());
-    updated
-}
+        let remove = |element: String| {
+            let place = position(&element).unwrap();
+            list.borrow_mut().remove(place);
+        };
+        let shown = merge(shown, &lines, add, remove);
 
-impl IntoAttributeValue for List {
-    type Output = Self;
-
-    fn into_attribute_value(self) -> Self {
-        self
-    }
-}
-
-impl InnerHtmlValue for List {
-    type AsyncOutput = Self;
-    type State = RenderEffect<()>;
-    type Cloneable = Self;
-    type CloneableOwned = Self;
-
-    fn html_len(&self) -> usize {
-        0
+        let list = list.into_inner();
+        let plain: Vec<_> = list.iter().map(|element| element.trim_start_matches('+')).collect();
+        assert_eq!(plain, names, "{before} -> {after}");
+        assert!(shown.iter().map(|(_, element)| element).eq(&list), "{before} -> {after}");
+        list.join(" ")
     }
 
-    fn to_html(self, buf: &mut String) {
-        for line in self.lines.get_untracked() {
-            push_html(buf, &line, &self.context, utc);
+    #[test]
+    fn what_stays_is_left_alone() {
+        for (before, after, expected) in [
+            ("", "d7 1 2", "+d7 +1 +2"),
+            ("d7 1 2", "d7 1 2", "d7 1 2"),
+            ("d7 1 2", "d7 1 2 3", "d7 1 2 +3"),
+            ("d7 1 2 3", "d7 2 3 4", "d7 2 3 +4"),
+            ("d7 1 2 3", "d7 1 3", "d7 1 3"),
+            ("d7 1 3", "d7 1 2 3", "d7 1 +2 3"),
+            ("d7 3 4", "d7 1 2 3 4", "d7 +1 +2 3 4"),
+            ("d7 1 2", "d7 8 9", "d7 +8 +9"),
+            ("d7 1 2", "", ""),
+        ] {
+            assert_eq!(merged(before, after), expected, "{before} -> {after}");
         }
     }
 
-    fn to_template(_: &mut String) {}
-
-    fn hydrate<const FROM_SERVER: bool>(self, element: &Element) -> Self::State {
-        let children = element.children();
-        let children = (0..children.length()).filter_map(|index| children.item(index));
-        let lines = self.lines.get_untracked();
-        let shown = lines.iter().map(Line::key).zip(children).collect();
-        self.follow(element, shown)
-    }
-
-    fn build(self, element: &Element) -> Self::State {
-        self.follow(element, Shown::new())
-    }
-
-    fn rebuild(self, _: &mut Self::State) {}
-
-    fn into_cloneable(self) -> Self {
-        self
-    }
-
-    fn into_cloneable_owned(self) -> Self {
-        self
-    }
-
-    fn dry_resolve(&mut self) {}
-
-    async fn resolve(self) -> Self {
-        self
+    #[test]
+    fn a_date_that_moves_takes_no_row_with_it() {
+        for (before, after, expected) in [
+            ("d7 1 2 d8 3", "d7 1 d8 2 3", "d7 1 +d8 2 3"),
+            ("d7 1 d8 2 3", "d7 1 2 d8 3", "d7 1 2 +d8 3"),
+            ("d7 1 2 3", "d7 1 2 d8 3", "d7 1 2 +d8 3"),
+            ("d7 1 2 d8 3", "d7 1 2 3", "d7 1 2 3"),
+            ("d7 1 d8 2", "d8 1 2", "+d8 1 2"),
+        ] {
+            assert_eq!(merged(before, after), expected, "{before} -> {after}");
+        }
     }
 }

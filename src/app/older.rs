@@ -6,7 +6,7 @@ use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
-    content::content,
+    content::{Following, content},
     days::{Line, lines},
     list::List,
     row::{RowContext, clock},
@@ -166,7 +166,7 @@ pub fn OlderMessages(
             <a href=href hidden=nothing on:click=load inner_html=label></a>
         </p>
         // What the reader asked for need not be read out as news.
-        <ol aria-live="off" inner_html=List { lines, context, subscription }></ol>
+        <ol aria-live="off" inner_html=Following(List { lines, context, subscription })></ol>
     }
 }
 

@@ -3,7 +3,7 @@
 use leptos::{ev::KeyboardEvent, html, prelude::*};
 
 use super::{
-    content::content,
+    content::{Following, content},
     days::{Line, lines},
     list::List,
     older::{Older, OlderMessages},
@@ -104,7 +104,7 @@ pub fn Rows(
                     {link}
                     <ol
                         data-beat=text(move || subscription.beats().to_string())
-                        inner_html=List { lines, context, subscription }
+                        inner_html=Following(List { lines, context, subscription })
                     ></ol>
                     {empty}
                 </div>
