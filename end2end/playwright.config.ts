@@ -12,6 +12,8 @@ if (process.getuid?.() === 0) args.push("--no-sandbox");
 
 export default defineConfig({
   testDir: "tests",
+  // It compares what two builders make: only `cargo xtask test` has both.
+  testIgnore: process.env.TIDINGS_LEPTOS_SITE ? [] : "site.spec.ts",
   fullyParallel: true,
   // Each test starts a server of its own: machines may be slow, but not more than that.
   workers: 2,

@@ -14,11 +14,11 @@ use crate::{
     site, tools,
 };
 
-/// What a build is for.
+/// The profile of a build.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum Profile {
     /// To run here: built soon, and again within seconds after a change.
-    Run,
+    Quick,
     /// To hand out, to test and to measure: the fastest server and the smallest page.
     Release,
 }
@@ -29,19 +29,19 @@ pub(crate) const STEPS: usize = 3;
 /// A build, and where it is.
 pub(crate) struct Build {
     pub(crate) config: Config,
-    pub(crate) purpose: Purpose,
+    pub(crate) profile: Profile,
 }
 
 impl Build {
     /// Sets up what is missing, and builds.
-    pub(crate) fn make(purpose: Purpose, steps: &mut Steps) -> Result<Self> {
-        let build = Self::new(purpose)?;
+    pub(crate) fn make(profile: Profile, steps: &mut Steps) -> Result<Self> {
+        let build = Self::new(profile)?;
         thread::scope(|scope| {
             // What prints nothing runs beside what prints. The times are half of the processor time
             // that was measured: what two free cores take.
             steps.next("The tools (about half a minute, the first time)");
             node::check()?;
-            let packages = scope.spawn(move || node_packages(purpose));
+            let packages = scope.spawn(move || node_packages(profile));
             tools::wasm_target()?;
             run_cargo(&["build", "--locked", "--package=tidings-bindgen"])?;
             joined(packages)?;
@@ -50,9 +50,9 @@ impl Build {
             build.compile_page()?;
             let site = scope.spawn(|| site::assemble(&build));
 
-            let time = match purpose {
-                Purpose::Run => "about three minutes",
-                Purpose::Release => "about five minutes",
+            let time = match profile {
+                Profile::Quick => "about three minutes",
+                Profile::Release => "about five minutes",
             };
             steps.next(&format!("The server, beside the site ({time}, the first time)"));
             build.compile_server()?;
@@ -62,8 +62,8 @@ impl Build {
     }
 
     /// Only tells where things are.
-    pub(crate) fn new(purpose: Purpose) -> Result<Self> {
-        Ok(Self { config: Config::read()?, purpose })
+    pub(crate) fn new(profile: Profile) -> Result<Self> {
+        Ok(Self { config: Config::read()?, profile })
     }
 
     /// The server's executable.
@@ -74,9 +74,9 @@ impl Build {
     /// The folder of the site: where the server looks for it, and where cargo-leptos puts that of a
     /// release.
     pub(crate) fn site(&self) -> PathBuf {
-        match self.purpose {
-            Purpose::Run => self.folder().join("site"),
-            Purpose::Release => self.config.target.join("site"),
+        match self.profile {
+            Profile::Quick => self.folder().join("site"),
+            Profile::Release => self.config.target.join("site"),
         }
     }
 
@@ -94,9 +94,9 @@ impl Build {
     /// The profile of the server. The page has one alone: its link-time optimisation takes seconds
     /// and saves a fifth of its weight.
     fn profile(&self) -> &'static str {
-        match self.purpose {
-            Purpose::Run => "quick",
-            Purpose::Release => "release",
+        match self.profile {
+            Profile::Quick => "quick",
+            Profile::Release => "release",
         }
     }
 
@@ -119,7 +119,7 @@ impl Build {
         // jemalloc takes longer to compile than all of our own code, and saves memory only where
         // there are many watchers.
         let features =
-            features.filter(|&name| self.purpose == Purpose::Release || name != "jemalloc");
+            features.filter(|&name| self.profile == Profile::Release || name != "jemalloc");
         let features: Vec<_> = features.map(String::as_str).collect();
         build.args(["--bin", &self.config.server, "--no-default-features", "--features"]);
         run(build.arg(features.join(",")), "the server cannot be compiled")
@@ -136,8 +136,8 @@ pub(crate) fn page_flags() -> Option<(&'static str, String)> {
 }
 
 /// What the site is put together with.
-fn node_packages(purpose: Purpose) -> Result<()> {
-    if purpose == Purpose::Release {
+fn node_packages(profile: Profile) -> Result<()> {
+    if profile == Profile::Release {
         node::wasm_opt()?;
     }
     node::install(node::SITE)

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use crate::{
     Result,
-    build::{Build, Purpose},
+    build::{Build, Profile},
     files, node,
     process::run_quietly,
 };
@@ -19,7 +19,7 @@ pub(crate) fn assemble(build: &Build) -> Result<()> {
     files::copy(&build.config.assets, &site)?;
     fs::create_dir_all(&package).map_err(|error| format!("{}: {error}", package.display()))?;
     bind(build, &package)?;
-    if build.purpose == Purpose::Release {
+    if build.profile == Profile::Release {
         optimise(build, &package)?;
     }
     finish(build, &site)
@@ -29,7 +29,7 @@ pub(crate) fn assemble(build: &Build) -> Result<()> {
 fn bind(build: &Build, package: &Path) -> Result<()> {
     let mut bindgen = Command::new(build.config.target.join("debug/tidings-bindgen"));
     bindgen.arg(build.wasm()).arg(package).arg(&build.config.output_name);
-    if build.purpose == Purpose::Run {
+    if build.profile == Profile::Quick {
         bindgen.arg("--strip");
     }
     run_quietly(&mut bindgen, "wasm-bindgen failed")

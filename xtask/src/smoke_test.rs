@@ -18,7 +18,7 @@ use crate::{
 /// The user that owns nothing; the number is the same on all Linuxes.
 const NOBODY: u32 = 65_534;
 /// How long an answer, or the server's end, may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Unpacks the archive, starts its server, and uses it as clients do.
 pub(crate) fn serve(archive: &Path) -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn serve(archive: &Path) -> Result<()> {
     tar.arg("--extract").arg("--file").arg(archive).arg("--directory").arg(&folder.0);
     run(tar.arg("--strip-components=1"), "the archive cannot be unpacked")?;
 
-    let server = Served::start(&folder.0)?;
+    let server = Server::start(&folder.0)?;
     let page = server.ask("GET", "/", "")?;
     let wasm = page
         .split('"')
@@ -70,12 +70,12 @@ impl Drop for Folder {
 }
 
 /// The server, killed if it does not stop.
-struct Served {
+struct Server {
     process: Child,
     address: String,
 }
 
-impl Served {
+impl Server {
     fn start(folder: &Path) -> Result<Self> {
         let server = folder.join("tidings");
         let home = folder.join("home");
@@ -104,7 +104,7 @@ impl Served {
         let (address, length) = (&self.address, body.len());
         let ask = || {
             let mut connection = TcpStream::connect(address)?;
-            connection.set_read_timeout(Some(PATIENCE))?;
+            connection.set_read_timeout(Some(TIMEOUT))?;
             write!(
                 connection,
                 "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n\
@@ -127,7 +127,7 @@ impl Served {
         let process = self.process.id().to_string();
         run(Command::new("kill").args(["-s", "TERM", &process]), "the server cannot be stopped")?;
         let told = Instant::now();
-        while told.elapsed() < PATIENCE {
+        while told.elapsed() < TIMEOUT {
             match self.process.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => return Err(format!("the server ended badly: {status}")),
@@ -138,7 +138,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, path::PathBuf, process::Command};
 
 use crate::{
     Result,
-    build::{self, Build, Purpose},
+    build::{self, Build, Profile},
     chromium, dist, node,
     process::{cargo, root, run, run_cargo},
     progress::Steps,
@@ -15,20 +15,20 @@ use crate::{
 /// Sets up, builds, serves.
 pub(crate) fn run_server(server_arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new(1 + build::STEPS);
-    let build = Build::make(Purpose::Run, &mut steps)?;
+    let build = Build::make(Profile::Quick, &mut steps)?;
     steps.next("Serving. Ctrl+C stops.");
-    become_it(Command::new(build.server()).args(server_arguments))
+    exec(Command::new(build.server()).args(server_arguments))
 }
 
 /// Leaves the terminal to the server, so that Ctrl+C waits until it has let its readers go.
 #[cfg(unix)]
-fn become_it(server: &mut Command) -> Result<()> {
+fn exec(server: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     Err(format!("the server cannot be run: {}", server.exec()))
 }
 
 #[cfg(not(unix))]
-fn become_it(server: &mut Command) -> Result<()> {
+fn exec(server: &mut Command) -> Result<()> {
     run(server, "the server has stopped")
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn test() -> Result<()> {
     steps.next("The Rust tests");
     run_cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
 
-    let build = Build::make(Purpose::Release, &mut steps)?;
+    let build = Build::make(Profile::Release, &mut steps)?;
     steps.next("The release, with outputs that are full, closed, broken or never read");
     let mut reporting = cargo(&["test", "--locked", "--test=it", "reporting"]);
     reporting.env("TIDINGS_SERVER", build.server());
@@ -99,7 +99,7 @@ pub(crate) fn test() -> Result<()> {
     pack_and_serve(&build, &mut steps)?;
     steps.next("The site once more: by cargo-leptos, and as `cargo xtask run` puts it together");
     let leptos_site = build_by_leptos(&leptos, &build)?;
-    let quick = Build::new(Purpose::Run)?;
+    let quick = Build::new(Profile::Quick)?;
     site::assemble(&quick)?;
     steps.next("The pages, in Chromium");
     let sites = [
@@ -113,7 +113,7 @@ pub(crate) fn test() -> Result<()> {
 /// Sets up, builds the release, packs it, and sees that what is packed is enough.
 pub(crate) fn dist() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + PACK_STEPS);
-    let build = Build::make(Purpose::Release, &mut steps)?;
+    let build = Build::make(Profile::Release, &mut steps)?;
     let archive = pack_and_serve(&build, &mut steps)?;
     let archive = archive.canonicalize().unwrap_or(archive);
     println!("\nPacked: {}", archive.display());
@@ -136,7 +136,7 @@ fn bench_page() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + 1);
     node::install(node::END2END)?;
     let chromium = chromium::find_or_install()?;
-    let build = Build::make(Purpose::Release, &mut steps)?;
+    let build = Build::make(Profile::Release, &mut steps)?;
     steps.next("Measuring (about five minutes)");
     let mut bench = Command::new(node::program(node::END2END, "playwright"));
     bench.args(["test", "--config", "playwright.bench.config.ts"]);
@@ -152,7 +152,7 @@ pub(crate) fn bench(options: &[String]) -> Result<()> {
         return bench_page();
     }
     let mut steps = Steps::new(3);
-    let build = Build::new(Purpose::Release)?;
+    let build = Build::new(Profile::Release)?;
     // One after the other: together they would share features that neither has alone.
     steps.next("The server");
     build.compile_server()?;
