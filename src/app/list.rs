@@ -128,9 +128,9 @@ mod tests {
     /// "d7" is the seventh day, "3" the row with the key 3.
     fn line(name: &str) -> Line {
         if let Some(day) = name.strip_prefix('d') {
-            return Line::Day(day.parse().unwrap());
+            return Line::Day(day.parse().expect("a day"));
         }
-        Line::Row(Row { key: name.parse().unwrap(), content: Content::Lost })
+        Line::Row(Row { key: name.parse().expect("a key"), content: Content::Lost })
     }
 
     /// What a list of the elements `before` holds after it was made to show `after`. New elements have a "+".
@@ -145,12 +145,13 @@ mod tests {
                 Line::Day(day) => format!("+d{day}"),
                 Line::Row(row) => format!("+{}", row.key),
             };
-            let place = next.map_or_else(|| list.borrow().len(), |next| position(next).unwrap());
+            let place = next
+                .map_or_else(|| list.borrow().len(), |next| position(next).expect("an element"));
             list.borrow_mut().insert(place, element.clone());
             Some(element)
         };
         let remove = |element: String| {
-            let place = position(&element).unwrap();
+            let place = position(&element).expect("an element");
             list.borrow_mut().remove(place);
         };
         let shown = merge(shown, &lines, add, remove);
