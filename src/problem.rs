@@ -314,6 +314,18 @@ pub const INTERNAL: Kind = Kind {
               help.",
 };
 
+/// The store failed in the moment that decides. Not a 503, which says that nothing was done: what
+/// repeats a 503 by itself (proxies, client libraries) would store twice.
+pub const OUTCOME_UNKNOWN: Kind = Kind {
+    slug: "outcome-unknown",
+    status: 500,
+    title: "It is not known whether this was stored",
+    meaning: "The disk failed while it was written, and the server cannot tell whether what was sent \
+              is stored. After the time in the retry-after header repeat it with the same \
+              Idempotency-Key: if it is stored you get the first answer again, otherwise it is stored \
+              now. What was sent without a key may be stored twice when it is repeated.",
+};
+
 /// The server is about to stop.
 pub const DRAINING: Kind = Kind {
     slug: "draining",
@@ -343,7 +355,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 36] = [
+pub const ALL: [Kind; 37] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -377,6 +389,7 @@ pub const ALL: [Kind; 36] = [
     TOO_MANY_REQUESTS,
     TOO_MANY_SIGN_INS,
     INTERNAL,
+    OUTCOME_UNKNOWN,
     SERVER_FULL,
     DRAINING,
     STORE_UNAVAILABLE,

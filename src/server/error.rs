@@ -167,6 +167,14 @@ impl From<Refusal> for Problem {
             Refusal::Unavailable(why) => {
                 Self::new(problem::STORE_UNAVAILABLE, format!("Try again shortly ({why})."))
             }
+            Refusal::Unknown(why) => Self::new(
+                problem::OUTCOME_UNKNOWN,
+                format!(
+                    "It may have been stored: repeat it with the same Idempotency-Key, and it is \
+                     stored once ({why})."
+                ),
+            )
+            .retry_after(Duration::from_secs(AGAIN.into())),
         }
     }
 }

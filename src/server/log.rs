@@ -1,9 +1,10 @@
 //! The durable log: what every engine promises.
 //!
-//! - [`append`](Log::append) is atomic, ordered and durable before it returns. Sequences rise
-//!   strictly within a stream, milliseconds never fall, whatever happens to the clock; a stream
-//!   that is deleted and made anew begins later than anything that was ever in the store. No id is
-//!   given twice.
+//! - [`append`](Log::append) is atomic, ordered and durable before it returns.
+//! - Ids: sequences rise strictly within a stream and go on across its generations: a stream begins
+//!   after the greatest sequence of any stream that was deleted. Milliseconds are the time of day,
+//!   held back only as far as they must not fall within one generation of a stream, whatever happens
+//!   to the clock. No id is given twice.
 //! - An append with an idempotency key that was used within the last day ([`KEY_LIFETIME`]) gives
 //!   the first answer again and appends nothing; with other data it is refused.
 //! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the
@@ -16,8 +17,10 @@
 //!   reader sees what a crash could take back.
 //! - Retention takes the oldest messages in small steps: each append displaces what is beyond the
 //!   limits, and the rest goes in between.
-//! - When the store can not be written, appends fail with what happened, reads go on, and the log
-//!   finds out by itself when it can be written again.
+//! - When the store cannot be written, appends fail with what happened, reads go on, and the log
+//!   finds out by itself when it can be written again. [`Unavailable`](Refusal::Unavailable) means
+//!   that nothing was stored. Where the log cannot know whether something was stored it says so:
+//!   [`Unknown`](Refusal::Unknown).
 //!
 //! What the contract leaves open, for an engine that spans machines: sequences may have gaps, other
 //! processes may write too (their changes come through the observer), and a read may take a while.
@@ -64,8 +67,8 @@ pub(super) struct Limits {
     pub(super) streams: u64,
 }
 
-/// Which life of a stream: a stream that is deleted and made anew is another one of the same name.
-/// Later lives are greater. It means something within this process only.
+/// The generation of a stream: a stream that is deleted and created again is another one of the same
+/// name. Numbers are given once in the whole store, in rising order, and survive restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Life(i64);
 
@@ -143,8 +146,11 @@ pub(super) enum Refusal {
     KeyReused,
     /// There are as many streams as there may be.
     TooManyStreams,
-    /// The store can not be written or read, for this reason.
+    /// The store cannot be written or read, for this reason. Nothing was stored.
     Unavailable(Arc<str>),
+    /// It may have been stored, or may yet turn out to have been after a restart: the store failed,
+    /// for this reason, in the moment that decides. A retry with the same idempotency key is safe.
+    Unknown(Arc<str>),
 }
 
 /// A change, as the observer is told of it.

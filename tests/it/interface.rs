@@ -309,6 +309,7 @@ fn every_problem_is_provoked() {
         ("server-full", "limits::so_many_may_watch"),
         ("draining", "publish::a_server_that_stops_takes_no_more"),
         ("store-unavailable", "store::a_full_disk_is_survived"),
+        ("outcome-unknown", "faults::a_commit_that_fails_is_not_claimed_to_have_stored_nothing"),
         ("internal", "page::a_file_that_can_not_be_read_is_the_fault_of_the_server"),
     ];
     let tables =

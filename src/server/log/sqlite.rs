@@ -169,11 +169,17 @@ impl Sqlite {
         act: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (op, answer) = Op::new(size, act);
-        // Whoever is not answered was not served.
-        let not_served =
-            || Refusal::Unavailable(self.trouble().unwrap_or_else(|| "the store is closed".into()));
-        self.writer.send(op).await.map_err(|_| not_served())?;
-        answer.await.unwrap_or_else(|_| Err(not_served()))
+        self.writer.send(op).await.map_err(|_| {
+            Refusal::Unavailable(self.trouble().unwrap_or_else(|| "the store is closed".into()))
+        })?;
+        // A job that was not stored is not answered, and then the trouble is known. Otherwise the
+        // writer broke off, nobody knows where.
+        answer.await.unwrap_or_else(|_| {
+            Err(self.trouble.get().map_or_else(
+                || Refusal::Unknown("the writer of the store broke off".into()),
+                Refusal::Unavailable,
+            ))
+        })
     }
 
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
@@ -293,7 +299,7 @@ mod tests {
             Sqlite::open(Store::Memory, limits, Clock::System, Ignorant, &supervisor).await;
         let engine = engine.expect("a store");
         let died = engine.ask::<()>(0, |_| panic!("planted")).await;
-        assert!(matches!(died, Err(Refusal::Unavailable(_))), "the publisher is told");
+        assert!(matches!(died, Err(Refusal::Unknown(_))), "the publisher is told");
         let said = supervisor.failed().await.to_string();
         assert_eq!(said, "the store-writer panicked: planted");
         assert!(engine.trouble().is_some(), "readiness says no until the process has ended");
