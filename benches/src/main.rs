@@ -46,6 +46,11 @@ struct Options {
     /// much the figures vary by themselves
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
+
+    /// What to measure it beside, by default the usual axum example. Give an earlier release to see
+    /// what has become of its figures
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -72,7 +77,7 @@ fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
     let executable = env::current_exe()?;
     let bench = Bench {
         ours: options.server.unwrap_or_else(|| executable.with_file_name("tidings")),
-        baseline: executable.with_file_name("tidings-baseline"),
+        baseline: options.baseline.unwrap_or_else(|| executable.with_file_name("tidings-baseline")),
         folder: options.dir.unwrap_or_else(env::temp_dir),
         quick: options.quick,
     };

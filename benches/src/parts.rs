@@ -6,6 +6,7 @@ mod fan_out;
 mod idle;
 mod publish;
 mod stalled;
+mod store;
 
 use std::{
     fs,
@@ -51,6 +52,8 @@ pub(crate) enum Part {
     CatchUp,
     /// Delay of a delivery while somebody attacks the server
     Attack,
+    /// Bytes on the disk for each byte of text
+    Store,
 }
 
 impl Part {
@@ -63,6 +66,7 @@ impl Part {
             Self::Publish => publish::measure(bench, table),
             Self::CatchUp => catch_up::measure(bench, table),
             Self::Attack => attack::measure(bench, table),
+            Self::Store => store::measure(bench, table),
         }
     }
 
@@ -74,6 +78,7 @@ impl Part {
             Self::Stalled => bench.size(stalled::READERS),
             Self::Publish => publish::MOST_PUBLISHERS,
             Self::CatchUp => 1,
+            Self::Store => store::PUBLISHERS,
             Self::Attack => bench.size(attack::WATCHERS) + attacker::MOST_CONNECTIONS,
         };
         watchers as u64
@@ -93,6 +98,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// A size, or a tenth of it for a look.
     fn size(&self, full: usize) -> usize {
+        if self.quick { full / 10 } else { full }
+    }
+
+    /// The same of a number of messages.
+    fn size_of(&self, full: u64) -> u64 {
         if self.quick { full / 10 } else { full }
     }
 
@@ -123,6 +133,7 @@ impl Bench {
         let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
         // Nothing that is measured may be trimmed away.
         let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
+        // The last of two flags wins.
         Server::start(executable, &[&arguments[..], &keep, limits].concat())
     }
 }
@@ -135,6 +146,13 @@ struct Running {
 }
 
 impl Running {
+    /// Lets the server stop in order; gives back the folder of its data.
+    fn stop(self) -> anyhow::Result<TempDir> {
+        let Self { server, data } = self;
+        server.stop()?;
+        Ok(data)
+    }
+
     /// Kills the server and starts it again with what is stored.
     fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
         let Self { server, data } = self;
@@ -180,6 +198,6 @@ fn losses(who: Who, crowd: &Crowd, what: &str, table: &mut Table) {
 
 /// For figures that are shown: what is lost beyond 2^53 does not matter.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn as_f64(count: u64) -> f64 {
+pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 /// A running server. It is killed when this value goes.
 pub(crate) struct Server {
@@ -38,6 +38,15 @@ impl Server {
         let _ = child.kill();
         let _ = child.wait();
         bail!("{} did not say where it listens", executable.display())
+    }
+
+    /// Lets it stop in order, and waits for that.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let process = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", "TERM", &process]).status();
+        ensure!(told.context("kill cannot be run")?.success(), "the server cannot be stopped");
+        self.child.wait().context("the server does not stop")?;
+        Ok(())
     }
 
     /// The processor time it has used so far, in its own code and in the kernel's for it.

@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::text;
+use crate::{parts::as_f64, text};
 
 /// One publisher on one connection that stays open.
 pub(crate) struct Publisher {
@@ -71,56 +72,117 @@ impl Publisher {
     }
 }
 
-/// How many messages a second `publishers` publish together, each with one request at a time,
-/// over the time `during`.
-pub(crate) fn rate(
-    address: SocketAddr,
-    publishers: usize,
-    during: Duration,
-) -> anyhow::Result<f64> {
-    let mut poll = Poll::new()?;
-    let mut open = Vec::new();
-    for index in 0..publishers {
-        let connection = Publisher::connect(address)?.connection;
-        connection.set_nonblocking(true)?;
-        let mut connection = mio::net::TcpStream::from_std(connection);
-        poll.registry().register(&mut connection, Token(index), Interest::READABLE)?;
-        open.push((connection, Vec::new()));
-    }
-    let mut published = 0;
-    let mut number = 0;
-    let mut send = |connection: &mut mio::net::TcpStream, buffer: &mut Vec<u8>| {
-        buffer.clear();
-        request(buffer, address, number, text::now());
-        number += 1;
-        // So small a request always finds room: the one before it has been answered.
-        let sent = connection.write_all(buffer);
-        buffer.clear();
-        sent
-    };
-    let start = Instant::now();
-    for (connection, buffer) in &mut open {
-        send(connection, buffer)?;
-    }
-    let mut events = Events::with_capacity(1024);
-    let mut read = [0; 4096];
-    while start.elapsed() < during {
-        poll.poll(&mut events, Some(during))?;
-        for event in &events {
-            let (connection, buffer) = &mut open[event.token().0];
-            match connection.read(&mut read) {
-                Ok(0) => bail!("the server closed a publisher's connection"),
-                Ok(length) => buffer.extend_from_slice(&read[..length]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => bail!(error),
-            }
-            if is_answer(buffer)? {
-                published += 1;
-                send(connection, buffer)?;
+/// What publishers do together, each with one request at a time.
+pub(crate) struct Load {
+    pub(crate) publishers: usize,
+    /// How many streams they publish to in turns.
+    pub(crate) streams: u64,
+    /// The length of each message, in bytes.
+    pub(crate) length: usize,
+    pub(crate) until: Until,
+}
+
+/// When they stop.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    /// After this time.
+    Elapsed(Duration),
+    /// When so many messages are published.
+    Published(u64),
+}
+
+/// How it went.
+pub(crate) struct Published {
+    /// Messages a second.
+    pub(crate) rate: f64,
+    /// How long an answer took, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Load {
+    pub(crate) fn publish(&self, address: SocketAddr) -> anyhow::Result<Published> {
+        let mut poll = Poll::new()?;
+        let mut open = Vec::new();
+        for index in 0..self.publishers {
+            let connection = Publisher::connect(address)?.connection;
+            connection.set_nonblocking(true)?;
+            let mut connection = mio::net::TcpStream::from_std(connection);
+            poll.registry().register(&mut connection, Token(index), Interest::READABLE)?;
+            open.push(Open { connection, buffer: Vec::new(), sent: None });
+        }
+        let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+        let (mut number, mut published) = (0, 0);
+        let start = Instant::now();
+        for one in &mut open {
+            self.send(one, address, &mut number)?;
+        }
+        let mut events = Events::with_capacity(1024);
+        let mut read = [0; 4096];
+        while !self.is_done(start, published) {
+            poll.poll(&mut events, Some(Duration::from_secs(5)))?;
+            for event in &events {
+                let one = &mut open[event.token().0];
+                match one.connection.read(&mut read) {
+                    Ok(0) => bail!("the server closed a publisher's connection"),
+                    Ok(length) => one.buffer.extend_from_slice(&read[..length]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => bail!(error),
+                }
+                if let Some(sent) = one.sent
+                    && is_answer(&one.buffer)?
+                {
+                    published += 1;
+                    latency.saturating_record(u64::try_from(sent.elapsed().as_micros())?);
+                    self.send(one, address, &mut number)?;
+                }
             }
         }
+        Ok(Published { rate: as_f64(published) / start.elapsed().as_secs_f64(), latency })
     }
-    Ok(f64::from(published) / start.elapsed().as_secs_f64())
+
+    fn is_done(&self, start: Instant, published: u64) -> bool {
+        match self.until {
+            Until::Elapsed(time) => start.elapsed() >= time,
+            Until::Published(messages) => published >= messages,
+        }
+    }
+
+    /// Sends the next message, if there is one left.
+    fn send(&self, one: &mut Open, address: SocketAddr, number: &mut u64) -> anyhow::Result<()> {
+        one.buffer.clear();
+        one.sent = None;
+        if matches!(self.until, Until::Published(messages) if *number >= messages) {
+            return Ok(());
+        }
+        let stream = format!("-{}", *number % self.streams);
+        head(&mut one.buffer, address, &stream, self.length as u64);
+        text::write_long(&mut one.buffer, *number, text::now(), self.length);
+        *number += 1;
+        one.sent = Some(Instant::now());
+        write_all(&mut one.connection, &one.buffer)?;
+        one.buffer.clear();
+        Ok(())
+    }
+}
+
+/// A publisher's connection.
+struct Open {
+    connection: mio::net::TcpStream,
+    buffer: Vec<u8>,
+    /// When the request was sent that is to be answered, if there is one.
+    sent: Option<Instant>,
+}
+
+/// Sends a request. It finds room at once unless it is large: the one before it was answered.
+fn write_all(connection: &mut mio::net::TcpStream, mut bytes: &[u8]) -> anyhow::Result<()> {
+    while !bytes.is_empty() {
+        match connection.write(bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) => bail!(error),
+        }
+    }
+    Ok(())
 }
 
 fn head(buffer: &mut Vec<u8>, address: SocketAddr, query: &str, length: u64) {

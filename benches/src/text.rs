@@ -3,7 +3,7 @@
 
 use std::{io::Write as _, sync::LazyLock, time::Instant};
 
-/// The length of every message, in bytes.
+/// The length of a message, in bytes, unless something else is said.
 pub(crate) const LENGTH: usize = 100;
 
 /// Microseconds since the measurements began. One process sends and receives, so that one clock
@@ -15,7 +15,12 @@ pub(crate) fn now() -> u64 {
 
 /// Appends a message to `buffer`.
 pub(crate) fn write(buffer: &mut Vec<u8>, number: u64, sent: u64) {
-    let end = buffer.len() + LENGTH;
+    write_long(buffer, number, sent, LENGTH);
+}
+
+/// Appends a message of so many bytes.
+pub(crate) fn write_long(buffer: &mut Vec<u8>, number: u64, sent: u64, length: usize) {
+    let end = buffer.len() + length;
     // Nothing can go wrong in memory.
     let _ = write!(buffer, "{number} {sent} ");
     buffer.resize(end, b'x');

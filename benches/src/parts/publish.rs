@@ -1,11 +1,13 @@
-//! How many messages a second are taken: by us durably, by the baseline for as long as it runs.
+//! How many messages a second are taken, and how long each takes: by us durably, by the baseline for
+//! as long as it runs.
 
 use std::time::Duration;
 
-use super::Bench;
+use super::{Bench, as_f64};
 use crate::{
-    publisher,
+    publisher::{Load, Until},
     table::{Table, Who},
+    text,
 };
 
 pub(super) const MOST_PUBLISHERS: usize = 256;
@@ -15,9 +17,16 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     for publishers in [1, 16, MOST_PUBLISHERS] {
         for who in Who::BOTH {
             let server = bench.start(who)?;
-            let rate = publisher::rate(server.address, publishers, during)?;
+            let until = Until::Elapsed(during);
+            let load = Load { publishers, streams: 1, length: text::LENGTH, until };
+            let published = load.publish(server.address)?;
             let plural = if publishers == 1 { "" } else { "s" };
-            table.add(who, &format!("{publishers} publisher{plural}: messages a second"), rate);
+            let mut add = |what: &str, figure| {
+                table.add(who, &format!("{publishers} publisher{plural}: {what}"), figure);
+            };
+            add("messages a second", published.rate);
+            let percentile = published.latency.value_at_quantile(0.99);
+            add("99th percentile of an answer, ms", as_f64(percentile) / 1000.0);
         }
     }
     Ok(())
