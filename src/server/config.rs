@@ -60,6 +60,16 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_KEEP_BYTES", default_value = "16MiB", value_name = "SIZE")]
     pub keep_bytes: Size<{ u64::MAX }>,
 
+    /// How many idempotency keys of a stream are remembered, for a day at the most; older ones go
+    #[arg(long, env = "TIDINGS_KEEP_KEYS", default_value = "10000", value_name = "NUMBER",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub keep_keys: u64,
+
+    /// How many idempotency keys are remembered of all streams together
+    #[arg(long, env = "TIDINGS_KEEP_KEYS_TOTAL", default_value = "1000000", value_name = "NUMBER",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub keep_keys_total: u64,
+
     /// How many values a run of the counter has, 1 to 1000000
     #[arg(long, env = "TIDINGS_COUNTER_COUNT", default_value = "20", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]

@@ -15,10 +15,11 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Value>, Problem> {
     let draining = app.shutdown.has_begun().then(|| "the server stops".to_owned());
     let trouble = app.log.trouble().map(|why| why.to_string());
+    let damaged = app.log.damaged().map(|what| what.to_string());
     // Everything that is wrong, since whoever reads it can not look into the server. The first
     // gives its name to the problem: what stops needs no mending.
     let kind = if draining.is_some() { problem::DRAINING } else { problem::STORE_UNAVAILABLE };
-    let wrong: Vec<_> = draining.into_iter().chain(trouble).collect();
+    let wrong: Vec<_> = draining.into_iter().chain(trouble).chain(damaged).collect();
     if !wrong.is_empty() {
         return Err(Problem::new(kind, format!("Not ready: {}.", wrong.join("; "))));
     }

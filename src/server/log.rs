@@ -5,13 +5,14 @@
 //!   after the greatest sequence of any stream that was deleted. Milliseconds are the time of day,
 //!   held back only as far as they must not fall within one generation of a stream, whatever happens
 //!   to the clock. No id is given twice.
-//! - An append with an idempotency key that was used within the last day ([`KEY_LIFETIME`]) gives
-//!   the first answer again and appends nothing; with other data it is refused.
+//! - An append with an idempotency key that was used within the last day ([`KEY_LIFETIME`]), and is
+//!   among the newest [`keys`](Limits::keys) of its stream and of the store, gives the first answer
+//!   again and appends nothing; with other data it is refused.
 //! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the
 //!   stream; whoever publishes to it afterwards begins a new life of it.
 //! - [`read`](Log::read) gives what comes after or before a place, in order, as much as was asked
 //!   for at the most, all of it from one moment. A place that is not in the log is never taken for
-//!   another one.
+//!   another one. That of the last message that was trimmed is as good as any: nothing is missing.
 //! - Every change is told to the observer that the log was opened with: in the order of each
 //!   stream, once, and **after** the change is durable and whoever made it has been answered. No
 //!   reader sees what a crash could take back.
@@ -35,7 +36,7 @@ use self::sqlite::Sqlite;
 use super::{clock::Clock, data::Data, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
-/// For how long an idempotency key is remembered (design, section 2).
+/// For how long an idempotency key is remembered (design, section 2), unless there are too many.
 pub(super) const KEY_LIFETIME: Duration = Duration::from_hours(24);
 
 /// A log; a handle that is cloned around. The engine is chosen once, when it is opened.
@@ -65,6 +66,9 @@ pub(super) struct Limits {
     pub(super) bytes: u64,
     /// Streams.
     pub(super) streams: u64,
+    /// Idempotency keys of one stream, and of all together.
+    pub(super) keys: u64,
+    pub(super) all_keys: u64,
 }
 
 /// The generation of a stream: a stream that is deleted and created again is another one of the same
@@ -308,10 +312,18 @@ impl Log {
         }
     }
 
-    /// Why the store can not be written, if it can not.
+    /// Why the store cannot be written, if it cannot.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.trouble(),
+        }
+    }
+
+    /// What is damaged in the store, if anything is known to be. Reading and writing go on as far as
+    /// they can.
+    pub(super) fn damaged(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Sqlite(engine) => engine.damaged(),
         }
     }
 

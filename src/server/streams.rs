@@ -60,6 +60,8 @@ impl Streams {
             age: config.keep_age.0,
             bytes: config.keep_bytes.0,
             streams: config.limits.max_streams,
+            keys: config.keep_keys,
+            all_keys: config.keep_keys_total,
         };
         let (hub, metrics) = (Hub::default(), Metrics::new());
         let (sender, mut changes) = mpsc::channel(WAITING);
@@ -82,6 +84,7 @@ impl Streams {
             // Why not is in the log.
             holdings: self.log.holdings().await.ok(),
             trouble: self.log.trouble().is_some(),
+            damaged: self.log.damaged().is_some(),
             connections: connections.open(),
             refused_connections: connections.refused(),
             watched,

@@ -96,7 +96,7 @@ const KEYS: &str = r#"
     POST /streams/keys       | idempotency-key: k1              | two | 422 | problem | key-reused
     POST /streams/keys       | idempotency-key: k4              | one | 409 | problem | stream-ended
     DELETE /streams/keys     | -                                | -   | 204 | - | -
-    POST /streams/keys       | idempotency-key: k1              | two | 201 | json | {"id":"T-1","at":"AT"} | idempotency-replayed: (no such header)
+    POST /streams/keys       | idempotency-key: k1              | two | 201 | json | {"id":"T-8","at":"AT"} | idempotency-replayed: (no such header)
 "#;
 
 const END_AND_DELETE: &str = r#"
@@ -112,9 +112,9 @@ const END_AND_DELETE: &str = r#"
     DELETE /streams/play      | - | -            | 204 | - | -
     DELETE /streams/play      | - | -            | 404 | problem | no-such-stream
     GET /streams/play/messages | - | -           | 404 | problem | no-such-stream
-    POST /streams/play        | - | a new life   | 201 | json | {"id":"T-1","at":"AT"}
-    POST /streams/play/end    | - | -            | 200 | json | {"id":"T-2","at":"AT"}
-    GET /streams/play/messages | - | -           | 200 | json | …"ended":{"id":"T-2","at":"AT","data":"End of the stream"}}
+    POST /streams/play        | - | a new life   | 201 | json | {"id":"T-3","at":"AT"}
+    POST /streams/play/end    | - | -            | 200 | json | {"id":"T-4","at":"AT"}
+    GET /streams/play/messages | - | -           | 200 | json | …"ended":{"id":"T-4","at":"AT","data":"End of the stream"}}
 "#;
 
 const HISTORY: &str = r#"
@@ -289,7 +289,7 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 20] = [
+    const ELSEWHERE: [(&str, &str); 21] = [
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("token-missing", "access::who_may_do_what"),

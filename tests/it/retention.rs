@@ -139,6 +139,100 @@ async fn a_reader_whose_place_was_trimmed_is_told() {
     }
 }
 
+/// Nothing is missing after the last message that was trimmed.
+#[tokio::test]
+async fn a_reader_at_the_last_message_trimmed_has_missed_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tidings.db");
+    let keep = ["--keep-messages", "10"];
+    let app = TestApp::start_on(&file, NOW, &keep).await;
+    publish(&app, "news", 0..20).await;
+    let last_trimmed = app.log("news").await[0].0.clone();
+    publish(&app, "news", 20..21).await;
+    let resumes = async |app: &TestApp| {
+        let log = app.log("news").await;
+        assert_eq!(log[0].1, format!("{:020}", 11));
+        let mut reader = app.watch("news", &last_trimmed).await;
+        for (id, text) in log {
+            let event = next(&mut reader).await;
+            assert_eq!((&*event.event, event.id, event.data), ("new_message", id, text));
+        }
+        let after = app.get(&format!("/streams/news/messages?after={last_trimmed}")).await;
+        assert_eq!(after.status(), 200);
+        let before = app.get(&format!("/streams/news/messages?before={last_trimmed}")).await;
+        let page: Value = before.json().await.expect("JSON");
+        assert_eq!(page["messages"], Value::Array(vec![]), "what is before it is trimmed");
+    };
+    resumes(&app).await;
+    app.stop().await;
+    let app = TestApp::start_on(&file, NOW, &keep).await;
+    resumes(&app).await;
+    // One place that is as near, and was never given.
+    let (millis, seq) = last_trimmed.split_once('-').expect("an id");
+    let other = format!("{}-{seq}", millis.parse::<u64>().expect("a number") + 1);
+    assert_eq!(next_reset(&mut app.watch("news", &other).await).await["reason"], "unknown-cursor");
+}
+
+/// How many idempotency keys a store remembers.
+fn keys(file: &Path) -> u64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let store = rusqlite::Connection::open_with_flags(file, flags).expect("a store");
+    store.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).expect("a number")
+}
+
+/// Publishes with an idempotency key; tells whether it had been used.
+async fn is_replayed(app: &TestApp, stream: &str, key: u32) -> bool {
+    let request = app.client.post(format!("{}/streams/{stream}", app.url));
+    let request = request.header("idempotency-key", key.to_string()).body(format!("{key:020}"));
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.status(), 201);
+    response.headers().contains_key("idempotency-replayed")
+}
+
+#[tokio::test]
+async fn as_many_idempotency_keys_are_kept_as_configured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tidings.db");
+    let keep = ["--keep-keys", "100", "--keep-keys-total", "250", "--keep-messages", "5"];
+    let app = TestApp::start_on(&file, NOW, &keep).await;
+    // Whatever is forgotten is forgotten some at a time.
+    let some = 64;
+    for key in 0..400 {
+        assert!(!is_replayed(&app, "one", key).await, "{key}");
+        assert!(keys(&file) <= 100 + some, "{key}");
+    }
+    for key in [399, 350, 301] {
+        assert!(is_replayed(&app, "one", key).await, "{key}: its message is trimmed, it is not");
+    }
+    assert!(!is_replayed(&app, "one", 0).await, "the oldest goes first");
+    for stream in ["two", "three", "four"] {
+        for key in 0..100 {
+            assert!(!is_replayed(&app, stream, key).await, "{key}");
+            assert!(keys(&file) <= 250 + some, "{key}");
+        }
+    }
+    assert!(is_replayed(&app, "four", 0).await);
+    assert!(!is_replayed(&app, "one", 399).await, "the oldest of all goes first");
+    let app = {
+        app.stop().await;
+        TestApp::start_on(&file, NOW, &keep).await
+    };
+    assert!(is_replayed(&app, "four", 99).await, "through a restart");
+    for stream in ["one", "two", "three", "four"] {
+        app.delete(stream).await;
+    }
+    until(&app, "four", 404, 0).await;
+    assert!(!is_replayed(&app, "four", 99).await);
+    tokio::time::pause();
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if keys(&file) == 1 {
+            return;
+        }
+    }
+    panic!("{} keys stay", keys(&file));
+}
+
 /// One that reads so slowly that its place is trimmed gets what there is, and is told that it is
 /// not all.
 #[tokio::test]

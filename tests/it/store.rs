@@ -83,9 +83,17 @@ fn a_file_of_another_program_is_refused() {
     is_refused(&file, "another program");
 }
 
+/// Makes of a store one whose server was killed.
+fn was_killed(file: &Path) {
+    let store = Connection::open(file).expect("a database");
+    store.execute("UPDATE store SET clean = 0", []).expect("updated");
+    store.close().expect("closed");
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_refused() {
     let (_folder, file) = stored().await;
+    was_killed(&file);
     let sound = fs::read(&file).expect("a file");
     let length = u64::try_from(sound.len()).expect("a length");
     for (from, bytes) in [(length / 2, 20_000), (4096, 4096), (100, 50), (length - 8192, 8192)] {
@@ -100,11 +108,62 @@ async fn a_damaged_file_is_refused() {
     assert_eq!(app.log("news").await.len(), 5_000, "it was only the damage");
 }
 
+/// A server that stopped in order leaves a file that is served at once: what can be seen at a glance
+/// is refused all the same, and the rest is found behind.
+#[tokio::test]
+async fn damage_that_is_found_behind_is_loud() {
+    let (_folder, file) = stored().await;
+    let sound = fs::read(&file).expect("a file");
+    let length = u64::try_from(sound.len()).expect("a length");
+    overwrite(&file, 100, 50);
+    is_refused(&file, "damaged");
+    fs::write(&file, &sound[..sound.len() / 2]).expect("cut off");
+    is_refused(&file, "damaged");
+
+    fs::write(&file, &sound).expect("mended");
+    overwrite(&file, length / 2, 20_000);
+    let app = TestApp::start_on(&file, NOW, &[]).await;
+    let mut detail = String::new();
+    for _ in 0..600 {
+        let ready = app.get("/health/ready").await;
+        if ready.status() == 503 {
+            let problem: Value = ready.json().await.expect("JSON");
+            problem["detail"].as_str().expect("text").clone_into(&mut detail);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(detail.contains("Not ready") && detail.contains("its file is damaged"), "{detail}");
+    let metrics = app.client.get(&app.metrics).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("\ntidings_store_damaged 1\n"), "{metrics}");
+    app.publish("other", "it goes on as far as it can").await;
+    app.stop().await;
+    is_refused(&file, "damaged");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_stored_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = TestApp::start_on(&folder.path().join("tidings.db"), NOW, &[]).await;
+    app.publish("news", "hello").await;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder.path()).expect("a folder").flatten() {
+        let mode = entry.metadata().expect("a file").permissions().mode();
+        names.push(entry.file_name().into_string().expect("text"));
+        assert_eq!(mode & 0o777, 0o600, "{names:?}");
+    }
+    names.sort();
+    assert_eq!(names, ["tidings.db", "tidings.db-shm", "tidings.db-wal", "tidings.db.lock"]);
+}
+
 #[test]
-fn a_file_that_can_not_be_is_refused() {
+fn a_file_that_cannot_be_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     is_refused(&folder.path().join("nowhere/tidings.db"), "cannot create");
-    is_refused(folder.path(), "can not be opened");
+    is_refused(folder.path(), "cannot be opened");
 }
 
 /// A stream on a server whose files can not grow beyond `blocks` of half a KiB.

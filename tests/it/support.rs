@@ -1,5 +1,7 @@
 //! What makes a test five lines long.
 
+#[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+pub(crate) mod faults;
 pub(crate) mod process;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -3,30 +3,46 @@
 //! One thread writes. It takes everything that waits and stores it as one transaction, so that one
 //! flush of the disk serves many publishers; then it answers them, and then it tells the observer.
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
+//!
+//! - `file`, `schema`, `key`: the file, and what is in it; `migrate`: from the schema before it
+//! - `check`, `health`: whether it is sound, and can be written
+//! - `write`, `batch`, `keys`: the writer, a transaction, idempotency keys
+//! - `read`: pages of messages, the list of streams
+//! - `retention`, `space`: what is too old goes, and the disk gets its space back
 
+mod batch;
+mod check;
 mod file;
-mod group;
+mod health;
+mod key;
+mod keys;
+mod migrate;
 mod read;
 mod retention;
+mod schema;
+mod space;
 mod write;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use rusqlite::{Connection, ffi::ErrorCode};
+use rusqlite::Connection;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     task::spawn_blocking,
+    time::timeout,
 };
 
 use self::{
-    file::Location,
-    group::Group,
-    write::{Op, Writer},
+    batch::WriteBatch,
+    check::{Found, Pace, Stop, check},
+    file::{Location, Opened},
+    health::{Health, what_happened},
+    write::{Command, PROBE, Writer},
 };
 use super::{
     Append, Appended, Bound, Clock, Data, EventId, Holdings, Limits, Listed, NotRead, Observer,
@@ -41,58 +57,24 @@ const READERS: u32 = 4;
 const PER_MESSAGE: usize = 64;
 /// How often old messages are looked for.
 const SWEEP: Duration = Duration::from_mins(1);
-/// How often a store in trouble is tried.
-const PROBE: Duration = Duration::from_secs(1);
-/// A disk that has not answered for so long is in trouble, though nothing has failed.
-const STALLED: Duration = Duration::from_secs(10);
+/// How soon after something was deleted: what is deleted together goes together.
+const SOON: Duration = Duration::from_millis(200);
+
+/// Why a store that was closed does nothing any more.
+const CLOSED: &str = "the store is closed";
 
 /// The engine; a handle that is cloned around.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Sqlite {
-    writer: mpsc::Sender<Op>,
+    writer: mpsc::Sender<Command>,
     /// The writer's, until it is closed.
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     readers: Arc<Readers>,
-    trouble: Trouble,
-}
-
-/// Why the store cannot be written, if it cannot.
-#[derive(Clone, Debug, Default)]
-struct Trouble(Arc<Mutex<Health>>);
-
-#[derive(Debug, Default)]
-struct Health {
-    /// Why the last attempt to write failed.
-    failed: Option<Arc<str>>,
-    /// Since when the writer has waited for the disk.
-    storing_since: Option<Instant>,
-}
-
-impl Trouble {
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self) -> Option<Arc<str>> {
-        let health = self.health();
-        let stalled = || {
-            let waited = health.storing_since?.elapsed();
-            let seconds = waited.as_secs();
-            (waited > STALLED)
-                .then(|| format!("the disk has not answered for {seconds} s, nor refused").into())
-        };
-        health.failed.clone().or_else(stalled)
-    }
-
-    /// Notes that the writer begins, or ceases, to wait for the disk.
-    fn set_storing(&self, storing: bool) {
-        self.health().storing_since = storing.then(Instant::now);
-    }
-
-    /// Notes why the last attempt failed, if it did; gives back what it was before.
-    fn set(&self, failed: Option<Arc<str>>) -> Option<Arc<str>> {
-        std::mem::replace(&mut self.health().failed, failed)
-    }
+    health: Health,
+    /// Tells the sweep that something was deleted.
+    deleted: Arc<Notify>,
+    /// Stops the check of the file that goes on behind.
+    stop_check: Stop,
 }
 
 /// Connections that read; as many as there are permits.
@@ -112,42 +94,52 @@ impl Sqlite {
         observer: impl Observer,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let (location, lock, connection) = spawn_blocking(move || {
-            let (location, lock) = Location::claim(store)?;
-            let connection = location.open_to_write()?;
-            anyhow::Ok((location, lock, connection))
+        let health = Health::default();
+        let opening = health.clone();
+        let (location, writer, unchecked) = spawn_blocking(move || {
+            let (location, claim) = Location::claim(store)?;
+            let Opened { connection, unchecked } = location.open_to_write()?;
+            let writer = Writer::new(connection, claim, limits, clock, opening)?;
+            anyhow::Ok((location, writer, unchecked))
         })
         .await??;
-        let trouble = Trouble::default();
-        let (sender, ops) = mpsc::channel(WAITING);
-        let writer = Writer::new(connection, lock, limits, clock, trouble.clone());
+        let (sender, commands) = mpsc::channel(WAITING);
         let thread = supervisor
-            .thread("store-writer", move || writer.run(ops, observer))
+            .thread("store-writer", move || writer.run(commands, observer))
             .context("the thread that writes cannot be started")?;
-        let readers = Readers {
+        let readers = Arc::new(Readers {
             location,
             permits: Arc::new(Semaphore::new(READERS as usize)),
             idle: Mutex::default(),
-        };
-        supervisor.spawn("sweep of old messages", sweep(sender.downgrade(), trouble.clone()));
+        });
+        let (deleted, stop_check) = (Arc::<Notify>::default(), Stop::default());
+        let sweep = sweep(sender.downgrade(), health.clone(), Arc::clone(&deleted));
+        supervisor.spawn("sweep of old messages", sweep);
+        if unchecked {
+            let check = check_behind(readers.location.clone(), health.clone(), stop_check.clone());
+            supervisor.spawn("check of the store", check);
+        }
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { writer: sender, thread, readers: Arc::new(readers), trouble })
+        Ok(Self { writer: sender, thread, readers, health, deleted, stop_check })
     }
 
     pub(super) async fn append(&self, append: Append) -> Result<Appended, Refusal> {
         let size = append.batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
-        self.ask(size, |group| group.append(append)).await
+        self.write(size, |batch| batch.append(append)).await
     }
 
     pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
-        self.ask(text.as_str().len(), |group| group.end(stream, text)).await
+        self.write(text.as_str().len(), |batch| batch.end(stream, text)).await
     }
 
     pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
-        self.ask(0, |group| group.delete(stream)).await
+        self.write(0, |batch| batch.delete(stream)).await?;
+        self.deleted.notify_one();
+        Ok(())
     }
 
     pub(super) async fn close(&self) {
+        self.stop_check.stop();
         // The last connection that closes takes the write-ahead log into the file: it is to be the
         // writer's. Reads that go on are waited for, later ones refused.
         if let Ok(_all) = self.readers.permits.acquire_many(READERS).await {
@@ -155,7 +147,7 @@ impl Sqlite {
             self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         // It may have been told before; then there is no thread any more.
-        let _ = self.writer.send(Op::Close).await;
+        let _ = self.writer.send(Command::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = spawn_blocking(move || thread.join()).await;
@@ -163,28 +155,29 @@ impl Sqlite {
     }
 
     /// Has the writer do something, and waits until that is stored.
-    async fn ask<T: Send + 'static>(
+    async fn write<T: Send + 'static>(
         &self,
         size: usize,
-        act: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
+        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let (op, answer) = Op::new(size, act);
-        self.writer.send(op).await.map_err(|_| {
-            Refusal::Unavailable(self.trouble().unwrap_or_else(|| "the store is closed".into()))
-        })?;
-        // A job that was not stored is not answered, and then the trouble is known. Otherwise the
-        // writer broke off, nobody knows where.
-        answer.await.unwrap_or_else(|_| {
-            Err(self.trouble.get().map_or_else(
-                || Refusal::Unknown("the writer of the store broke off".into()),
-                Refusal::Unavailable,
-            ))
-        })
+        let (command, answer) = Command::write(size, act);
+        self.writer
+            .send(command)
+            .await
+            .map_err(|_| Refusal::Unavailable(self.trouble().unwrap_or_else(|| CLOSED.into())))?;
+        // The writer answers whatever it takes, unless it breaks off, nobody knows where.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Unknown("the writer of the store broke off".into())))
     }
 
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        let gone = || self.writer.is_closed().then(|| "the store is closed".into());
-        self.trouble.get().or_else(gone)
+        let gone = || self.writer.is_closed().then(|| CLOSED.into());
+        self.health.trouble().or_else(gone)
+    }
+
+    pub(super) fn damaged(&self) -> Option<Arc<str>> {
+        self.health.damaged()
     }
 
     pub(super) async fn read(
@@ -216,7 +209,7 @@ impl Sqlite {
     ) -> Result<T, NotRead> {
         let readers = Arc::clone(&self.readers);
         let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| NotRead::Unavailable("the store is closed".into()))?;
+        let permit = permit.map_err(|_| NotRead::Unavailable(CLOSED.into()))?;
         let found = spawn_blocking(move || {
             let _permit = permit;
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -229,7 +222,7 @@ impl Sqlite {
         match found {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::error!(%error, "the store can not be read");
+                tracing::error!(%error, "the store cannot be read");
                 Err(NotRead::Unavailable(what_happened(&error)))
             }
             Err(error) => {
@@ -240,42 +233,63 @@ impl Sqlite {
     }
 }
 
-/// What went wrong, as far as it concerns whoever asked. The log has the rest.
-fn what_happened(error: &rusqlite::Error) -> Arc<str> {
-    let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full",
-        Some(ErrorCode::SystemIoFailure) => "I/O error of the disk",
-        Some(ErrorCode::ReadOnly) => "the disk can not be written",
-        Some(ErrorCode::CannotOpen) => "its file can not be opened",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "its file is damaged",
-        _ => "it failed",
-    };
-    format!("the store can not be used: {what}").into()
-}
-
-/// Has the writer look for old messages now and then, and more often whether a store in trouble
-/// has recovered.
-async fn sweep(writer: mpsc::WeakSender<Op>, trouble: Trouble) {
+/// Has the writer look for old messages now and then, soon after something was deleted, and more
+/// often whether a store in trouble has recovered.
+async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, deleted: Arc<Notify>) {
+    let mut purged = true;
     loop {
-        let pause = if trouble.get().is_some() { PROBE } else { SWEEP };
+        let pause = if health.trouble().is_some() || !purged { PROBE } else { SWEEP };
         // Trouble may begin in the middle of a long pause.
         let mut waited = Duration::ZERO;
-        while waited < pause && (waited < PROBE || trouble.get().is_none()) {
-            tokio::time::sleep(PROBE).await;
+        while waited < pause && (waited < PROBE || health.trouble().is_none()) {
+            if timeout(PROBE, deleted.notified()).await.is_ok() {
+                tokio::time::sleep(SOON).await;
+                break;
+            }
             waited += PROBE;
         }
         loop {
             // The writer is gone when the log is.
             let Some(writer) = writer.upgrade() else { return };
-            let (op, done) = Op::new(0, |group| retention::step(group).map(Ok));
-            if writer.send(op).await.is_err() {
+            let (command, done) = Command::write(0, |batch| retention::step(batch).map(Ok));
+            if writer.send(command).await.is_err() {
                 return;
             }
             if !matches!(done.await, Ok(Ok(true))) {
                 break;
             }
         }
+        let Some(writer) = writer.upgrade() else { return };
+        let (done, answer) = oneshot::channel();
+        if writer.send(Command::Purge { done }).await.is_err() {
+            return;
+        }
+        purged = answer.await.unwrap_or(true);
     }
+}
+
+/// Checks a file that is served meanwhile. Damage is not survived in silence: it is in the log, in the
+/// metrics, and makes the server not ready, until it is restored from a copy.
+async fn check_behind(location: Location, health: Health, stop: Stop) {
+    let checked = spawn_blocking(move || {
+        let connection = location.open_to_read()?;
+        check(&connection, "it goes on behind, while the store is served", Pace::Behind(stop))
+    });
+    match checked.await {
+        Ok(Ok(Found::Sound | Found::Stopped)) => {}
+        Ok(Ok(Found::Damaged(what))) => {
+            tracing::error!(damage = what, "the store is damaged; restore it from a copy");
+            health.set_damaged(format!("its file is damaged ({what})").into());
+        }
+        Ok(Err(error)) => tracing::error!(%error, "the store cannot be checked"),
+        Err(error) => {
+            if let Ok(panic) = error.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    // What is supervised does not return.
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
@@ -294,11 +308,11 @@ mod tests {
     async fn a_writer_that_dies_does_not_die_in_silence() {
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
-        let limits = Limits { messages: 1, age: SWEEP, bytes: 1, streams: 1 };
+        let limits = Limits { messages: 1, age: SWEEP, bytes: 1, streams: 1, keys: 1, all_keys: 1 };
         let engine =
             Sqlite::open(Store::Memory, limits, Clock::System, Ignorant, &supervisor).await;
         let engine = engine.expect("a store");
-        let died = engine.ask::<()>(0, |_| panic!("planted")).await;
+        let died = engine.write::<()>(0, |_| panic!("planted")).await;
         assert!(matches!(died, Err(Refusal::Unknown(_))), "the publisher is told");
         let said = supervisor.failed().await.to_string();
         assert_eq!(said, "the store-writer panicked: planted");

@@ -43,6 +43,7 @@ pub(super) struct Numbers {
     messages: Gauge,
     store_bytes: Gauge,
     store_trouble: Gauge,
+    store_damaged: Gauge,
     watched: Gauge,
     lag: Gauge,
     connections: Gauge,
@@ -55,6 +56,7 @@ pub(in crate::server) struct Now {
     /// None when the store can not be read: then what was known last stays.
     pub(in crate::server) holdings: Option<Holdings>,
     pub(in crate::server) trouble: bool,
+    pub(in crate::server) damaged: bool,
     /// How many connections are open.
     pub(in crate::server) connections: u64,
     /// How many were one too many, so far.
@@ -98,6 +100,7 @@ impl Default for Numbers {
             messages: Gauge::default(),
             store_bytes: Gauge::default(),
             store_trouble: Gauge::default(),
+            store_damaged: Gauge::default(),
             watched: Gauge::default(),
             lag: Gauge::default(),
             connections: Gauge::default(),
@@ -179,6 +182,11 @@ impl Numbers {
             "Whether the store can not be written: 0 or 1",
             self.store_trouble.clone(),
         );
+        to.register(
+            "store_damaged",
+            "Whether the file of the store is known to be damaged: 0 or 1",
+            self.store_damaged.clone(),
+        );
         let help = "How long it takes to store what was published at a time";
         to.register_with_unit("commit_duration", help, Unit::Seconds, self.commits.clone());
         to.register(
@@ -214,6 +222,7 @@ impl Numbers {
             self.store_bytes.set(number(holdings.bytes));
         }
         self.store_trouble.set(now.trouble.into());
+        self.store_damaged.set(now.damaged.into());
         self.watched.set(number(now.watched as u64));
         self.lag.set(number(now.lag));
         self.connections.set(number(now.connections));

@@ -1,111 +1,154 @@
-//! A transaction: what is appended, ended and deleted together.
+//! A write batch: what is appended, ended and deleted in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
-use sha2::{Digest as _, Sha256};
+use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, TransactionBehavior, ffi};
 
 use super::{
     super::{
         Append, Appended, Change, Data, EventId, IdempotencyKey, Life, Limits, Refusal, StreamName,
     },
-    read::{Stream, id, signed},
+    key::{MAX_OFFSET, MAX_SLOT, Slot},
+    keys,
+    read::{Stream, signed, unsigned},
     retention,
 };
 use crate::message::Message;
 
-/// A transaction, and the streams it has touched.
-pub(super) struct Group<'conn> {
+/// A transaction, and the streams that it has changed.
+pub(super) struct WriteBatch<'conn> {
     pub(super) tx: Transaction<'conn>,
     pub(super) limits: Limits,
     /// The time of day.
     pub(super) now: u64,
-    /// What is written back once, when all is done.
-    touched: BTreeMap<StreamName, Touched>,
+    /// What there will be.
+    pub(super) totals: Totals,
+    /// Whether text was removed.
+    pub(super) removed: bool,
+    /// Written back once, when all is done.
+    dirty: BTreeMap<StreamName, DirtyStream>,
     changes: Vec<Change>,
 }
 
-/// A stream that the transaction touches.
-pub(super) struct Touched {
+/// A stream that the transaction has loaded, and may have changed.
+pub(super) struct DirtyStream {
     pub(super) stream: Stream,
-    /// The sequence before the first of the fresh messages.
+    /// The sequence before the first of the fresh messages; 0 where nothing precedes them.
     after: u64,
     /// What was appended.
     fresh: Vec<Message>,
+    /// Whether it has ended just now.
+    ended: bool,
 }
 
-impl<'conn> Group<'conn> {
+/// What the store holds, as far as limits ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) streams: u64,
+    /// Idempotency keys.
+    pub(super) keys: u64,
+}
+
+impl Totals {
+    pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let select = "SELECT count(*), coalesce(sum(keys), 0) FROM streams";
+        connection.query_row(select, [], |row| {
+            Ok(Self { streams: unsigned(row, 0)?, keys: unsigned(row, 1)? })
+        })
+    }
+}
+
+/// What a transaction did.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) changes: Vec<Change>,
+    pub(super) totals: Totals,
+    /// Whether text was removed.
+    pub(super) removed: bool,
+}
+
+/// A transaction failed.
+#[derive(Debug)]
+pub(super) enum CommitError {
+    /// Nothing was stored.
+    NotStored(Error),
+    /// The COMMIT itself failed: it may have been stored, and this would be what it did.
+    Unknown(Error, Committed),
+}
+
+impl From<Error> for CommitError {
+    fn from(error: Error) -> Self {
+        Self::NotStored(error)
+    }
+}
+
+impl<'conn> WriteBatch<'conn> {
     pub(super) fn begin(
         connection: &'conn mut Connection,
         limits: Limits,
         now: u64,
+        totals: Totals,
     ) -> rusqlite::Result<Self> {
-        let tx = connection.transaction()?;
-        Ok(Self { tx, limits, now, touched: BTreeMap::new(), changes: Vec::new() })
+        // It takes the lock at once: a transaction that begins with reading could not write any more
+        // once another program has written.
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (dirty, changes) = (BTreeMap::new(), Vec::new());
+        Ok(Self { tx, limits, now, totals, removed: false, dirty, changes })
     }
 
-    /// Appends a batch; makes the stream if there is none.
+    /// Appends a batch; creates the stream if there is none.
     pub(super) fn append(&mut self, append: Append) -> rusqlite::Result<Result<Appended, Refusal>> {
         let Append { stream: name, batch, key } = append;
-        let mut touched = match self.take_up(&name)? {
-            Some(touched) => touched,
-            None if self.is_full()? => return Ok(Err(Refusal::TooManyStreams)),
-            None => self.create(&name)?,
+        let mut dirty = match self.load(&name)? {
+            Some(dirty) => dirty,
+            None => match self.create(&name)? {
+                Some(dirty) => dirty,
+                None => return Ok(Err(Refusal::TooManyStreams)),
+            },
         };
-        let outcome = self.append_to(&mut touched, batch, key.as_ref());
-        self.put_back(name, touched);
+        let outcome = self.append_to(&mut dirty, batch, key.as_ref());
+        self.stash(name, dirty);
         outcome
     }
 
     fn append_to(
         &mut self,
-        touched: &mut Touched,
+        dirty: &mut DirtyStream,
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, Refusal>> {
-        let Stream { life, .. } = touched.stream;
-        let digest = key.map(|_| digest(&batch));
-        // Before anything else: what was done is done, even if the stream has ended since.
-        if let Some(key) = key
-            && let Some((first, last)) = self.used(life, key)?
+        let key = key.map(|key| (keys::name(dirty.stream.life, key), keys::digest(&batch)));
+        // Before anything else: what is done is done, even if the stream has ended since.
+        if let Some((name, digest)) = &key
+            && let Some(used) = self.used(&mut dirty.stream, name)?
         {
-            let same = Some(first) == digest;
-            return Ok(if same {
-                Ok(Appended { last, replayed: true })
+            return Ok(if used.digest == *digest {
+                Ok(Appended { last: used.last, replayed: true })
             } else {
                 Err(Refusal::KeyReused)
             });
         }
-        if touched.stream.closing.is_some() {
+        let offset = dirty.stream.head.seq.saturating_sub(dirty.stream.base);
+        let is_full = offset.saturating_add(batch.len() as u64) > MAX_OFFSET;
+        if dirty.stream.closing.is_some() || is_full {
             return Ok(Err(Refusal::Ended));
         }
         for data in batch {
-            let message = Message { id: self.next(&touched.stream), data: data.into_text() };
-            self.tx.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4)")?.execute((
-                life.0,
-                signed(message.id.seq),
+            let message = Message { id: self.next(&dirty.stream), data: data.into_text() };
+            self.tx.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3)")?.execute((
+                dirty.stream.key(message.id.seq),
                 signed(message.id.millis),
                 &message.data,
             ))?;
-            touched.stream.head = message.id;
-            touched.stream.count += 1;
-            touched.stream.bytes += message.data.len() as u64;
-            touched.fresh.push(message);
+            dirty.stream.head = message.id;
+            dirty.stream.count += 1;
+            dirty.stream.bytes += message.data.len() as u64;
+            dirty.fresh.push(message);
         }
-        let last = touched.stream.head;
-        if let Some(key) = key {
-            self.tx
-                .prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute((
-                    life.0,
-                    &key.0,
-                    digest,
-                    signed(last.seq),
-                    signed(last.millis),
-                    signed(self.now),
-                ))?;
+        if let Some((name, digest)) = &key {
+            self.remember(&mut dirty.stream, name, digest)?;
         }
-        Ok(Ok(Appended { last, replayed: false }))
+        Ok(Ok(Appended { last: dirty.stream.head, replayed: false }))
     }
 
     /// Ends a stream.
@@ -114,67 +157,107 @@ impl<'conn> Group<'conn> {
         name: StreamName,
         text: Data,
     ) -> rusqlite::Result<Result<EventId, Refusal>> {
-        let Some(mut touched) = self.take_up(&name)? else { return Ok(Err(Refusal::NoStream)) };
-        let outcome = if touched.stream.closing.is_some() {
+        let Some(mut dirty) = self.load(&name)? else { return Ok(Err(Refusal::NoStream)) };
+        let outcome = if dirty.stream.closing.is_some() {
             Err(Refusal::Ended)
         } else {
-            touched.stream.head = self.next(&touched.stream);
-            touched.stream.closing = Some(text.into_text());
-            Ok(touched.stream.head)
+            dirty.stream.head = self.next(&dirty.stream);
+            dirty.stream.closing = Some(text.into_text());
+            dirty.ended = true;
+            Ok(dirty.stream.head)
         };
-        self.put_back(name, touched);
+        self.stash(name, dirty);
         Ok(outcome)
     }
 
     /// Forgets a stream. Its messages are out of reach at once, and removed step by step.
     pub(super) fn delete(&mut self, name: StreamName) -> rusqlite::Result<Result<(), Refusal>> {
-        let Some(touched) = self.take_up(&name)? else { return Ok(Err(Refusal::NoStream)) };
-        let Stream { life, head, .. } = touched.stream;
-        self.tx.execute("DELETE FROM streams WHERE life = ?1", [life.0])?;
-        self.tx.execute("INSERT INTO garbage VALUES (?1)", [life.0])?;
-        self.tx.execute("UPDATE store SET deleted = max(deleted, ?1)", [signed(head.millis)])?;
-        self.tell(&name, touched);
+        let Some(dirty) = self.load(&name)? else { return Ok(Err(Refusal::NoStream)) };
+        let Stream { slot, life, head, keys, .. } = dirty.stream;
+        self.tx.execute("DELETE FROM streams WHERE slot = ?1", [slot.0])?;
+        self.tx.execute("INSERT INTO garbage VALUES (?1)", [slot.0])?;
+        let sequence = "UPDATE store SET sequence = max(sequence, ?1)";
+        self.tx.execute(sequence, [signed(head.seq)])?;
+        self.totals.streams = self.totals.streams.saturating_sub(1);
+        self.totals.keys = self.totals.keys.saturating_sub(keys);
+        self.removed = true;
+        self.record_change(&name, dirty);
         self.changes.push(Change::Deleted { stream: name, life });
         Ok(Ok(()))
     }
 
-    /// Takes up a stream, as the transaction has it or as the store does; whoever takes it up puts
-    /// it back.
-    pub(super) fn take_up(&mut self, name: &StreamName) -> rusqlite::Result<Option<Touched>> {
-        if let Some(touched) = self.touched.remove(name) {
-            return Ok(Some(touched));
+    /// Loads a stream, as the transaction has changed it or as the store has it. It is to be stashed
+    /// again.
+    pub(super) fn load(&mut self, name: &StreamName) -> rusqlite::Result<Option<DirtyStream>> {
+        if let Some(dirty) = self.dirty.remove(name) {
+            return Ok(Some(dirty));
         }
         let stream = Stream::of(&self.tx, name)?;
-        Ok(stream.map(|stream| Touched { after: stream.head.seq, fresh: Vec::new(), stream }))
+        Ok(stream.map(|stream| DirtyStream {
+            after: stream.head.seq,
+            fresh: Vec::new(),
+            ended: false,
+            stream,
+        }))
     }
 
-    pub(super) fn put_back(&mut self, name: StreamName, touched: Touched) {
-        self.touched.insert(name, touched);
+    pub(super) fn stash(&mut self, name: StreamName, dirty: DirtyStream) {
+        self.dirty.insert(name, dirty);
     }
 
-    fn create(&mut self, name: &StreamName) -> rusqlite::Result<Touched> {
-        // Later than any message of an earlier life, whatever the clock says.
-        let millis: i64 =
-            self.tx.query_row("SELECT deleted + 1 FROM store", [], |row| row.get(0))?;
-        self.tx.execute(
-            "INSERT INTO streams (name, seq, millis, trimmed, count, bytes) VALUES (?1, 0, ?2, 0, 0, 0)",
-            (name.as_str(), millis),
+    /// Does something to the stream of a slot, if it is loaded; tells whether it is.
+    pub(super) fn with_dirty(
+        &mut self,
+        slot: Slot,
+        act: impl FnOnce(&mut Self, &mut Stream),
+    ) -> bool {
+        let name = self.dirty.iter().find(|(_, dirty)| dirty.stream.slot == slot);
+        let Some(name) = name.map(|(name, _)| name.clone()) else { return false };
+        let Entry::Occupied(entry) = self.dirty.entry(name) else { return false };
+        let (name, mut dirty) = entry.remove_entry();
+        act(self, &mut dirty.stream);
+        self.stash(name, dirty);
+        true
+    }
+
+    /// Creates a stream, if there may be one more.
+    fn create(&mut self, name: &StreamName) -> rusqlite::Result<Option<DirtyStream>> {
+        if self.totals.streams >= self.limits.streams {
+            return Ok(None);
+        }
+        let Some(slot) = self.free_slot()? else { return Ok(None) };
+        // Sequences go on, so that no id of an earlier generation can be one of this one.
+        let (generation, sequence) = self.tx.query_row(
+            "UPDATE store SET generation = generation + 1 RETURNING generation, sequence",
+            [],
+            |row| Ok((row.get(0)?, unsigned(row, 1)?)),
         )?;
-        let stream = Stream {
-            life: Life(self.tx.last_insert_rowid()),
-            head: EventId { millis: millis.unsigned_abs(), seq: 0 },
-            trimmed: 0,
-            count: 0,
-            bytes: 0,
-            closing: None,
-        };
-        Ok(Touched { stream, after: 0, fresh: Vec::new() })
+        self.tx.execute(
+            "INSERT INTO streams (slot, generation, name, base, seq, millis, trimmed, count, bytes, \
+             keys) VALUES (?1, ?2, ?3, ?4, ?4, 0, ?4, 0, 0, 0)",
+            (slot.0, generation, name.as_str(), signed(sequence)),
+        )?;
+        self.totals.streams += 1;
+        let stream = Stream::new(slot, Life(generation), sequence);
+        Ok(Some(DirtyStream { stream, after: 0, fresh: Vec::new(), ended: false }))
     }
 
-    fn is_full(&self) -> rusqlite::Result<bool> {
-        let streams: i64 =
-            self.tx.query_row("SELECT count(*) FROM streams", [], |row| row.get(0))?;
-        Ok(streams.unsigned_abs() >= self.limits.streams)
+    /// The lowest slot that is free.
+    fn free_slot(&self) -> rusqlite::Result<Option<Slot>> {
+        let emptied = self
+            .tx
+            .query_row(
+                "DELETE FROM free_slots WHERE slot = (SELECT min(slot) FROM free_slots) \
+                 RETURNING slot",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let Some(slot) = emptied {
+            return Ok(Some(Slot(slot)));
+        }
+        let next = "UPDATE store SET slots = slots + 1 WHERE slots < ?1 RETURNING slots";
+        Ok(self.tx.query_row(next, [MAX_SLOT], |row| row.get(0)).optional()?.map(Slot))
     }
 
     /// The id of what comes next in a stream: it never goes back when the clock does.
@@ -182,53 +265,35 @@ impl<'conn> Group<'conn> {
         EventId { millis: self.now.max(stream.head.millis), seq: stream.head.seq + 1 }
     }
 
-    /// What was appended under a key that is still remembered: the digest of the data, and the id.
-    fn used(
-        &self,
-        life: Life,
-        key: &IdempotencyKey,
-    ) -> rusqlite::Result<Option<(Vec<u8>, EventId)>> {
-        self.tx
-            .prepare_cached(
-                "SELECT digest, seq, millis FROM keys WHERE life = ?1 AND key = ?2 AND used > ?3",
-            )?
-            .query_row((life.0, &key.0, signed(retention::keys_forgotten(self.now))), |row| {
-                Ok((row.get(0)?, id(row, 1)?))
-            })
-            .optional()
-    }
-
-    /// Writes back what was touched, and makes all of it durable.
-    pub(super) fn commit(mut self) -> rusqlite::Result<Vec<Change>> {
-        for (name, mut touched) in std::mem::take(&mut self.touched) {
-            let most = 2 * touched.fresh.len() + retention::STEP / 10;
-            retention::trim(&self, &mut touched.stream, most)?;
-            let Stream { life, head, trimmed, count, bytes, closing } = &touched.stream;
-            self.tx
-                .prepare_cached(
-                    "UPDATE streams SET seq = ?2, millis = ?3, trimmed = ?4, count = ?5, \
-                     bytes = ?6, closing = ?7 WHERE life = ?1",
-                )?
-                .execute((
-                    life.0,
-                    signed(head.seq),
-                    signed(head.millis),
-                    signed(*trimmed),
-                    signed(*count),
-                    signed(*bytes),
-                    closing,
-                ))?;
-            self.tell(&name, touched);
+    /// Writes back what was changed, and makes all of it durable.
+    pub(super) fn commit(mut self) -> Result<Committed, CommitError> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for dirty in dirty.values_mut() {
+            let most = 2 * dirty.fresh.len() + retention::STEP / 10;
+            retention::trim(&mut self, &mut dirty.stream, most)?;
+            self.trim_keys(&mut dirty.stream)?;
         }
-        self.tx.commit()?;
-        Ok(self.changes)
+        self.dirty = dirty;
+        self.trim_all_keys()?;
+        for (name, dirty) in std::mem::take(&mut self.dirty) {
+            dirty.stream.write(&self.tx)?;
+            self.record_change(&name, dirty);
+        }
+        let Self { tx, totals, removed, changes, .. } = self;
+        let committed = Committed { changes, totals, removed };
+        match tx.commit() {
+            Ok(()) => Ok(committed),
+            // What makes a transaction one is the last that is written: if something could not be
+            // written, that was not either.
+            Err(error) if could_not_write(&error) => Err(CommitError::NotStored(error)),
+            Err(error) => Err(CommitError::Unknown(error, committed)),
+        }
     }
 
     /// Notes what the observer will be told of a stream.
-    fn tell(&mut self, name: &StreamName, touched: Touched) {
-        let Touched { stream, mut after, fresh } = touched;
+    fn record_change(&mut self, name: &StreamName, dirty: DirtyStream) {
+        let DirtyStream { stream, mut after, fresh, ended } = dirty;
         let life = stream.life;
-        let ended = stream.closing.filter(|_| stream.head.seq > after + fresh.len() as u64);
         if let Some(last) = fresh.last() {
             let before = std::mem::replace(&mut after, last.id.seq);
             self.changes.push(Change::Appended {
@@ -238,19 +303,29 @@ impl<'conn> Group<'conn> {
                 messages: fresh,
             });
         }
-        if let Some(data) = ended {
+        if let Some(data) = stream.closing.filter(|_| ended) {
             let end = Message { id: stream.head, data };
             self.changes.push(Change::Ended { stream: name.clone(), life, after, end });
         }
     }
 }
 
-/// What tells one batch from another.
-fn digest(batch: &[Data]) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    for data in batch {
-        hash.update((data.as_str().len() as u64).to_le_bytes());
-        hash.update(data.as_str());
-    }
-    hash.finalize().to_vec()
+/// Whether an error says that a page could not be written, as opposed to made durable.
+fn could_not_write(error: &Error) -> bool {
+    let Error::SqliteFailure(failure, _) = error else { return false };
+    [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE].contains(&failure.extended_code)
+}
+
+/// Whether a change is in the store.
+pub(super) fn holds(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
+    let (Change::Appended { stream: name, life, .. }
+    | Change::Ended { stream: name, life, .. }
+    | Change::Deleted { stream: name, life }) = change;
+    let stream = Stream::of(connection, name)?.filter(|stream| stream.life == *life);
+    Ok(match change {
+        Change::Deleted { .. } => stream.is_none(),
+        Change::Appended { .. } | Change::Ended { .. } => {
+            stream.is_some_and(|stream| stream.head.seq >= change.head())
+        }
+    })
 }

@@ -1,7 +1,10 @@
-//! The file: whose it is, how it is opened, what is in it.
+//! The file: which server holds it, who may read it, how it is opened.
 
 use std::{
-    fs::{self, File, TryLockError},
+    ffi::OsStr,
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -9,55 +12,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, OpenFlags, ffi::ErrorCode};
-use rusqlite_migration::{M, Migrations, SchemaVersion};
 
-use super::Store;
-
-/// Marks a file as ours (`PRAGMA application_id`): "Tidi".
-const APPLICATION_ID: i32 = 0x5469_6469;
-
-/// The steps from an empty file to the newest schema. What was released is never changed.
-const STEPS: &[M<'_>] = &[M::up(
-    "CREATE TABLE streams (
-        -- Never used again, so that what belonged to a deleted stream is never taken for this one's.
-        life    INTEGER PRIMARY KEY AUTOINCREMENT,
-        name    TEXT NOT NULL UNIQUE,
-        -- The id of the newest message, or of the end.
-        seq     INTEGER NOT NULL,
-        millis  INTEGER NOT NULL,
-        -- The sequence of the newest message that is not kept any more, 0 if all are.
-        trimmed INTEGER NOT NULL,
-        -- What is kept: messages, and the bytes of their text.
-        count   INTEGER NOT NULL,
-        bytes   INTEGER NOT NULL,
-        -- The closing text, once the stream has ended.
-        closing TEXT
-    ) STRICT;
-    CREATE TABLE messages (
-        life   INTEGER NOT NULL,
-        seq    INTEGER NOT NULL,
-        millis INTEGER NOT NULL,
-        data   TEXT NOT NULL,
-        PRIMARY KEY (life, seq)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE keys (
-        life   INTEGER NOT NULL,
-        key    TEXT NOT NULL,
-        digest BLOB NOT NULL,
-        seq    INTEGER NOT NULL,
-        millis INTEGER NOT NULL,
-        -- When the key was used; the id may be later than the clock.
-        used   INTEGER NOT NULL,
-        PRIMARY KEY (life, key)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX keys_by_age ON keys (used);
-    -- Lives of streams that were deleted and whose messages are still there.
-    CREATE TABLE garbage (life INTEGER PRIMARY KEY) STRICT;
-    -- One row: the greatest milliseconds of any stream that was deleted.
-    CREATE TABLE store (deleted INTEGER NOT NULL) STRICT;
-    INSERT INTO store VALUES (0);",
-)];
-const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
+use super::{
+    Store,
+    check::{Found, Pace, check},
+    migrate,
+    schema::{self, Content},
+};
 
 /// How long a connection waits for another one: only while a file is checked or recovered.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
@@ -76,8 +37,16 @@ pub(super) struct Claim {
     _lock: Option<File>,
 }
 
+/// A store that can be written.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// Whether the file has still to be checked. Its last server stopped in order, so that it can be
+    /// served meanwhile.
+    pub(super) unchecked: bool,
+}
+
 impl Location {
-    /// Makes sure that nobody else writes to the store.
+    /// Makes sure that no other server writes to the store.
     ///
     /// The lock is on a file beside it: `SQLite` locks the database itself in its own way, which
     /// opening and closing it here would undo.
@@ -88,61 +57,90 @@ impl Location {
                 let name = format!("/tidings-{}", MEMORIES.fetch_add(1, Ordering::Relaxed));
                 return Ok((Self::Memory(name), Claim { _lock: None }));
             }
-            Store::File(path) => path,
+            // One file has one name, or two servers could hold it.
+            Store::File(path) => path.canonicalize().unwrap_or(path),
         };
-        let mut beside = path.clone().into_os_string();
-        beside.push(".lock");
-        let lock = File::options()
+        let beside = beside(&path, ".lock");
+        let lock = private()
             .create(true)
             .append(true)
             .open(&beside)
-            .with_context(|| format!("cannot create {}", Path::new(&beside).display()))?;
+            .with_context(|| format!("cannot create {}", beside.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok((Self::File(path), Claim { _lock: Some(lock) })),
             Err(TryLockError::WouldBlock) => {
                 bail!("another server holds {}; choose another file with --data", path.display())
             }
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", Path::new(&beside).display()))
+                Err(error).with_context(|| format!("cannot lock {}", beside.display()))
             }
         }
     }
 
-    /// The connection that writes, to a file that is sound and has the newest schema.
-    pub(super) fn open_to_write(&self) -> anyhow::Result<Connection> {
-        let open = || {
-            let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            check(&connection)?;
-            // Waits for the disk at each commit: what is acknowledged survives a power cut.
-            self.log_ahead(&connection)?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-            // First, so that a file with a schema is always known to be ours.
-            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-            MIGRATIONS.to_latest(&mut connection)?;
-            anyhow::Ok(connection)
-        };
-        open().map_err(|error| match error.downcast_ref::<rusqlite::Error>() {
+    /// The connection that writes, to a file that is sound, as far as it has to be checked, and has
+    /// the newest schema.
+    pub(super) fn open_to_write(&self) -> anyhow::Result<Opened> {
+        self.prepare().map_err(|error| match error.downcast_ref::<rusqlite::Error>() {
             Some(rusqlite::Error::SqliteFailure(failure, _)) => {
                 let what = match failure.code {
                     ErrorCode::NotADatabase => "is not a Tidings store: it is no SQLite file",
                     ErrorCode::DatabaseCorrupt => "is damaged; restore it from a copy",
-                    _ => "can not be opened",
+                    _ => "cannot be opened",
                 };
                 error.context(format!("{self} {what}"))
             }
-            _ => error.context(format!("{self} can not be used")),
+            _ => error.context(format!("{self} cannot be used")),
         })
     }
 
-    /// Readers go on while the writer writes; in memory they take turns.
-    fn log_ahead(&self, connection: &Connection) -> anyhow::Result<()> {
+    fn prepare(&self) -> anyhow::Result<Opened> {
+        if let Self::File(path) = self {
+            migrate::remove_unfinished(path)?;
+            create_private(path)?;
+        }
+        let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut unchecked = false;
+        match (schema::identify(&connection)?, self) {
+            (Content::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
+            (Content::Nothing, Self::File(path)) => {
+                // What a server was about to create when it was killed has properties that stay.
+                drop(connection);
+                fs::remove_file(path)?;
+                create_private(path)?;
+                connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                schema::create(&mut connection)?;
+            }
+            (Content::Version1, Self::File(path)) => {
+                migrate::migrate(connection, path)?;
+                connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            }
+            (Content::Current, Self::File(_)) => {
+                let clean: bool =
+                    connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
+                if !clean {
+                    refuse_damaged(
+                        &connection,
+                        "the server before this one did not stop in order",
+                    )?;
+                }
+                unchecked = clean;
+            }
+            // It has just come into being.
+            (Content::Version1 | Content::Current, Self::Memory(_)) => {}
+        }
+        // Readers go on while the writer writes; in memory they take turns.
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if matches!(self, Self::File(_)) && mode != "wal" {
-            bail!("its file system can not hold a write-ahead log; choose another with --data");
+            bail!("its file system cannot hold a write-ahead log; choose another with --data");
         }
-        Ok(())
+        // Waits for the disk at each commit: what is acknowledged survives a power cut.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        // What is deleted is overwritten.
+        connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+        connection.execute("UPDATE store SET clean = 0", [])?;
+        Ok(Opened { connection, unchecked })
     }
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {
@@ -153,10 +151,8 @@ impl Location {
     pub(super) fn size(&self, connection: &Connection) -> rusqlite::Result<u64> {
         match self {
             Self::File(path) => {
-                let mut ahead = path.clone().into_os_string();
-                ahead.push("-wal");
                 let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-                Ok(size(path) + size(Path::new(&ahead)))
+                Ok(size(path) + size(&beside(path, "-wal")))
             }
             Self::Memory(_) => {
                 let number = |pragma| {
@@ -170,11 +166,7 @@ impl Location {
     fn open(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
-            Self::File(path) => {
-                let create = OpenFlags::SQLITE_OPEN_CREATE;
-                let writes = flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE);
-                Connection::open_with_flags(path, if writes { flags | create } else { flags })?
-            }
+            Self::File(path) => Connection::open_with_flags(path, flags)?,
             Self::Memory(name) => Connection::open_with_flags(
                 format!("file:{name}?vfs=memdb"),
                 OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -188,8 +180,8 @@ impl Location {
     }
 }
 
-impl std::fmt::Display for Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Memory(_) => f.write_str("the store in memory"),
@@ -197,25 +189,45 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// Refuses a file that is another program's, newer than this server, or damaged.
-fn check(connection: &Connection) -> anyhow::Result<()> {
-    let number =
-        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && number("application_id")? != APPLICATION_ID {
-        bail!("it is a database of another program; choose another file with --data");
+/// Reads the whole file before it is served, and refuses one that is damaged.
+pub(super) fn refuse_damaged(connection: &Connection, why: &str) -> anyhow::Result<()> {
+    match check(connection, why, Pace::Waiting)? {
+        Found::Damaged(what) => bail!("it is damaged ({what}); restore it from a copy"),
+        Found::Sound | Found::Stopped => Ok(()),
     }
-    if let SchemaVersion::Outside(_) = MIGRATIONS.current_version(connection)? {
-        bail!(
-            "it was written by a newer Tidings (schema {}); run that one, or restore a copy from \
-             before the upgrade",
-            number("user_version")?
-        );
+}
+
+/// The file whose name goes on after that of the store.
+pub(super) fn beside(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
+}
+
+/// How a file is opened that only its owner may read, if it is created.
+fn private() -> OpenOptions {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates the file of a store, unless there is one. `SQLite` gives those that it creates beside it
+/// the same permissions.
+pub(super) fn create_private(path: &Path) -> anyhow::Result<()> {
+    match private().write(true).create_new(true).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
     }
-    let sound: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if sound != "ok" {
-        bail!("it is damaged ({}); restore it from a copy", sound.replace('\n', " "));
-    }
-    Ok(())
+}
+
+/// Makes durable what files a folder has, and by which names.
+pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
+    let folder = match of.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Only there can folders be opened, and have to be synced.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -2,42 +2,136 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
-use super::super::{
-    Bound, EventId, Life, Listed, NotRead, Page, Place, Position, Range, StreamName,
+use super::{
+    super::{Bound, EventId, Life, Listed, NotRead, Page, Place, Position, Range, StreamName},
+    key::{Slot, offset},
 };
 use crate::message::Message;
 
 /// A row of `streams`.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
+    pub(super) slot: Slot,
     pub(super) life: Life,
+    /// The sequence before the first one.
+    pub(super) base: u64,
     /// The id of the newest message, or of the end.
     pub(super) head: EventId,
-    /// The sequence of the newest message that is not kept any more.
-    pub(super) trimmed: u64,
+    pub(super) trimmed: Trimmed,
     pub(super) count: u64,
     pub(super) bytes: u64,
+    /// How many idempotency keys are remembered.
+    pub(super) keys: u64,
+    pub(super) ahead: Option<Ahead>,
     pub(super) closing: Option<String>,
 }
 
+/// The newest message that is not kept any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trimmed {
+    /// Its sequence; that before the first one while all are kept.
+    pub(super) seq: u64,
+    /// None while all are kept, and where an earlier version has not noted it.
+    pub(super) millis: Option<u64>,
+}
+
+/// Ids that are so far ahead of the clock, in milliseconds, come from a clock that was wrong.
+const FAR_AHEAD: u64 = 60 * 1000;
+
+pub(super) fn far_ahead(now: u64) -> u64 {
+    now.saturating_add(FAR_AHEAD)
+}
+
+/// Ids of a stream are far ahead of the clock. Within a stream they do not go back, so that their
+/// milliseconds say nothing of the age of its messages. What is known is when it had come to which
+/// sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// Since when that is known, by the clock.
+    pub(super) since: u64,
+    /// The sequence that the stream had come to by then.
+    pub(super) seq: u64,
+}
+
 impl Stream {
+    /// A stream in which nothing was said yet, and whose sequences go on after `base`.
+    pub(super) fn new(slot: Slot, life: Life, base: u64) -> Self {
+        Self {
+            slot,
+            life,
+            base,
+            head: EventId { millis: 0, seq: base },
+            trimmed: Trimmed { seq: base, millis: None },
+            count: 0,
+            bytes: 0,
+            keys: 0,
+            ahead: None,
+            closing: None,
+        }
+    }
+
     pub(super) fn of(connection: &Connection, name: &StreamName) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
-                "SELECT life, seq, millis, trimmed, count, bytes, closing FROM streams \
-                 WHERE name = ?1",
+                "SELECT slot, generation, base, seq, millis, trimmed, trimmed_millis, count, bytes, \
+                 keys, ahead_since, ahead_seq, closing FROM streams WHERE name = ?1",
             )?
             .query_row([name.as_str()], |row| {
+                let ahead = (maybe_unsigned(row, 10)?, maybe_unsigned(row, 11)?);
                 Ok(Self {
-                    life: Life(row.get(0)?),
-                    head: id(row, 1)?,
-                    trimmed: unsigned(row, 3)?,
-                    count: unsigned(row, 4)?,
-                    bytes: unsigned(row, 5)?,
-                    closing: row.get(6)?,
+                    slot: Slot(row.get(0)?),
+                    life: Life(row.get(1)?),
+                    base: unsigned(row, 2)?,
+                    head: id(row, 3)?,
+                    trimmed: Trimmed { seq: unsigned(row, 5)?, millis: maybe_unsigned(row, 6)? },
+                    count: unsigned(row, 7)?,
+                    bytes: unsigned(row, 8)?,
+                    keys: unsigned(row, 9)?,
+                    ahead: ahead.0.zip(ahead.1).map(|(since, seq)| Ahead { since, seq }),
+                    closing: row.get(12)?,
                 })
             })
             .optional()
+    }
+
+    /// Writes the row back.
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "UPDATE streams SET seq = ?2, millis = ?3, trimmed = ?4, trimmed_millis = ?5, \
+                 count = ?6, bytes = ?7, keys = ?8, ahead_since = ?9, ahead_seq = ?10, \
+                 closing = ?11 WHERE slot = ?1",
+            )?
+            .execute((
+                self.slot.0,
+                signed(self.head.seq),
+                signed(self.head.millis),
+                signed(self.trimmed.seq),
+                self.trimmed.millis.map(signed),
+                signed(self.count),
+                signed(self.bytes),
+                signed(self.keys),
+                self.ahead.map(|ahead| signed(ahead.since)),
+                self.ahead.map(|ahead| signed(ahead.seq)),
+                &self.closing,
+            ))?;
+        Ok(())
+    }
+
+    /// The key of the message with this sequence.
+    pub(super) fn key(&self, seq: u64) -> i64 {
+        self.slot.key(seq.saturating_sub(self.base))
+    }
+
+    /// Whether its ids come from a clock that was wrong, or the clock is wrong now.
+    pub(super) fn is_ahead(&self, now: u64) -> bool {
+        self.head.millis > far_ahead(now)
+    }
+
+    /// Up to which sequence its messages are known to be too old, whatever their ids say.
+    pub(super) fn known_old(&self, now: u64, too_old: u64) -> Option<u64> {
+        let ahead = self.ahead.filter(|ahead| self.is_ahead(now) && ahead.since < too_old);
+        ahead.map(|ahead| ahead.seq)
     }
 
     fn end(&self) -> Option<Message> {
@@ -47,22 +141,34 @@ impl Stream {
     /// The sequence after which a range begins, or before which it ends.
     fn locate(&self, tx: &Transaction<'_>, place: Place) -> rusqlite::Result<Option<u64>> {
         Ok(match place {
-            Place::Earliest | Place::Position(Position { life: None, .. }) => Some(self.trimmed),
-            // The end is no message: whoever begins there is still told of it.
+            Place::Earliest | Place::Position(Position { life: None, .. }) => {
+                Some(self.trimmed.seq)
+            }
+            // The end is no message: a reader that begins there is still told of it.
             Place::Latest if self.closing.is_some() => Some(self.head.seq.saturating_sub(1)),
             Place::Latest => Some(self.head.seq),
-            Place::Id(id) if id == self.head => Some(id.seq),
-            Place::Id(id) => {
-                let stored = tx
-                    .prepare_cached("SELECT millis FROM messages WHERE life = ?1 AND seq = ?2")?
-                    .query_row((self.life.0, signed(id.seq)), |row| unsigned(row, 0))
-                    .optional()?;
-                (stored == Some(id.millis)).then_some(id.seq)
-            }
+            Place::Id(id) => self.is_place(tx, id)?.then_some(id.seq),
             Place::Position(Position { life: Some(life), seq }) => {
-                (life == self.life && seq >= self.trimmed).then_some(seq)
+                (life == self.life && seq >= self.trimmed.seq).then_some(seq)
             }
         })
+    }
+
+    /// Whether the stream has come to this id, and nothing is missing after it: it is that of a
+    /// message, or of the end, or of the last one that was trimmed.
+    fn is_place(&self, tx: &Transaction<'_>, id: EventId) -> rusqlite::Result<bool> {
+        let Trimmed { seq: trimmed, millis: trimmed_millis } = self.trimmed;
+        if id == self.head || (id.seq == trimmed && trimmed_millis == Some(id.millis)) {
+            return Ok(true);
+        }
+        if id.seq <= trimmed || id.seq >= self.head.seq {
+            return Ok(false);
+        }
+        let stored = tx
+            .prepare_cached("SELECT millis FROM messages WHERE key = ?1")?
+            .query_row([self.key(id.seq)], |row| unsigned(row, 0))
+            .optional()?;
+        Ok(stored == Some(id.millis))
     }
 }
 
@@ -100,9 +206,9 @@ fn after(
     bound: Bound,
 ) -> rusqlite::Result<(Vec<Message>, bool)> {
     let mut select = tx.prepare_cached(
-        "SELECT seq, millis, data FROM messages WHERE life = ?1 AND seq > ?2 ORDER BY seq",
+        "SELECT key, millis, data FROM messages WHERE key > ?1 AND key <= ?2 ORDER BY key",
     )?;
-    take(select.query((stream.life.0, signed(seq)))?, bound)
+    take(stream, select.query((stream.key(seq), stream.slot.end()))?, bound)
 }
 
 fn before(
@@ -112,15 +218,20 @@ fn before(
     bound: Bound,
 ) -> rusqlite::Result<(Vec<Message>, bool)> {
     let mut select = tx.prepare_cached(
-        "SELECT seq, millis, data FROM messages WHERE life = ?1 AND seq < ?2 ORDER BY seq DESC",
+        "SELECT key, millis, data FROM messages WHERE key < ?1 AND key > ?2 ORDER BY key DESC",
     )?;
-    let (mut messages, more) = take(select.query((stream.life.0, signed(seq)))?, bound)?;
+    let rows = select.query((stream.key(seq), stream.slot.start()))?;
+    let (mut messages, more) = take(stream, rows, bound)?;
     messages.reverse();
     Ok((messages, more))
 }
 
 /// As many rows as the bound allows, and whether there are more.
-fn take(mut rows: rusqlite::Rows<'_>, bound: Bound) -> rusqlite::Result<(Vec<Message>, bool)> {
+fn take(
+    stream: &Stream,
+    mut rows: rusqlite::Rows<'_>,
+    bound: Bound,
+) -> rusqlite::Result<(Vec<Message>, bool)> {
     let mut messages: Vec<Message> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -129,8 +240,8 @@ fn take(mut rows: rusqlite::Rows<'_>, bound: Bound) -> rusqlite::Result<(Vec<Mes
         }
         let data: String = row.get(2)?;
         bytes += data.len();
-        let id = EventId { seq: unsigned(row, 0)?, millis: unsigned(row, 1)? };
-        messages.push(Message { id, data });
+        let seq = stream.base + offset(row.get(0)?);
+        messages.push(Message { id: EventId { seq, millis: unsigned(row, 1)? }, data });
     }
     Ok((messages, false))
 }
@@ -141,29 +252,32 @@ const PART: i64 = 200;
 /// The streams there are, newest activity first.
 pub(super) fn streams(connection: &mut Connection, most: usize) -> rusqlite::Result<Vec<Listed>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut select = connection.prepare_cached(
-        "SELECT name, count, substr(closing, 1, ?2), s.seq, s.millis, substr(data, 1, ?2) \
-         FROM streams s \
-         LEFT JOIN messages m ON m.life = s.life AND m.seq = s.seq \
-         ORDER BY s.millis DESC, name LIMIT ?1",
+    let tx = connection.transaction()?;
+    // Sorted before the texts are read, one seek for each stream that is listed.
+    let mut select = tx.prepare_cached(
+        "SELECT slot, base, name, count, seq, millis, substr(closing, 1, ?2) FROM streams \
+         ORDER BY millis DESC, name LIMIT ?1",
     )?;
-    let rows = select.query_map((most, PART), |row| {
-        let name: String = row.get(0)?;
-        let closing: Option<String> = row.get(2)?;
-        let last = match (&closing, row.get(5)?) {
-            (Some(text), _) => Some(text.clone()),
-            (None, data) => data,
+    let mut select_text =
+        tx.prepare_cached("SELECT substr(data, 1, ?2) FROM messages WHERE key = ?1")?;
+    let mut rows = select.query((most, PART))?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (slot, base, id) = (Slot(row.get(0)?), unsigned(row, 1)?, id(row, 4)?);
+        let closing: Option<String> = row.get(6)?;
+        let ended = closing.is_some();
+        let last = if ended {
+            closing
+        } else {
+            let key = slot.key(id.seq.saturating_sub(base));
+            select_text.query_row((key, PART), |row| row.get(0)).optional()?
         };
-        let id = id(row, 3)?;
-        // What is stored under a name that can not be a stream's is not ours to show.
-        Ok(name.parse().ok().map(|name| Listed {
-            name,
-            messages: unsigned(row, 1).unwrap_or_default(),
-            ended: closing.is_some(),
-            last: last.map(|data| Message { id, data }),
-        }))
-    })?;
-    rows.filter_map(Result::transpose).collect()
+        // What is stored under a name that cannot be a stream's is not ours to show.
+        let Ok(name) = row.get::<_, String>(2)?.parse() else { continue };
+        let last = last.map(|data| Message { id, data });
+        listed.push(Listed { name, messages: unsigned(row, 3)?, ended, last });
+    }
+    Ok(listed)
 }
 
 /// How many streams there are, and how many messages they have.
@@ -180,6 +294,10 @@ pub(super) fn id(row: &Row<'_>, first: usize) -> rusqlite::Result<EventId> {
 /// The integers of `SQLite` are signed; ours are never negative.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::unsigned_abs)
+}
+
+fn maybe_unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    row.get::<_, Option<i64>>(column).map(|number| number.map(i64::unsigned_abs))
 }
 
 /// Larger than `SQLite` can hold is larger than anything it holds.

@@ -4,175 +4,228 @@
 use std::time::Duration;
 
 use super::{
-    super::{KEY_LIFETIME, Life, Refusal, StreamName},
-    group::Group,
-    read::{Stream, signed, unsigned},
+    super::{KEY_LIFETIME, Refusal, StreamName},
+    batch::WriteBatch,
+    key::{OFFSET_BITS, Slot, offset},
+    keys,
+    read::{Ahead, Stream, Trimmed, far_ahead, signed, unsigned},
+    space,
 };
 
-/// How many messages of one stream, or keys, one step removes at the most.
+/// How many messages of one stream one step removes at the most.
 pub(super) const STEP: usize = 1000;
-/// About how many bytes of one stream one step removes at the most.
-const STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// About how many bytes of one stream one step removes at the most: they are overwritten.
+const STEP_BYTES: u64 = 1024 * 1024;
 /// How many streams one step looks after.
 const STREAMS: usize = 20;
 
 /// Does a part of what is due, and tells whether there is more. It always writes, so that it also
 /// finds out whether the store can be written.
-pub(super) fn step(group: &mut Group<'_>) -> rusqlite::Result<bool> {
-    group.tx.execute("UPDATE store SET deleted = deleted", [])?;
-    let forgotten = signed(keys_forgotten(group.now));
-    let keys = group.tx.execute(
-        "DELETE FROM keys WHERE (life, key) IN \
-         (SELECT life, key FROM keys WHERE used <= ?1 LIMIT ?2)",
-        (forgotten, STEP),
-    )?;
-    let garbage = remove_garbage(group)?;
-    let trimmed = trim_streams(group)?;
-    let silent = forget_silent_streams(group)?;
-    Ok(keys == STEP || garbage || trimmed || silent)
+pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
+    space::touch(&batch.tx)?;
+    let keys = batch.forget_old_keys()?;
+    let garbage = remove_garbage(batch)?;
+    let trimmed = trim_streams(batch)?;
+    let silent = forget_silent_streams(batch)?;
+    let more = keys || garbage || trimmed || silent || batch.has_too_many_keys();
+    // Pages that become free are given back once there will be no more of them.
+    Ok(more || space::give_back(&batch.tx)?)
 }
 
-/// Keys that were used then or before are not remembered any more.
-pub(super) fn keys_forgotten(now: u64) -> u64 {
-    before(now, KEY_LIFETIME)
-}
-
-fn before(now: u64, age: Duration) -> u64 {
+/// A time that is so long ago.
+pub(super) fn before(now: u64, age: Duration) -> u64 {
     now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Messages of deleted streams.
-fn remove_garbage(group: &Group<'_>) -> rusqlite::Result<bool> {
-    let life: Option<i64> =
-        group.tx.query_row("SELECT min(life) FROM garbage", [], |row| row.get(0))?;
-    let Some(life) = life else { return Ok(false) };
-    let oldest = Oldest::of(group, Life(life), STEP, |_| true)?;
-    oldest.remove(group, Life(life))?;
-    if oldest.messages == 0 {
-        group.tx.execute("DELETE FROM garbage WHERE life = ?1", [life])?;
-    }
-    Ok(true)
-}
-
-fn trim_streams(group: &mut Group<'_>) -> rusqlite::Result<bool> {
-    let limits = group.limits;
-    let due = names(
-        group,
-        "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 OR \
-         (SELECT millis FROM messages m WHERE m.life = s.life ORDER BY seq LIMIT 1) < ?3 LIMIT ?4",
-        (
-            signed(limits.messages),
-            signed(limits.bytes),
-            signed(before(group.now, limits.age)),
-            STREAMS,
-        ),
-    )?;
-    let more = !due.is_empty();
-    for name in due {
-        // Whatever a transaction touches it trims at its end.
-        if let Some(touched) = group.take_up(&name)? {
-            group.put_back(name, touched);
+/// Messages and keys of deleted streams.
+fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
+    let slots: Vec<i64> = batch
+        .tx
+        .prepare_cached("SELECT slot FROM garbage LIMIT ?1")?
+        .query_map([STREAMS], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut more = slots.len() == STREAMS;
+    let (mut messages, mut bytes) = (0, 0);
+    for slot in slots.into_iter().map(Slot) {
+        if messages >= STEP || bytes >= STEP_BYTES {
+            return Ok(true);
+        }
+        let most = STEP - messages;
+        let oldest = Oldest::of(batch, slot, most, |_| true)?;
+        oldest.remove(batch, slot)?;
+        messages += oldest.messages;
+        bytes += oldest.bytes;
+        let forgotten = batch
+            .tx
+            .prepare_cached(
+                "DELETE FROM keys WHERE key IN \
+                 (SELECT key FROM keys WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)",
+            )?
+            .execute((slot.start(), slot.end(), keys::STEP))?;
+        if oldest.messages == 0 && forgotten == 0 {
+            batch.tx.execute("DELETE FROM garbage WHERE slot = ?1", [slot.0])?;
+            batch.tx.execute("INSERT INTO free_slots VALUES (?1)", [slot.0])?;
+        } else {
+            more = true;
         }
     }
     Ok(more)
 }
 
+fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
+    let (limits, now) = (batch.limits, batch.now);
+    let too_old = before(now, limits.age);
+    let due = names(
+        batch,
+        "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 \
+         OR (SELECT millis FROM messages WHERE key > slot << ?6 AND key < (slot + 1) << ?6 \
+             ORDER BY key LIMIT 1) < ?3 \
+         OR (ahead_since IS NULL) = (millis > ?4) \
+         OR (ahead_since < ?3 AND iif(trimmed < ahead_seq, count > 0, ahead_seq < seq)) LIMIT ?5",
+        (
+            signed(limits.messages),
+            signed(limits.bytes),
+            signed(too_old),
+            signed(far_ahead(now)),
+            STREAMS,
+            OFFSET_BITS,
+        ),
+    )?;
+    let more = !due.is_empty();
+    for name in due {
+        // Whatever a transaction loads it trims at its end.
+        if let Some(mut dirty) = batch.load(&name)? {
+            mark_ahead(&mut dirty.stream, now, too_old);
+            batch.stash(name, dirty);
+        }
+    }
+    Ok(more)
+}
+
+/// Notes that the ids of a stream are far ahead of the clock, or no longer.
+fn mark_ahead(stream: &mut Stream, now: u64, too_old: u64) {
+    if !stream.is_ahead(now) {
+        stream.ahead = None;
+        return;
+    }
+    let mark = Ahead { since: now, seq: stream.head.seq };
+    let ahead = *stream.ahead.get_or_insert(mark);
+    // All of what was there then has gone by its age: what came since has its own.
+    if ahead.since < too_old && stream.trimmed.seq >= ahead.seq && ahead.seq < mark.seq {
+        stream.ahead = Some(mark);
+    }
+}
+
 /// Streams that are empty, and silent for as long as a message is kept.
-fn forget_silent_streams(group: &mut Group<'_>) -> rusqlite::Result<bool> {
+fn forget_silent_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     // Its keys go with it: not before their time.
-    let before_that = before(group.now, group.limits.age.max(KEY_LIFETIME));
+    let silent_since = before(batch.now, batch.limits.age.max(KEY_LIFETIME));
     let silent = names(
-        group,
-        "SELECT name FROM streams WHERE count = 0 AND millis < ?1 LIMIT ?2",
-        (signed(before_that), STREAMS),
+        batch,
+        "SELECT name FROM streams WHERE count = 0 \
+         AND (millis < ?1 OR (millis > ?2 AND ahead_since < ?1 AND ahead_seq = seq)) LIMIT ?3",
+        (signed(silent_since), signed(far_ahead(batch.now)), STREAMS),
     )?;
     let more = silent.len() == STREAMS;
     for name in silent {
-        let Some(touched) = group.take_up(&name)? else { continue };
-        // Someone may have spoken in this very transaction.
-        let still_silent = touched.stream.count == 0 && touched.stream.head.millis < before_that;
-        group.put_back(name.clone(), touched);
+        let Some(dirty) = batch.load(&name)? else { continue };
+        // Someone may have published in this very transaction.
+        let stream = &dirty.stream;
+        let is_silent = stream.head.millis < silent_since
+            || stream.known_old(batch.now, silent_since) == Some(stream.head.seq);
+        let still_silent = stream.count == 0 && is_silent;
+        batch.stash(name.clone(), dirty);
         if still_silent {
-            let _: Result<(), Refusal> = group.delete(name)?;
+            let _: Result<(), Refusal> = batch.delete(name)?;
         }
     }
     Ok(more)
 }
 
 fn names(
-    group: &Group<'_>,
+    batch: &WriteBatch<'_>,
     select: &str,
     parameters: impl rusqlite::Params,
 ) -> rusqlite::Result<Vec<StreamName>> {
-    let mut select = group.tx.prepare_cached(select)?;
+    let mut select = batch.tx.prepare_cached(select)?;
     let names = select.query_map(parameters, |row| row.get::<_, String>(0))?;
     names.filter_map(|name| name.map(|name| name.parse().ok()).transpose()).collect()
 }
 
 /// Removes the oldest messages of a stream that are beyond a limit, at most `most`.
-pub(super) fn trim(group: &Group<'_>, stream: &mut Stream, most: usize) -> rusqlite::Result<()> {
-    let limits = group.limits;
-    let oldest_kept = before(group.now, limits.age);
-    let oldest = Oldest::of(group, stream.life, most, |oldest| {
-        stream.count.saturating_sub(oldest.messages) > limits.messages
+pub(super) fn trim(
+    batch: &mut WriteBatch<'_>,
+    stream: &mut Stream,
+    most: usize,
+) -> rusqlite::Result<()> {
+    let limits = batch.limits;
+    let too_old = before(batch.now, limits.age);
+    let known_old = stream.known_old(batch.now, too_old);
+    let oldest = Oldest::of(batch, stream.slot, most, |oldest| {
+        stream.count.saturating_sub(oldest.messages as u64) > limits.messages
             || stream.bytes.saturating_sub(oldest.bytes) > limits.bytes
-            || oldest.next_millis < oldest_kept
+            || oldest.next.is_some_and(|(next, millis)| {
+                millis < too_old || known_old.is_some_and(|seq| stream.base + next <= seq)
+            })
     })?;
-    if oldest.messages > 0 {
-        oldest.remove(group, stream.life)?;
-        stream.trimmed = oldest.last;
-        stream.count = stream.count.saturating_sub(oldest.messages);
+    if let Some((last, millis)) = oldest.last {
+        oldest.remove(batch, stream.slot)?;
+        stream.trimmed = Trimmed { seq: stream.base + last, millis: Some(millis) };
+        stream.count = stream.count.saturating_sub(oldest.messages as u64);
         stream.bytes = stream.bytes.saturating_sub(oldest.bytes);
-    } else if oldest.next_millis == 0 {
+    } else if oldest.next.is_none() {
         // There is none: should the counts ever be wrong, they do not stay so.
         (stream.count, stream.bytes) = (0, 0);
     }
     Ok(())
 }
 
-/// The oldest messages of a stream, as far as they are to go.
+/// The oldest messages of a slot, as far as they are to go.
 #[derive(Default)]
 struct Oldest {
-    messages: u64,
+    messages: usize,
     bytes: u64,
-    /// The sequence of the last of them.
-    last: u64,
-    /// When the one after them was said; 0 if nothing was found.
-    next_millis: u64,
+    /// The last of them: its offset and milliseconds.
+    last: Option<(u64, u64)>,
+    /// The one after them, or the last one that was looked at.
+    next: Option<(u64, u64)>,
 }
 
 impl Oldest {
     /// As long as `goes` says of what was found that the next one goes too; at most `most`, and
     /// about [`STEP_BYTES`].
     fn of(
-        group: &Group<'_>,
-        life: Life,
+        batch: &WriteBatch<'_>,
+        slot: Slot,
         most: usize,
         goes: impl Fn(&Self) -> bool,
     ) -> rusqlite::Result<Self> {
-        let mut select = group.tx.prepare_cached(
-            "SELECT seq, millis, octet_length(data) FROM messages WHERE life = ?1 \
-             ORDER BY seq LIMIT ?2",
+        let mut select = batch.tx.prepare_cached(
+            "SELECT key, millis, octet_length(data) FROM messages WHERE key BETWEEN ?1 AND ?2 \
+             ORDER BY key LIMIT ?3",
         )?;
-        let mut rows = select.query((life.0, most))?;
+        let mut rows = select.query((slot.start(), slot.end(), most))?;
         let mut oldest = Self::default();
         while let Some(row) = rows.next()? {
-            oldest.next_millis = unsigned(row, 1)?;
+            oldest.next = Some((offset(row.get(0)?), unsigned(row, 1)?));
             if oldest.bytes >= STEP_BYTES || !goes(&oldest) {
                 break;
             }
             oldest.messages += 1;
             oldest.bytes += unsigned(row, 2)?;
-            oldest.last = unsigned(row, 0)?;
+            oldest.last = oldest.next;
         }
         Ok(oldest)
     }
 
-    fn remove(&self, group: &Group<'_>, life: Life) -> rusqlite::Result<usize> {
-        group
+    fn remove(&self, batch: &mut WriteBatch<'_>, slot: Slot) -> rusqlite::Result<()> {
+        let Some((last, _)) = self.last else { return Ok(()) };
+        batch.removed = true;
+        batch
             .tx
-            .prepare_cached("DELETE FROM messages WHERE life = ?1 AND seq <= ?2")?
-            .execute((life.0, signed(self.last)))
+            .prepare_cached("DELETE FROM messages WHERE key BETWEEN ?1 AND ?2")?
+            .execute((slot.start(), slot.key(last)))?;
+        Ok(())
     }
 }
 
@@ -183,38 +236,46 @@ mod tests {
         data::Data,
         log::{
             Append, Limits, Store,
-            sqlite::{file::Location, read::Stream},
+            sqlite::{batch::Totals, file::Location},
         },
     };
 
     const DAY: u64 = 24 * 60 * 60 * 1000;
-    const LIMITS: Limits =
-        Limits { messages: 10, age: Duration::from_secs(1), bytes: 1000, streams: 10 };
+    const LIMITS: Limits = Limits {
+        messages: 10,
+        age: Duration::from_secs(1),
+        bytes: 1000,
+        streams: 10,
+        keys: 10,
+        all_keys: 20,
+    };
 
-    fn append(group: &mut Group<'_>, name: &StreamName) {
-        let batch = vec![Data::new(b"text".to_vec(), 10).expect("data")];
-        let append = Append { stream: name.clone(), batch, key: None };
-        group.append(append).expect("stored").expect("taken");
+    fn append(batch: &mut WriteBatch<'_>, name: &StreamName) {
+        let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+        let append = Append { stream: name.clone(), batch: data, key: None };
+        batch.append(append).expect("stored").expect("taken");
     }
 
-    /// A sweep shares the transaction of those who publish at the same moment.
+    /// A sweep shares the transaction of what is published at the same moment.
     #[test]
     fn a_silent_stream_that_speaks_again_is_not_forgotten() {
         let (location, _claim) = Location::claim(Store::Memory).expect("a store");
-        let mut connection = location.open_to_write().expect("a connection");
+        let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
-        let mut group = Group::begin(&mut connection, LIMITS, DAY).expect("a transaction");
-        append(&mut group, &name);
-        group.commit().expect("stored");
-
-        for (now, speaks) in [(3 * DAY, false), (3 * DAY + 1, true)] {
-            let mut group = Group::begin(&mut connection, LIMITS, now).expect("a transaction");
+        for (now, speaks, sweeps) in
+            [(DAY, true, false), (3 * DAY, false, true), (3 * DAY + 1, true, true)]
+        {
+            let totals = Totals::of(&connection).expect("readable");
+            let mut batch =
+                WriteBatch::begin(&mut connection, LIMITS, now, totals).expect("a transaction");
             // The first sweep empties the stream; it is forgotten by the next one unless it speaks.
             if speaks {
-                append(&mut group, &name);
+                append(&mut batch, &name);
             }
-            step(&mut group).expect("a step");
-            group.commit().expect("stored");
+            if sweeps {
+                step(&mut batch).expect("a step");
+            }
+            batch.commit().expect("stored");
         }
         let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
         assert_eq!((stream.head.seq, stream.count), (2, 1));

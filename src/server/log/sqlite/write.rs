@@ -1,73 +1,119 @@
-//! Writing: everything that waits is one transaction.
+//! The writer: group commit. Everything that waits is one transaction and one flush of the disk.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{Change, Clock, Limits, Observer, Refusal, Stored},
-    PROBE, Trouble,
-    file::{BUSY, Claim},
-    group::Group,
-    what_happened,
+    batch::{CommitError, Committed, Totals, WriteBatch, holds},
+    file::Claim,
+    health::{Health, what_happened},
+    space,
 };
 
+/// How often a store in trouble is tried.
+pub(super) const PROBE: Duration = Duration::from_secs(1);
 /// About how many bytes one transaction takes before it is closed.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// After how many bytes the write-ahead log is begun anew. `SQLite` does so by itself, but only in
-/// a moment without readers, which may be long in coming.
-const LOG_BYTES: usize = 64 * 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// About how many bytes a transaction writes beside what it brings: some pages, whole.
 const PER_COMMIT: usize = 16 * 1024;
-/// How long the writer waits for that moment.
-const NO_READERS: Duration = Duration::from_secs(1);
 /// A transaction that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_millis(100);
 
 /// What the writer is asked to do.
-pub(super) enum Op {
+pub(super) enum Command {
     /// A part of the next transaction.
-    Work {
+    Write {
         /// About how many bytes it brings.
         size: usize,
-        work: Work,
+        job: Box<dyn Job>,
+    },
+    /// Remove from the write-ahead log what was removed from the tables, if anything was.
+    Purge {
+        /// Told whether all of it is gone.
+        done: oneshot::Sender<bool>,
     },
     /// Stop, once what came before is done.
     Close,
 }
 
-/// Does its part, and gives back how to answer once that is stored. If it is not, the answer is
-/// dropped, and who waits for it sees that: not before the trouble is known.
-pub(super) type Work = Box<dyn FnOnce(&mut Group<'_>) -> (rusqlite::Result<()>, Answer) + Send>;
-pub(super) type Answer = Box<dyn FnOnce() + Send>;
+/// A part of a transaction, and a client that waits for its outcome.
+pub(super) trait Job: Send {
+    /// Does its part. After an error the whole transaction is taken back.
+    fn run(&mut self, batch: &mut WriteBatch<'_>) -> rusqlite::Result<()>;
 
-impl Op {
-    /// Something to do, and where its answer will be.
-    pub(super) fn new<T: Send + 'static>(
+    /// Tells the client; a client that has gone does not hear it.
+    fn reply(self: Box<Self>, outcome: &Outcome);
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Stored,
+    /// Nothing was stored, for this reason.
+    NotStored(Arc<str>),
+    /// It may have been stored; what failed.
+    Unknown(Arc<str>),
+}
+
+/// A job that is a function.
+struct Task<T, F> {
+    act: Option<F>,
+    result: Option<Result<T, Refusal>>,
+    reply: oneshot::Sender<Result<T, Refusal>>,
+}
+
+impl Command {
+    /// Something to do in the next transaction, and where its result will be.
+    pub(super) fn write<T: Send + 'static>(
         size: usize,
-        act: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
+        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, Refusal>>) {
         let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |group| match act(group) {
-            // Who does not wait any more does not hear it.
-            Ok(outcome) => (Ok(()), Box::new(move || drop(reply.send(outcome)))),
-            Err(error) => (Err(error), Box::new(move || drop(reply))),
-        });
-        (Self::Work { size, work }, answer)
+        let job = Box::new(Task { act: Some(act), result: None, reply });
+        (Self::Write { size, job }, answer)
+    }
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send,
+{
+    fn run(&mut self, batch: &mut WriteBatch<'_>) -> rusqlite::Result<()> {
+        if let Some(act) = self.act.take() {
+            self.result = Some(act(batch)?);
+        }
+        Ok(())
+    }
+
+    fn reply(self: Box<Self>, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Stored => self.result,
+            Outcome::NotStored(why) => Some(Err(Refusal::Unavailable(Arc::clone(why)))),
+            Outcome::Unknown(why) => Some(Err(Refusal::Unknown(Arc::clone(why)))),
+        };
+        if let Some(result) = result {
+            drop(self.reply.send(result));
+        }
     }
 }
 
 /// The thread that writes.
 pub(super) struct Writer {
     connection: Connection,
-    /// Goes after the connection: nobody opens a file that is not closed yet.
+    /// Released after the connection is closed: no other server opens a file that is not closed yet.
     _claim: Claim,
     limits: Limits,
     clock: Clock,
-    trouble: Trouble,
-    /// About how many bytes were written since the write-ahead log was begun anew.
-    written: usize,
+    health: Health,
+    totals: Totals,
+    wal: space::WriteAheadLog,
     /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
     /// tried whether they do.
     unstored: usize,
@@ -80,84 +126,165 @@ impl Writer {
         claim: Claim,
         limits: Limits,
         clock: Clock,
-        trouble: Trouble,
-    ) -> Self {
-        connection.set_prepared_statement_cache_capacity(32);
-        Self {
+        health: Health,
+    ) -> rusqlite::Result<Self> {
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self {
+            totals: Totals::of(&connection)?,
             connection,
             _claim: claim,
             limits,
             clock,
-            trouble,
-            written: 0,
+            health,
+            wal: space::WriteAheadLog::default(),
             unstored: 0,
             tried: Instant::now(),
-        }
+        })
     }
 
-    /// Serves until it is told to close, or until nobody can ask any more.
-    pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>, mut observer: impl Observer) {
-        while let Some(first) = ops.blocking_recv() {
-            let mut group = Vec::new();
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(Op::Work { size, work }) = next {
-                group.push(work);
-                bytes += size;
-                next = if bytes < GROUP_BYTES { ops.try_recv().ok() } else { None };
+    /// Serves until it is told to close, or until there is no handle any more.
+    pub(super) fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut observer: impl Observer,
+    ) {
+        let mut next = commands.blocking_recv();
+        while let Some(command) = next.take() {
+            match command {
+                Command::Write { size, job } => {
+                    let (mut jobs, mut bytes) = (vec![job], size);
+                    while bytes < BATCH_BYTES {
+                        match commands.try_recv() {
+                            Ok(Command::Write { size, job }) => {
+                                jobs.push(job);
+                                bytes += size;
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.health.set_storing(true);
+                    self.serve(jobs, bytes, &mut observer);
+                    self.wal.written(bytes + PER_COMMIT);
+                    self.wal.restart_if_large(&self.connection);
+                    self.health.set_storing(false);
+                }
+                Command::Purge { done } => {
+                    self.health.set_storing(true);
+                    let gone = self.wal.purge(&self.connection);
+                    self.health.set_storing(false);
+                    let _ = done.send(gone);
+                }
+                Command::Close => break,
             }
-            self.trouble.set_storing(true);
-            self.serve(group, bytes, &mut observer);
-            self.written += bytes + PER_COMMIT;
-            if self.written > LOG_BYTES {
-                self.begin_log_anew();
-            }
-            self.trouble.set_storing(false);
-            if let Some(Op::Close) = next {
-                return;
+            if next.is_none() {
+                next = commands.blocking_recv();
             }
         }
+        self.close(commands);
     }
 
-    /// A failure changes nothing: the log goes on to grow, and this is tried again later.
-    fn begin_log_anew(&mut self) {
-        self.written = 0;
-        let _ = self.connection.busy_timeout(NO_READERS);
-        let done = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-        if let Err(error) = done {
-            tracing::debug!(%error, "the write-ahead log can not be begun anew");
+    /// Refuses what came too late, and notes that everything is in order.
+    fn close(self, mut commands: mpsc::Receiver<Command>) {
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Write { job, .. } = command {
+                job.reply(&Outcome::NotStored(super::CLOSED.into()));
+            }
         }
-        let _ = self.connection.busy_timeout(BUSY);
+        // A file that is known to be damaged is checked before it is served again.
+        if self.health.damaged().is_none()
+            && let Err(error) = self.connection.execute("UPDATE store SET clean = 1", [])
+        {
+            tracing::warn!(%error, "the store will be checked when it is opened again");
+        }
     }
 
     /// Stores, acknowledges, fans out: in this order, always.
-    fn serve(&mut self, group: Vec<Work>, bytes: usize, observer: &mut impl Observer) {
-        let (mut group, mut answers) = (group.into_iter(), Vec::new());
+    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>, bytes: usize, observer: &mut impl Observer) {
         let begun = Instant::now();
-        match self.store(&mut group, &mut answers) {
-            Ok(changes) => {
-                self.recover(bytes);
-                observer.stored(stored(&changes, begun.elapsed()));
-                for answer in answers {
-                    answer();
-                }
-                for change in changes {
-                    observer.changed(change);
-                }
-            }
-            Err(error) => {
-                if self.trouble.set(Some(what_happened(&error))).is_none() {
-                    tracing::error!(%error, "the store can not be written");
-                }
-                self.unstored = self.unstored.max(bytes);
+        let (outcome, changes) = match self.store(&mut jobs) {
+            Ok(changes) => (Outcome::Stored, changes),
+            Err(CommitError::NotStored(error)) => (self.failed(&error, bytes), Vec::new()),
+            Err(CommitError::Unknown(error, committed)) => self.settle(&error, bytes, committed),
+        };
+        if outcome == Outcome::Stored {
+            self.recover(bytes);
+            observer.stored(stats(&changes, begun.elapsed()));
+        }
+        for job in jobs {
+            job.reply(&outcome);
+        }
+        for change in changes {
+            observer.changed(change);
+        }
+    }
+
+    fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Change>, CommitError> {
+        let (limits, now) = (self.limits, self.clock.now());
+        let mut batch = WriteBatch::begin(&mut self.connection, limits, now, self.totals)?;
+        for job in jobs {
+            job.run(&mut batch)?;
+        }
+        let committed = batch.commit()?;
+        Ok(self.take_over(committed))
+    }
+
+    fn take_over(&mut self, committed: Committed) -> Vec<Change> {
+        let Committed { changes, totals, removed } = committed;
+        self.totals = totals;
+        self.wal.removed |= removed;
+        changes
+    }
+
+    /// Notes a failure before any client hears of it.
+    fn failed(&mut self, error: &rusqlite::Error, bytes: usize) -> Outcome {
+        let why = what_happened(error);
+        if self.health.set_failed(Some(Arc::clone(&why))).is_none() {
+            tracing::error!(%error, "the store cannot be written");
+        }
+        self.unstored = self.unstored.max(bytes);
+        Outcome::NotStored(why)
+    }
+
+    /// Finds out what became of a transaction whose COMMIT failed. Its last page may be on the disk,
+    /// where a server that starts there would find it. A further transaction settles that: once it
+    /// is durable, what this connection reads is what there is, and nothing else can come back.
+    fn settle(
+        &mut self,
+        error: &rusqlite::Error,
+        bytes: usize,
+        committed: Committed,
+    ) -> (Outcome, Vec<Change>) {
+        let why = what_happened(error);
+        match self.probe(&committed.changes) {
+            Ok(true) => (Outcome::Stored, self.take_over(committed)),
+            Ok(false) => (self.failed(error, bytes), Vec::new()),
+            Err(probe) => {
+                tracing::error!(%error, %probe, "whether a transaction was stored is not known");
+                self.failed(&probe, bytes);
+                (Outcome::Unknown(why), Vec::new())
             }
         }
+    }
+
+    /// Writes something, durably; tells whether these changes are in the store.
+    fn probe(&mut self, changes: &[Change]) -> rusqlite::Result<bool> {
+        let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let stored =
+            changes.iter().map(|change| holds(&tx, change)).collect::<Result<Vec<_>, _>>()?;
+        space::touch(&tx)?;
+        tx.commit()?;
+        Ok(!stored.is_empty() && stored.into_iter().all(|stored| stored))
     }
 
     /// What was stored just now ends a trouble, if it was as much as what could not be stored: a
     /// disk that is nearly full still takes small things.
     fn recover(&mut self, stored: usize) {
-        if self.trouble.get().is_none() {
+        if self.health.trouble().is_none() {
             return;
         }
         if stored < self.unstored {
@@ -171,38 +298,22 @@ impl Writer {
             }
         }
         self.unstored = 0;
-        self.trouble.set(None);
+        self.health.set_failed(None);
         tracing::info!("the store can be written again");
     }
 
     /// Writes as many bytes as could not be stored, and takes them back.
     fn try_room(&mut self) -> rusqlite::Result<()> {
-        let attempt = self.connection.transaction()?;
+        let attempt = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         attempt.execute("CREATE TABLE room (filler BLOB)", [])?;
         attempt.execute("INSERT INTO room VALUES (zeroblob(?1))", [self.unstored + PER_COMMIT])?;
         attempt.cache_flush()?;
         attempt.rollback()
     }
-
-    /// Both stay with the caller, so that nobody hears of a failure from the answer that is not
-    /// given.
-    fn store(
-        &mut self,
-        group: &mut impl Iterator<Item = Work>,
-        answers: &mut Vec<Answer>,
-    ) -> rusqlite::Result<Vec<Change>> {
-        let mut transaction = Group::begin(&mut self.connection, self.limits, self.clock.now())?;
-        for work in group {
-            let (done, answer) = work(&mut transaction);
-            answers.push(answer);
-            done?;
-        }
-        transaction.commit()
-    }
 }
 
-/// What a transaction took. One that was slow kept everyone waiting who publishes.
-fn stored(changes: &[Change], took: Duration) -> Stored {
+/// What a transaction took. One that was slow kept every publisher waiting.
+fn stats(changes: &[Change], took: Duration) -> Stored {
     let messages = changes.iter().map(|change| match change {
         Change::Appended { messages, .. } => messages.len(),
         Change::Ended { .. } | Change::Deleted { .. } => 0,
@@ -210,12 +321,8 @@ fn stored(changes: &[Change], took: Duration) -> Stored {
     let messages = messages.sum();
     if took > SLOW {
         let duration_ms = took.as_millis();
-        tracing::warn!(
-            duration_ms,
-            messages,
-            changes = changes.len(),
-            "the disk was slow to store"
-        );
+        let changes = changes.len();
+        tracing::warn!(duration_ms, messages, changes, "the disk was slow to store");
     }
     Stored { messages, took }
 }

@@ -1,0 +1,75 @@
+//! The health of the store: whether it can be written, and whether its file is sound.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::ffi::ErrorCode;
+
+/// A disk that has not answered for so long is in trouble, though nothing has failed.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// Shared by the writer, the check of the file and the handle; a cheap clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why the last attempt to write failed.
+    failed: Option<Arc<str>>,
+    /// Since when the writer has waited for the disk.
+    storing_since: Option<Instant>,
+    /// What is damaged. It stays until the server is stopped.
+    damaged: Option<Arc<str>>,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the store cannot be written, if it cannot.
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        let state = self.state();
+        let stalled = || {
+            let waited = state.storing_since?.elapsed();
+            let seconds = waited.as_secs();
+            (waited > STALLED)
+                .then(|| format!("the disk has not answered for {seconds} s, nor refused").into())
+        };
+        state.failed.clone().or_else(stalled)
+    }
+
+    /// What is damaged in the file, if anything is known to be.
+    pub(super) fn damaged(&self) -> Option<Arc<str>> {
+        self.state().damaged.clone()
+    }
+
+    /// Notes that the writer begins, or ceases, to wait for the disk.
+    pub(super) fn set_storing(&self, storing: bool) {
+        self.state().storing_since = storing.then(Instant::now);
+    }
+
+    /// Notes why the last attempt to write failed, if it did; gives back what it was before.
+    pub(super) fn set_failed(&self, failed: Option<Arc<str>>) -> Option<Arc<str>> {
+        std::mem::replace(&mut self.state().failed, failed)
+    }
+
+    pub(super) fn set_damaged(&self, damage: Arc<str>) {
+        self.state().damaged = Some(damage);
+    }
+}
+
+/// What went wrong, as far as it concerns the client. The log has the rest.
+pub(super) fn what_happened(error: &rusqlite::Error) -> Arc<str> {
+    let what = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::SystemIoFailure) => "I/O error of the disk",
+        Some(ErrorCode::ReadOnly) => "the disk cannot be written",
+        Some(ErrorCode::CannotOpen) => "its file cannot be opened",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "its file is damaged",
+        _ => "it failed",
+    };
+    format!("the store cannot be used: {what}").into()
+}
