@@ -48,6 +48,7 @@ use self::{
     config::{Config, LimitOptions},
     counter::Counter,
     error::Problem,
+    events::EventStreams,
     hub::Hub,
     limits::{Limits, Seats},
     listen::Listeners,
@@ -79,6 +80,7 @@ struct App {
     /// How long the body of a request may take.
     body_timeout: Duration,
     counter: Counter,
+    events: EventStreams,
     log: Log,
     hub: Hub,
     /// The most bytes a message may have.
@@ -86,8 +88,6 @@ struct App {
     limits: Limits,
     metrics: Metrics,
     shutdown: Shutdown,
-    /// The pause after which a cut reader comes back, told to each stream as `retry`.
-    retry: Duration,
     site: Arc<Site>,
 }
 
@@ -102,17 +102,22 @@ impl App {
     ) -> Self {
         let Streams { log, hub, metrics, .. } = streams.clone();
         let limits = &config.limits;
+        let events = EventStreams {
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            retry: config.retry.into(),
+        };
         Self {
             access,
             body_timeout: limits.body_timeout.into(),
             counter: Counter::new(config, clock),
+            events,
             log,
             hub,
             limits: Limits::new(limits),
             max_message_bytes: usize::try_from(limits.max_message_bytes.0).unwrap_or(usize::MAX),
             metrics,
             shutdown: shutdown.clone(),
-            retry: config.retry.into(),
             site: Arc::new(site),
         }
     }

@@ -20,7 +20,7 @@ use super::{
     config::Config,
     cursor::Cursor,
     error::Problem,
-    events::{self, Batch, Reader, Right},
+    events::{self, Batch, Reader, WatchGrant},
     frame,
     log::Place,
     metrics::Watched,
@@ -82,8 +82,8 @@ pub(super) async fn stream(
             run
         }
     };
-    let right = Right { seat, until: None };
-    Ok(events::respond(&app, reader, Watched::Counter, right, first, run.frames()))
+    let grant = WatchGrant { seat, until: None };
+    Ok(app.events.respond(reader, Watched::Counter, grant, first, run.frames()))
 }
 
 impl Counter {

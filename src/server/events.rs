@@ -1,6 +1,6 @@
 //! An SSE response: frames out, with pings, pacing and a last event.
 
-mod delivery;
+mod stats;
 
 use std::{
     convert::Infallible,
@@ -21,9 +21,15 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::Stream};
 use tokio::time::{Instant, Sleep};
 
-pub(super) use self::delivery::Batch;
-use self::delivery::{Delivery, Over};
-use super::{App, frame, limits::Seat, metrics::Watched, request::Lasting, shutdown::Stopping};
+pub(super) use self::stats::Batch;
+use self::stats::{CloseReason, StreamStats};
+use super::{
+    frame,
+    limits::Seat,
+    metrics::{Metrics, Watched},
+    request::Lasting,
+    shutdown::{Shutdown, Stopping},
+};
 use crate::message::{PING_INTERVAL_MS, RESET};
 
 /// About how many bytes one write should hold: many frames to a system call.
@@ -64,49 +70,60 @@ impl<S: Send + Sync> FromRequestParts<S> for Reader {
 }
 
 /// What a reader holds while it reads; it goes with the response.
-pub(super) struct Right {
+pub(super) struct WatchGrant {
     pub(super) seat: Seat,
     /// When it ends, if it does.
     pub(super) until: Option<Instant>,
 }
 
-/// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
-/// when the server stops, or when the reader's right ends. Nothing runs for it but the connection's
-/// task, so that it takes no work once its reader has gone.
-pub(super) fn respond(
-    app: &App,
-    reader: Reader,
-    watched: Watched,
-    right: Right,
-    first: Batch<String>,
-    frames: impl Stream<Item = Batch> + Send + 'static,
-) -> Response {
-    let body = Events {
-        first: Some(Box::new(first.into())),
-        frames: Box::pin(frames),
-        stopping: Stopping::new(&app.shutdown),
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        resting: false,
-        last_said: Instant::now(),
-        until: right.until,
-        ended: false,
-        reader,
-        retry: app.retry,
-        delivery: Delivery::begin(app.metrics.clone(), watched),
-        _seat: right.seat,
-    };
-    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
-    (Extension(Lasting), stream_response(body)).into_response()
+/// What the event streams of a server have in common.
+#[derive(Clone)]
+pub(super) struct EventStreams {
+    pub(super) metrics: Metrics,
+    pub(super) shutdown: Shutdown,
+    /// The pause after which a cut reader comes back, told to each stream as `retry`.
+    pub(super) retry: Duration,
 }
 
-/// The answer to a page that may not watch, or not any more: an `EventSource` can not see a status,
-/// and would come back again and again.
-pub(super) fn refused(app: &App) -> Response {
-    app.metrics.reset(EXPIRED);
-    let mut said = Batch::default();
-    frame::retry(&mut said.frames, app.retry);
-    expired(&mut said);
-    stream_response(Body::from(said.frames))
+impl EventStreams {
+    /// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
+    /// when the server stops, or when the reader's right ends. Nothing runs for it but the
+    /// connection's task, so that it takes no work once its reader has gone.
+    pub(super) fn respond(
+        &self,
+        reader: Reader,
+        watched: Watched,
+        grant: WatchGrant,
+        first: Batch<String>,
+        frames: impl Stream<Item = Batch> + Send + 'static,
+    ) -> Response {
+        let body = Events {
+            first: Some(Box::new(first.into())),
+            frames: Box::pin(frames),
+            stopping: Stopping::new(&self.shutdown),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            resting: false,
+            last_said: Instant::now(),
+            until: grant.until,
+            ended: false,
+            reader,
+            retry: self.retry,
+            stats: StreamStats::begin(self.metrics.clone(), watched),
+            _seat: grant.seat,
+        };
+        let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+        (Extension(Lasting), stream_response(body)).into_response()
+    }
+
+    /// The answer to a page that may not watch, or not any more: an `EventSource` cannot see a status,
+    /// and would come back again and again.
+    pub(super) fn refused(&self) -> Response {
+        self.metrics.reset(EXPIRED);
+        let mut said = Batch::default();
+        frame::retry(&mut said.frames, self.retry);
+        expired(&mut said);
+        stream_response(Body::from(said.frames))
+    }
 }
 
 fn stream_response(body: Body) -> Response {
@@ -134,13 +151,13 @@ struct Events<F> {
     ended: bool,
     reader: Reader,
     retry: Duration,
-    delivery: Delivery,
+    stats: StreamStats,
     _seat: Seat,
 }
 
 impl<F: Stream<Item = Batch>> Events<F> {
     fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
-        self.delivery.count(&batch);
+        self.stats.count(&batch);
         self.say(batch.frames)
     }
 
@@ -150,7 +167,7 @@ impl<F: Stream<Item = Batch>> Events<F> {
         if first.frames.is_empty() && !self.stopping.has_begun(context) {
             match self.frames.as_mut().poll_next(context) {
                 Poll::Ready(Some(batch)) => first = batch,
-                Poll::Ready(None) => (self.ended, self.delivery.over) = (true, Over::Ended),
+                Poll::Ready(None) => (self.ended, self.stats.closed) = (true, CloseReason::Ended),
                 Poll::Pending => {}
             }
         }
@@ -176,7 +193,7 @@ impl<F: Stream<Item = Batch>> Events<F> {
     /// The last words to a reader whose right to watch has ended.
     fn expire(&mut self) -> Poll<Option<Bytes>> {
         self.ended = true;
-        self.delivery.over = Over::Expired;
+        self.stats.closed = CloseReason::Expired;
         let mut batch = Batch::default();
         expired(&mut batch);
         self.deliver(batch.into())
@@ -206,7 +223,7 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
         }
         if self.stopping.has_begun(context) {
             self.ended = true;
-            self.delivery.over = Over::Stopping;
+            self.stats.closed = CloseReason::Stopping;
             return Poll::Ready(Some(farewell(self.retry)));
         }
         if self.until.is_some_and(|until| until <= Instant::now()) {
@@ -223,7 +240,7 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
         match self.frames.as_mut().poll_next(context) {
             Poll::Ready(Some(batch)) => return self.deliver(batch),
             Poll::Ready(None) => {
-                self.delivery.over = Over::Ended;
+                self.stats.closed = CloseReason::Ended;
                 return Poll::Ready(None);
             }
             Poll::Pending => {}

@@ -12,7 +12,7 @@ use super::{
     client::Client,
     cursor::Cursor,
     error::Problem,
-    events::{self, Reader, Right},
+    events::{Reader, WatchGrant},
     hub::{Start, Watcher},
     metrics::Watched,
 };
@@ -30,7 +30,7 @@ pub(super) async fn watch(
         Ok(may) => may,
         Err(problem) if problem.is_about_rights() && app.access.has_cookie(&headers, client) => {
             // An `EventSource` can not see a status.
-            return Ok(events::refused(&app));
+            return Ok(app.events.refused());
         }
         Err(problem) => return Err(problem),
     };
@@ -43,8 +43,8 @@ pub(super) async fn watch(
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
-            let right = Right { seat, until };
-            Ok(events::respond(&app, reader, Watched::Stored, right, first, watcher.frames()))
+            let grant = WatchGrant { seat, until };
+            Ok(app.events.respond(reader, Watched::Stored, grant, first, watcher.frames()))
         }
     }
 }

@@ -27,11 +27,11 @@ impl From<Batch<String>> for Batch {
 }
 
 /// An event stream while it is open. When it goes, one line of the log says what it was.
-pub(super) struct Delivery {
+pub(super) struct StreamStats {
     metrics: Metrics,
     watched: Watched,
     /// Why it is over; until that is known, it can only be that the reader goes.
-    pub(super) over: Over,
+    pub(super) closed: CloseReason,
     asked: Option<Arc<Asked>>,
     messages: u64,
     bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct Delivery {
 
 /// Why an event stream is over.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Over {
+pub(super) enum CloseReason {
     /// The reader has gone, or took nothing for too long.
     Gone,
     /// There is nothing more: the stream has ended, or the store can not be read.
@@ -50,11 +50,11 @@ pub(super) enum Over {
     Expired,
 }
 
-impl Delivery {
+impl StreamStats {
     pub(super) fn begin(metrics: Metrics, watched: Watched) -> Self {
         metrics.opened(watched);
         let asked = Asked::current();
-        Self { metrics, watched, over: Over::Gone, asked, messages: 0, bytes: 0 }
+        Self { metrics, watched, closed: CloseReason::Gone, asked, messages: 0, bytes: 0 }
     }
 
     /// Counts what the reader is given.
@@ -69,14 +69,14 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for StreamStats {
     fn drop(&mut self) {
         self.metrics.closed(self.watched);
-        let why = match self.over {
-            Over::Gone => "the reader has gone",
-            Over::Ended => "there is nothing more",
-            Over::Stopping => "the server stops",
-            Over::Expired => "the token has expired",
+        let why = match self.closed {
+            CloseReason::Gone => "the reader has gone",
+            CloseReason::Ended => "there is nothing more",
+            CloseReason::Stopping => "the server stops",
+            CloseReason::Expired => "the token has expired",
         };
         if let Some(asked) = &self.asked {
             asked.log_end(self.messages, self.bytes, why);
