@@ -29,9 +29,10 @@
 //!   - `access`: who may do what; `access/token`: what says so
 //!   - `limits`: that one who asks for too much does not take what is everyone's
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
-//!   - `log`: the durable log: its contract; `log/sqlite`: its engine
-//!   - `hub`: the streams that are watched; `hub/tail`: the newest messages, encoded once;
-//!     `hub/watcher`: a cursor that moves
+//!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
+//!     engine; `log/suite`: the contract as tests
+//!   - `hub`: the streams that are watched; `hub/follow` keeps `hub/tail`, the newest messages, encoded
+//!     once; `hub/watcher`: a cursor that moves
 //!   - `cursor`: the one parser of cursors; `query`: no parameter is ignored
 //!   - `events`: an SSE response
 //!   - `frame`: the SSE encoder, pure

@@ -183,10 +183,11 @@ impl From<NotRead> for Problem {
     fn from(not_read: NotRead) -> Self {
         match not_read {
             NotRead::NoStream => Refusal::NoStream.into(),
-            NotRead::UnknownPlace => Self::new(
+            NotRead::UnknownPlace | NotRead::Trimmed => Self::new(
                 problem::UNKNOWN_CURSOR,
                 "Begin from earliest or latest, or with an id that the stream still has.",
             ),
+            NotRead::Behind => Refusal::Unavailable("what can be read is behind".into()).into(),
             NotRead::Unavailable(why) => Refusal::Unavailable(why).into(),
         }
     }

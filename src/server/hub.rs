@@ -1,12 +1,14 @@
 //! The streams that somebody watches, in memory.
 //!
-//! A watched stream has a [`Tail`]: its newest messages, encoded once for all. A watcher is a
-//! cursor and nothing else. It asks the tail what follows its place; where the tail does not reach
-//! back so far it reads the log instead, until it has caught up. Nothing is queued for it, so that
-//! it may be as slow as it likes.
+//! A watched stream is followed, and has a [`Tail`]: its newest messages, encoded once for all. A
+//! watcher is a cursor and nothing else. It asks the tail what follows its place; where the tail does
+//! not reach back so far, or is not known, it reads the log instead, until it has caught up. Nothing is
+//! queued for it, so that it may be as slow as it likes.
 //!
 //! A stream leaves memory with its last watcher; whoever comes next begins in the log.
 
+mod backoff;
+mod follow;
 mod lag;
 mod tail;
 mod watcher;
@@ -17,77 +19,105 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::watcher::{Start, Watcher};
 use self::{
-    lag::{Lag, Mark},
-    tail::{News, Tail},
+    lag::{Lag, LagHandle},
+    tail::Tail,
 };
-use super::log::Change;
+use super::{
+    log::{Bound, Log},
+    supervisor::Supervisor,
+};
 use crate::message::StreamName;
 
 /// The watched streams; a handle that is cloned around.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hub(Arc<Mutex<HashMap<StreamName, Watched>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Hub(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    supervisor: Supervisor,
+    sizes: Sizes,
+    streams: Mutex<HashMap<StreamName, OpenStream>>,
+}
+
+/// How much is held in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Of the frames of a stream, for all its watchers; one block that is larger is kept too: what was
+    /// stored together.
+    pub(super) tail: Bound,
+    /// Of the log, for one watcher.
+    pub(super) page: Bound,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
+            page: Bound { messages: 256, bytes: 16 * 1024 },
+        }
+    }
+}
 
 /// A stream that somebody watches.
 #[derive(Debug)]
-struct Watched {
-    /// The channel holds the tail. Its sender is here and its receivers are the watchers, so that
-    /// it knows by itself how many there are.
+struct OpenStream {
+    /// The channel holds the tail. Its receivers are the watchers, so that it knows by itself how many
+    /// there are.
     tail: watch::Sender<Tail>,
     lag: Lag,
+    /// The task that keeps the tail; it goes with the stream.
+    _follow: AbortOnDropHandle<()>,
 }
 
 impl Hub {
-    fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, Watched>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(log: Log, supervisor: Supervisor, sizes: Sizes) -> Self {
+        Self(Arc::new(Shared { log, supervisor, sizes, streams: Mutex::default() }))
     }
 
-    /// Takes in what the log stored: encodes it once and wakes whoever watches the stream.
-    pub(super) fn take(&self, change: Change) {
-        let (Change::Appended { stream, .. }
-        | Change::Ended { stream, .. }
-        | Change::Deleted { stream, .. }) = &change;
-        // Nobody is kept waiting while it is encoded, nor the other streams while the watchers of
-        // this one are woken.
-        let sender = self.streams().get(stream).map(|watched| {
-            watched.lag.head_is(change.head());
-            watched.tail.clone()
-        });
-        if let Some(sender) = sender {
-            let news = News::of(change);
-            sender.send_modify(|tail| tail.take(news));
-        }
+    fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
+        self.0.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many watch a stream.
     pub(super) fn watchers(&self, stream: &StreamName) -> usize {
-        self.streams().get(stream).map_or(0, |watched| watched.tail.receiver_count())
+        self.streams().get(stream).map_or(0, |open| open.tail.receiver_count())
     }
 
     /// How many streams are watched, and how many messages the slowest watcher is behind.
     pub(super) fn survey(&self) -> (usize, u64) {
         let mut streams = self.streams();
-        let slowest = streams.values_mut().map(|watched| watched.lag.greatest()).max();
+        let slowest = streams.values_mut().map(|open| open.lag.max()).max();
         (streams.len(), slowest.unwrap_or_default())
     }
 
-    /// Begins to watch: from now on no change is missed.
-    fn join(&self, stream: &StreamName) -> (watch::Receiver<Tail>, Mark) {
+    /// Begins to watch.
+    fn join(&self, stream: &StreamName) -> (watch::Receiver<Tail>, LagHandle) {
         let mut streams = self.streams();
-        let watched = streams.entry(stream.clone()).or_insert_with(|| Watched {
-            tail: watch::Sender::new(Tail::Unknown),
-            lag: Lag::default(),
-        });
-        (watched.tail.subscribe(), watched.lag.join())
+        let open = streams.entry(stream.clone()).or_insert_with(|| self.open(stream));
+        (open.tail.subscribe(), open.lag.join())
+    }
+
+    fn open(&self, stream: &StreamName) -> OpenStream {
+        let Shared { log, supervisor, sizes, .. } = &*self.0;
+        let (tail, lag) = (watch::Sender::new(Tail::Unknown), Lag::default());
+        let (log, stream) = (log.clone(), stream.clone());
+        // Whoever watches reads the log only after this: what is appended in between is told.
+        let starting = log.follow(&stream);
+        let keep = follow::keep_tail(starting, log, stream, tail.clone(), lag.head(), sizes.tail);
+        let task = supervisor.spawn_abortable("fan-out", keep);
+        OpenStream { tail, lag, _follow: AbortOnDropHandle::new(task) }
     }
 
     /// Lets a stream go that nobody watches any more.
     fn leave(&self, stream: &StreamName, tail: watch::Receiver<Tail>) {
         let mut streams = self.streams();
         drop(tail);
-        if streams.get(stream).is_some_and(|watched| watched.tail.receiver_count() == 0) {
+        if streams.get(stream).is_some_and(|open| open.tail.receiver_count() == 0) {
             streams.remove(stream);
         }
     }

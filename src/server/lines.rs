@@ -2,7 +2,7 @@
 
 mod decoder;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io};
 
 use axum::{Json, body::Body};
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
@@ -15,9 +15,10 @@ use super::{
     data::Data,
     encoding,
     error::{LinesStored, Problem},
-    log::Append,
+    log::PartlyAppended,
     publish,
 };
+use crate::message::EventId;
 
 /// How many lines are stored at a time, and about how many bytes of them wait for that.
 const MAX_BATCH: usize = 1024;
@@ -46,6 +47,22 @@ pub(super) async fn publish(
     outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
 }
 
+impl LinesStored {
+    /// Counts lines that are stored, the last of them with this id; tells for each whether it was
+    /// altered.
+    fn count(&mut self, altered: &[bool], last: Option<EventId>) {
+        self.taken += altered.len() as u64;
+        self.altered += altered.iter().filter(|altered| **altered).count() as u64;
+        self.last_id = last.or(self.last_id);
+    }
+}
+
+/// The lines of a body.
+fn decoded(app: &App, body: Body) -> impl Stream<Item = io::Result<Line>> + Unpin {
+    let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    FramedRead::new(reader, LineDecoder::new(app.max_message_bytes))
+}
+
 struct Upload<'app> {
     app: &'app App,
     may: MayPublish,
@@ -57,9 +74,7 @@ impl Upload<'_> {
     /// Between two bytes there may be silence for ever: a log says nothing for as long as nothing
     /// happens, and the system asks whether the connection is still there.
     async fn run(&mut self, body: Body) -> Result<(), Problem> {
-        let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
-        let decoder = LineDecoder::new(self.app.max_message_bytes);
-        let mut lines = FramedRead::new(reader, decoder).fuse();
+        let mut lines = decoded(self.app, body).fuse();
         loop {
             let next = tokio::select! {
                 biased;
@@ -94,13 +109,19 @@ impl Upload<'_> {
                 .take(some)
                 .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
                 .unzip();
-            let count = batch.len() as u64;
-            if count > 0 {
-                let append = Append { stream: self.may.stream().clone(), batch, key: None };
-                let appended = self.app.log.append(append).await?;
-                self.taken.taken += count;
-                self.taken.altered += altered.iter().filter(|altered| **altered).count() as u64;
-                self.taken.last_id = Some(appended.last);
+            if !batch.is_empty() {
+                let stream = self.may.stream().clone();
+                let appended = match self.app.log.append_all(stream, batch, None).await {
+                    Ok(appended) => {
+                        self.taken.count(&altered, Some(appended.last));
+                        Ok(())
+                    }
+                    Err(PartlyAppended { stored, last, refusal }) => {
+                        self.taken.count(altered.get(..stored).unwrap_or(&altered), last);
+                        Err(refusal)
+                    }
+                };
+                appended?;
             }
             if let Some(problem) = refused {
                 return Err(problem);

@@ -1,37 +1,50 @@
 //! The durable log: what every engine promises.
 //!
-//! - [`append`](Log::append) is atomic, ordered and durable before it returns.
-//! - Ids: sequences rise strictly within a stream and go on across its generations: a stream begins
-//!   after the greatest sequence of any stream that was deleted. Milliseconds are the time of day,
-//!   held back only as far as they must not fall within one generation of a stream, whatever happens
-//!   to the clock. No id is given twice.
-//! - An append with an idempotency key that was used within the last day ([`KEY_LIFETIME`]), and is
-//!   among the newest [`keys`](Limits::keys) of its stream and of the store, gives the first answer
-//!   again and appends nothing; with other data it is refused.
-//! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the
-//!   stream; whoever publishes to it afterwards begins a new life of it.
-//! - [`read`](Log::read) gives what comes after or before a place, in order, as much as was asked
-//!   for at the most, all of it from one moment. A place that is not in the log is never taken for
-//!   another one. That of the last message that was trimmed is as good as any: nothing is missing.
-//! - Every change is told to the observer that the log was opened with: in the order of each
-//!   stream, once, and **after** the change is durable and whoever made it has been answered. No
-//!   reader sees what a crash could take back.
+//! - [`append`](Log::append) and [`append_all`](Log::append_all) are ordered, and durable before they
+//!   return. A message is stored or not; so is a batch that comes with an idempotency key.
+//!   Of a batch without a key a part may be stored: the first ones, in order. Nothing of another publisher comes in between those that are stored together.
+//! - A key that was used within the last day ([`KEY_LIFETIME`]), and is among the newest
+//!   [`keys`](Limits::keys) of its stream and of the store, gives the first answer again and appends
+//!   nothing; with other messages it is refused.
+//! - Where it is not known whether something was stored the answer is [`Refusal::Unknown`]: it may
+//!   still appear. To repeat it with the same key is safe. Every other refusal means that nothing was
+//!   stored, and that nothing will be.
+//! - Ids: sequences rise strictly within a stream, and may have gaps. They go on across its
+//!   generations: a stream begins after the greatest sequence of any stream that was deleted.
+//!   Milliseconds are the time of day, held back only as far as they must not fall within one
+//!   generation of a stream, whatever happens to the clocks. No id is given twice.
+//! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the stream:
+//!   what is appended afterwards begins another [`Generation`] of it.
+//! - [`read`](Log::read) gives what comes after or before a place, in order, bounded, all of it from
+//!   one moment. It sees everything that was acknowledged before it began, by whichever server. An
+//!   engine that reads from a copy may fall short of that for a moment: a page may end early, and only
+//!   that. What a read denies (no such stream, no such place) is so; an engine that cannot be sure says
+//!   [`NotRead::Behind`]. A place that is not in the log is never taken for another one.
+//! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
+//!   or the next change shows by the sequence it comes after that something was left out; should there
+//!   be no next change, it ends. Where it starts is exact, whatever a read may show: what precedes it
+//!   is in the log, and what does not is told from the call on. What is told is **durable**, by this server or another, and what this server stores
+//!   it tells after the publisher has been answered: store, then acknowledge, then fan out. A follower
+//!   that takes changes more slowly than they come is bounded in memory: its follow ends.
 //! - Retention takes the oldest messages in small steps: each append displaces what is beyond the
-//!   limits, and the rest goes in between.
-//! - When the store cannot be written, appends fail with what happened, reads go on, and the log
-//!   finds out by itself when it can be written again. [`Unavailable`](Refusal::Unavailable) means
-//!   that nothing was stored. Where the log cannot know whether something was stored it says so:
-//!   [`Unknown`](Refusal::Unknown).
+//!   limits, and the rest goes in between. Followers are not told.
+//! - When the store cannot be written, appends fail with what happened, reads go on, and the log finds
+//!   out by itself when it can be written again.
 //!
-//! What the contract leaves open, for an engine that spans machines: sequences may have gaps, other
-//! processes may write too (their changes come through the observer), and a read may take a while.
+//! Whatever calls the log bounds how long it waits for a read and for a follow to begin, and pauses
+//! before it tries again. [`suite`] has all of this as tests, which every engine passes.
 
+mod follow;
 mod sqlite;
 #[cfg(test)]
 mod suite;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
+
+pub(super) use self::follow::{Change, Follow};
 use self::sqlite::Sqlite;
 use super::{clock::Clock, data::Data, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
@@ -72,58 +85,30 @@ pub(super) struct Limits {
 }
 
 /// The generation of a stream: a stream that is deleted and created again is another one of the same
-/// name. Numbers are given once in the whole store, in rising order, and survive restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Life(i64);
+/// name. Numbers are given once in the whole store and survive restarts, so that two are equal, on
+/// whatever server, when they mean the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Generation(i64);
+
+#[cfg(test)]
+impl Generation {
+    pub(super) const fn new(number: i64) -> Self {
+        Self(number)
+    }
+}
 
 /// A place in a stream that is known to have been in the log: after this sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
-    /// The life it belongs to; none while there is no stream.
-    pub(super) life: Option<Life>,
+    /// The generation it belongs to; none while there is no stream.
+    pub(super) generation: Option<Generation>,
     /// The sequence of the message before it, 0 before the first.
     pub(super) seq: u64,
 }
 
 impl Position {
-    /// Where a stream begins that does not exist yet.
-    pub(super) const NOWHERE: Self = Self { life: None, seq: 0 };
-}
-
-/// Who is told what the log does.
-pub(super) trait Observer: Send + 'static {
-    /// It has changed.
-    fn changed(&mut self, change: Change);
-
-    /// It has stored what it was given at a time; told before any of it is acknowledged.
-    fn stored(&mut self, _: Stored) {}
-}
-
-/// What it took to store what was given at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    /// How many messages there were.
-    pub(super) messages: usize,
-    /// From the first of them to the disk.
-    pub(super) took: Duration,
-}
-
-/// How much the log holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holdings {
-    pub(super) streams: u64,
-    pub(super) messages: u64,
-    /// What the store takes, in bytes, with what it has not tidied up yet.
-    pub(super) bytes: u64,
-}
-
-/// What to append.
-#[derive(Debug)]
-pub(super) struct Append {
-    pub(super) stream: StreamName,
-    /// Stored together or not at all.
-    pub(super) batch: Vec<Data>,
-    pub(super) key: Option<IdempotencyKey>,
+    /// Where a stream is that does not exist yet: before the first message of its next generation.
+    pub(super) const NOWHERE: Self = Self { generation: None, seq: 0 };
 }
 
 /// What makes a retry of an append harmless.
@@ -157,27 +142,20 @@ pub(super) enum Refusal {
     Unknown(Arc<str>),
 }
 
-/// A change, as the observer is told of it.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// These messages follow the message with the sequence `after`.
-    Appended { stream: StreamName, life: Life, after: u64, messages: Vec<Message> },
-    /// The stream has ended with this.
-    Ended { stream: StreamName, life: Life, after: u64, end: Message },
-    /// The stream is gone.
-    Deleted { stream: StreamName, life: Life },
+/// Why a batch was not appended, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartlyAppended {
+    /// How many messages, the first ones, were appended all the same; 0 of a batch with a key.
+    pub(super) stored: usize,
+    /// The id of the last of them.
+    pub(super) last: Option<EventId>,
+    /// Why the next one was not.
+    pub(super) refusal: Refusal,
 }
 
-impl Change {
-    /// The sequence of what the stream holds last now, 0 if it is gone.
-    pub(super) fn head(&self) -> u64 {
-        match self {
-            Self::Appended { messages, after, .. } => {
-                messages.last().map_or(*after, |last| last.id.seq)
-            }
-            Self::Ended { end, .. } => end.id.seq,
-            Self::Deleted { .. } => 0,
-        }
+impl From<Refusal> for PartlyAppended {
+    fn from(refusal: Refusal) -> Self {
+        Self { stored: 0, last: None, refusal }
     }
 }
 
@@ -231,8 +209,12 @@ pub(super) struct Page {
 pub(super) enum NotRead {
     /// There is no such stream.
     NoStream,
-    /// The place is not in the log: trimmed, or of another life.
+    /// The place is not in the log: it never was, or it is of another generation.
     UnknownPlace,
+    /// The place was in the log, but what follows it has been trimmed, or a part of that.
+    Trimmed,
+    /// What is read has not come to the place yet, or may not have.
+    Behind,
     /// The store can not be read, for this reason.
     Unavailable(Arc<str>),
 }
@@ -249,26 +231,41 @@ pub(super) struct Listed {
 }
 
 impl Log {
-    /// Opens the log in `store`, made anew if there is none. `observer` is told what it does,
-    /// `supervisor` when it has ceased to do anything.
+    /// Opens the log in `store`, made anew if there is none; `supervisor` is told when it has ceased
+    /// to do anything.
     ///
     /// # Errors
-    /// When the file can not be opened or created, is held by another server, is damaged, is not
-    /// ours, or was written by a newer Tidings; says which.
+    /// When the file cannot be opened or created, is held by another server, is damaged, is not ours,
+    /// or was written by a newer Tidings; says which.
     pub(super) async fn open(
         store: Store,
         limits: Limits,
         clock: Clock,
-        observer: impl Observer,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        Sqlite::open(store, limits, clock, observer, supervisor).await.map(Self::Sqlite)
+        Sqlite::open(store, limits, clock, supervisor).await.map(Self::Sqlite)
     }
 
-    /// Appends a batch that is not empty; makes the stream if there is none.
-    pub(super) async fn append(&self, append: Append) -> Result<Appended, Refusal> {
+    /// Appends a message; makes the stream if there is none.
+    pub(super) async fn append(
+        &self,
+        stream: StreamName,
+        message: Data,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Appended, Refusal> {
+        let appended = self.append_all(stream, vec![message], key).await;
+        appended.map_err(|failed| failed.refusal)
+    }
+
+    /// Appends a batch that is not empty.
+    pub(super) async fn append_all(
+        &self,
+        stream: StreamName,
+        batch: Vec<Data>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Appended, PartlyAppended> {
         match self {
-            Self::Sqlite(engine) => engine.append(append).await,
+            Self::Sqlite(engine) => Ok(engine.append_all(stream, batch, key).await?),
         }
     }
 
@@ -298,17 +295,35 @@ impl Log {
         }
     }
 
-    /// The streams there are, newest activity first, at most `most`.
-    pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
+    /// Follows a stream, which need not exist, from this call on, and not only from when the future
+    /// is polled.
+    pub(super) fn follow(
+        &self,
+        stream: &StreamName,
+    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
         match self {
-            Self::Sqlite(engine) => engine.streams(most).await,
+            Self::Sqlite(engine) => engine.follow(stream),
         }
     }
 
-    /// How much the log holds.
-    pub(super) async fn holdings(&self) -> Result<Holdings, NotRead> {
+    /// The streams there are, newest activity first, at most `max`.
+    pub(super) async fn streams(&self, max: usize) -> Result<Vec<Listed>, NotRead> {
         match self {
-            Self::Sqlite(engine) => engine.holdings().await,
+            Self::Sqlite(engine) => engine.streams(max).await,
+        }
+    }
+
+    /// Names the metrics of the engine.
+    pub(super) fn register_metrics(&self, registry: &mut Registry) {
+        match self {
+            Self::Sqlite(engine) => engine.register_metrics(registry),
+        }
+    }
+
+    /// Brings those metrics up to date that are looked up and not counted.
+    pub(super) async fn refresh_metrics(&self) {
+        match self {
+            Self::Sqlite(engine) => engine.refresh_metrics().await,
         }
     }
 

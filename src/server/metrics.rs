@@ -12,7 +12,6 @@ use prometheus_client::{encoding::text, registry::Registry};
 
 use self::numbers::{Labels, Numbers};
 pub(super) use self::{listener::router, numbers::Now};
-use super::log::Stored;
 
 /// The reason of a refusal that no request hears of: there are as many connections as may be.
 pub(super) const CONNECTIONS: &str = "connections";
@@ -42,9 +41,10 @@ impl Watched {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    /// All of them; `engine` names those of the log.
+    pub(super) fn new(engine: impl FnOnce(&mut Registry)) -> Self {
         let numbers = Numbers::default();
-        let registry = numbers.register();
+        let registry = numbers.register(engine);
         Self(Arc::new((numbers, registry)))
     }
 
@@ -76,14 +76,6 @@ impl Metrics {
     /// A reader had to begin anew, or to go.
     pub(super) fn reset(&self, reason: &'static str) {
         self.numbers().resets.get_or_create(&[("reason", reason.into())]).inc();
-    }
-
-    /// The log has stored something.
-    pub(super) fn stored(&self, stored: Stored) {
-        self.numbers().published.inc_by(stored.messages as u64);
-        self.numbers().commits.observe(stored.took.as_secs_f64());
-        let messages = u32::try_from(stored.messages).unwrap_or(u32::MAX);
-        self.numbers().commit_sizes.observe(messages.into());
     }
 
     /// Someone published again what had been published under the same key.

@@ -20,7 +20,7 @@ use super::{
     encoding,
     error::Problem,
     lines::{self, Lines},
-    log::{Append, Appended, IdempotencyKey},
+    log::{Appended, IdempotencyKey},
     query::parameters,
 };
 use crate::{message::EventId, problem};
@@ -68,8 +68,7 @@ pub(super) async fn message(
 ) -> Result<Appended, Problem> {
     app.takes_messages()?;
     app.limits.publish(may.publisher())?;
-    let stream = may.stream().clone();
-    let appended = app.log.append(Append { stream, batch: vec![data], key }).await?;
+    let appended = app.log.append(may.stream().clone(), data, key).await?;
     if appended.replayed {
         app.metrics.replayed();
     }

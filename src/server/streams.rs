@@ -1,22 +1,17 @@
 //! The streams: the log that keeps them, and those of them that are watched.
 
-use tokio::sync::mpsc;
-
 use super::{
     clock::Clock,
     config::Config,
-    hub::Hub,
-    log::{Change, Limits, Log, Observer, Stored},
+    hub::{Hub, Sizes},
+    log::{Limits, Log},
     metrics::{Metrics, Now},
     serve::Connections,
     supervisor::Supervisor,
     telemetry,
 };
 
-/// How many changes may wait for the fan-out.
-const WAITING: usize = 64;
-
-/// Log and hub together; what one stores, the other is told.
+/// Log and hub together; the one follows what the other stores.
 #[derive(Clone, Debug)]
 pub struct Streams {
     pub(super) log: Log,
@@ -25,23 +20,6 @@ pub struct Streams {
     pub(super) metrics: Metrics,
     /// What keeps both at work.
     pub(super) supervisor: Supervisor,
-}
-
-/// Hears what the log does.
-struct Ear {
-    changes: mpsc::Sender<Change>,
-    metrics: Metrics,
-}
-
-impl Observer for Ear {
-    /// Who publishes faster than the watchers can be woken waits for them.
-    fn changed(&mut self, change: Change) {
-        drop(self.changes.blocking_send(change));
-    }
-
-    fn stored(&mut self, stored: Stored) {
-        self.metrics.stored(stored);
-    }
 }
 
 impl Streams {
@@ -63,28 +41,17 @@ impl Streams {
             keys: config.keep_keys,
             all_keys: config.keep_keys_total,
         };
-        let (hub, metrics) = (Hub::default(), Metrics::new());
-        let (sender, mut changes) = mpsc::channel(WAITING);
-        // A task wakes tasks more cheaply than a thread does.
-        let fan_out = hub.clone();
-        supervisor.spawn("fan-out", async move {
-            while let Some(change) = changes.recv().await {
-                fan_out.take(change);
-            }
-        });
-        let ear = Ear { changes: sender, metrics: metrics.clone() };
-        let log = Log::open(config.data.clone(), limits, clock, ear, supervisor).await?;
+        let log = Log::open(config.data.clone(), limits, clock, supervisor).await?;
+        let hub = Hub::new(log.clone(), supervisor.clone(), Sizes::default());
+        let metrics = Metrics::new(|registry| log.register_metrics(registry));
         Ok(Self { log, hub, metrics, supervisor: supervisor.clone() })
     }
 
     /// What is not counted but looked up.
     pub(super) async fn look(self, connections: Connections) -> Now {
+        self.log.refresh_metrics().await;
         let (watched, lag) = self.hub.survey();
         Now {
-            // Why not is in the log.
-            holdings: self.log.holdings().await.ok(),
-            trouble: self.log.trouble().is_some(),
-            damaged: self.log.damaged().is_some(),
             connections: connections.open(),
             refused_connections: connections.refused(),
             watched,

@@ -9,7 +9,7 @@
 use std::{any::Any, fmt, future::Future, io, panic::AssertUnwindSafe, sync::Arc, thread};
 
 use futures::FutureExt as _;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::shutdown::Shutdown;
 
@@ -50,6 +50,21 @@ impl Supervisor {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             supervisor.ended(name, ended);
         });
+    }
+
+    /// Spawns a task that may be aborted, or return: only its panic is a failure.
+    pub(super) fn spawn_abortable(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let supervisor = self.clone();
+        tokio::spawn(async move {
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            if ended.is_err() {
+                supervisor.ended(name, ended);
+            }
+        })
     }
 
     /// Starts a thread. It may return once the shutdown has begun.

@@ -38,8 +38,7 @@ pub(super) async fn watch(
     if cursor.is_resumed() {
         app.metrics.resumed();
     }
-    let hub = app.hub.clone();
-    match Watcher::start(hub, app.log.clone(), stream, cursor.place).await? {
+    match Watcher::start(&app.hub, stream, cursor.place).await? {
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {

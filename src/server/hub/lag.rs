@@ -9,56 +9,66 @@ use std::sync::{
 /// difference of two is how many messages are between them.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
-    /// The newest sequence, as far as it is known.
-    head: Arc<AtomicU64>,
+    head: Head,
     /// The sequence that each watcher has come to. Those of watchers that have gone are left until
     /// there are too many of them: to go must not cost a search.
-    places: Vec<Arc<AtomicU64>>,
+    positions: Vec<Arc<AtomicU64>>,
 }
 
-/// Where one watcher is. It has it written on the wall, and nobody has to ask it.
+/// The newest sequence of a stream, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head(Arc<AtomicU64>);
+
+/// Where one watcher is. Stored in an atomic, so that the metrics can read it without asking the
+/// watcher.
 #[derive(Debug)]
-pub(super) struct Mark {
-    head: Arc<AtomicU64>,
-    place: Arc<AtomicU64>,
+pub(super) struct LagHandle {
+    head: Head,
+    position: Arc<AtomicU64>,
+}
+
+impl Head {
+    /// The stream has come to this sequence, or begins anew before the first.
+    pub(super) fn set(&self, seq: u64) {
+        self.0.store(seq, Ordering::Relaxed);
+    }
 }
 
 impl Lag {
-    /// The stream has come to this sequence, or begins anew before the first.
-    pub(super) fn head_is(&self, seq: u64) {
-        self.head.store(seq, Ordering::Relaxed);
+    pub(super) fn head(&self) -> Head {
+        self.head.clone()
     }
 
-    pub(super) fn join(&mut self) -> Mark {
-        if self.places.len() == self.places.capacity() {
+    pub(super) fn join(&mut self) -> LagHandle {
+        if self.positions.len() == self.positions.capacity() {
             self.forget_gone();
         }
-        let place = Arc::new(AtomicU64::new(u64::MAX));
-        self.places.push(Arc::clone(&place));
-        Mark { head: Arc::clone(&self.head), place }
+        let position = Arc::new(AtomicU64::new(u64::MAX));
+        self.positions.push(Arc::clone(&position));
+        LagHandle { head: self.head.clone(), position }
     }
 
     /// How many messages the slowest watcher is behind.
-    pub(super) fn greatest(&mut self) -> u64 {
+    pub(super) fn max(&mut self) -> u64 {
         self.forget_gone();
-        let head = self.head.load(Ordering::Relaxed);
-        let slowest = self.places.iter().map(|place| place.load(Ordering::Relaxed)).min();
-        slowest.map_or(0, |place| head.saturating_sub(place))
+        let head = self.head.0.load(Ordering::Relaxed);
+        let slowest = self.positions.iter().map(|position| position.load(Ordering::Relaxed)).min();
+        slowest.map_or(0, |position| head.saturating_sub(position))
     }
 
     fn forget_gone(&mut self) {
-        self.places.retain(|place| Arc::strong_count(place) > 1);
+        self.positions.retain(|position| Arc::strong_count(position) > 1);
     }
 }
 
-impl Mark {
+impl LagHandle {
     /// The watcher has come to this sequence.
-    pub(super) fn at(&self, seq: u64) {
-        self.place.store(seq, Ordering::Relaxed);
+    pub(super) fn set_position(&self, seq: u64) {
+        self.position.store(seq, Ordering::Relaxed);
     }
 
     /// The watcher has seen in the log that the stream has come to this sequence.
-    pub(super) fn head_is_at_least(&self, seq: u64) {
-        self.head.fetch_max(seq, Ordering::Relaxed);
+    pub(super) fn raise_head(&self, seq: u64) {
+        self.head.0.fetch_max(seq, Ordering::Relaxed);
     }
 }

@@ -6,23 +6,22 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::{
     frame,
-    log::{Change, Life, Position},
+    log::{Bound, Change, Generation, Position},
 };
 use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE};
 
-/// The most bytes of frames a tail keeps, but for one block that is larger: what was stored
-/// together.
-const MOST_BYTES: usize = 2 * 1024 * 1024;
-/// The most messages a tail keeps.
-const MOST_MESSAGES: usize = 16 * 1024;
-
 /// What is in memory of a stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Tail {
-    /// Nothing happened since somebody began to watch.
+    /// The stream is not followed: what there is is in the log.
+    #[default]
     Unknown,
-    /// The stream in this life was deleted.
-    Gone(Life),
+    /// There is no such stream.
+    Absent {
+        /// The generation that was deleted, if that was told.
+        deleted: Option<Generation>,
+        size: Bound,
+    },
     /// The newest messages.
     Known(Frames),
 }
@@ -30,12 +29,17 @@ pub(super) enum Tail {
 /// Frames of a stream, in blocks as they were appended.
 #[derive(Debug)]
 pub(super) struct Frames {
-    life: Life,
-    /// The sequence before the first message here. What precedes it is in the log alone.
+    generation: Generation,
+    /// The sequence before the first message here; 0 if that is the first of the generation. What
+    /// precedes it is in the log alone.
     after: u64,
+    /// The sequence of the last message, here or before.
+    last: u64,
     blocks: VecDeque<Block>,
     bytes: usize,
     messages: usize,
+    /// How much is kept at the most.
+    size: Bound,
     /// Whether the last frame is the end.
     ended: bool,
 }
@@ -50,20 +54,22 @@ pub(super) struct Block {
 
 /// A change, encoded.
 #[derive(Debug)]
-pub(super) enum News {
-    Gone(Life),
-    Frames { life: Life, after: u64, block: Block, ended: bool },
+pub(super) enum TailUpdate {
+    Gone(Generation),
+    Frames { generation: Generation, after: u64, block: Block, ended: bool },
 }
 
-impl News {
+impl TailUpdate {
     pub(super) fn of(change: Change) -> Self {
         match change {
-            Change::Deleted { life, .. } => Self::Gone(life),
-            Change::Appended { life, after, messages, .. } => {
-                Self::Frames { life, after, block: Block::of(&messages, NEW_MESSAGE), ended: false }
+            Change::Deleted { generation } => Self::Gone(generation),
+            Change::Appended { generation, after, messages } => {
+                let block = Block::of(&messages, NEW_MESSAGE);
+                Self::Frames { generation, after, block, ended: false }
             }
-            Change::Ended { life, after, end, .. } => {
-                Self::Frames { life, after, block: Block::of(&[end], END_EVENT), ended: true }
+            Change::Ended { generation, after, end } => {
+                let block = Block::of(&[end], END_EVENT);
+                Self::Frames { generation, after, block, ended: true }
             }
         }
     }
@@ -75,57 +81,81 @@ pub(super) enum Next {
     /// Nothing yet.
     Nothing,
     /// These frames, so many, up to this sequence; whether they are the last ones for ever.
-    Frames { bytes: Bytes, messages: usize, life: Life, seq: u64, ended: bool },
+    Frames { bytes: Bytes, messages: usize, generation: Generation, seq: u64, ended: bool },
     /// What only the log has.
     Log,
-    /// The life of the position is over.
+    /// Nobody knows but the log.
+    Unknown,
+    /// The generation of the position is over.
     Deleted,
 }
 
 impl Tail {
-    /// Takes in what happened.
-    pub(super) fn take(&mut self, news: News) {
-        let (life, after, block, ended) = match news {
-            News::Gone(life) => {
-                *self = Self::Gone(life);
-                return;
+    /// The tail of a stream that is followed from here on.
+    pub(super) fn starting_at(start: Position, size: Bound) -> Self {
+        match start.generation {
+            None => Self::Absent { deleted: None, size },
+            Some(generation) => Self::Known(Frames::new(generation, start.seq, size)),
+        }
+    }
+
+    /// Takes in what happened. Appends only what follows the last message, and begins anew with what
+    /// does not, so that whoever is before it reads the log. False where it cannot be told what
+    /// happened: then the stream has to be followed anew.
+    pub(super) fn apply(&mut self, update: TailUpdate) -> bool {
+        let (size, of) = match self {
+            Self::Unknown => return false,
+            Self::Absent { size, .. } => (*size, None),
+            Self::Known(frames) => (frames.size, Some(frames.generation)),
+        };
+        let (generation, after, block, ended) = match update {
+            // Of a generation that is over already, or of one that was never told of.
+            TailUpdate::Gone(gone) if of.is_some_and(|generation| generation != gone) => {
+                return false;
             }
-            News::Frames { life, after, block, ended } => (life, after, block, ended),
+            TailUpdate::Gone(gone) => {
+                *self = Self::Absent { deleted: Some(gone), size };
+                return true;
+            }
+            TailUpdate::Frames { generation, after, block, ended } => {
+                (generation, after, block, ended)
+            }
         };
         match self {
-            Self::Known(frames) if frames.life == life => frames.push(block, ended),
+            Self::Known(frames) if frames.generation == generation => {
+                if block.last() <= frames.last {
+                    // It was there already when the follow began.
+                    return true;
+                }
+                if after != frames.last {
+                    *frames = Frames::new(generation, after, size);
+                }
+                frames.push(block, ended);
+            }
             _ => {
-                let mut frames = Frames {
-                    life,
-                    after,
-                    blocks: VecDeque::new(),
-                    bytes: 0,
-                    messages: 0,
-                    ended: false,
-                };
+                let mut frames = Frames::new(generation, after, size);
                 frames.push(block, ended);
                 *self = Self::Known(frames);
             }
         }
+        true
     }
 
-    /// What follows `position`: frames for about `most` bytes, one at least.
+    /// What follows `position`: frames for about `max` bytes, one at least.
     ///
     /// A reader may be ahead, with what it read in the log but is not told of yet here: then
     /// nothing follows.
-    pub(super) fn next(&self, position: Position, most: usize) -> Next {
-        match (self, position.life) {
-            (Self::Unknown, _) | (Self::Gone(_), None) => Next::Nothing,
-            (Self::Gone(gone), Some(life)) => {
-                if life > *gone {
-                    Next::Nothing
-                } else {
-                    Next::Deleted
-                }
+    pub(super) fn next(&self, position: Position, max: usize) -> Next {
+        match (self, position.generation) {
+            (Self::Unknown, _) => Next::Unknown,
+            (Self::Absent { .. }, None) => Next::Nothing,
+            (Self::Absent { deleted, .. }, of) if *deleted == of => Next::Deleted,
+            (Self::Known(frames), Some(generation)) if generation == frames.generation => {
+                frames.next(position.seq, max)
             }
-            (Self::Known(frames), Some(life)) if life > frames.life => Next::Nothing,
-            (Self::Known(frames), Some(life)) if life < frames.life => Next::Deleted,
-            (Self::Known(frames), _) => frames.next(position.seq, most),
+            (Self::Known(frames), None) => frames.next(0, max),
+            // One of the two is of an earlier generation. The log knows which.
+            (Self::Absent { .. } | Self::Known(_), Some(_)) => Next::Log,
         }
     }
 
@@ -134,8 +164,13 @@ impl Tail {
         let Self::Known(frames) = self else { return None };
         let block = frames.blocks.get(frames.block_after(id.seq.checked_sub(1)?))?;
         let found = block.index.binary_search_by_key(&id.seq, |(id, _)| id.seq).ok()?;
-        let position = Position { life: Some(frames.life), seq: id.seq };
+        let position = Position { generation: Some(frames.generation), seq: id.seq };
         (block.index[found].0 == id).then(|| (position, frames.is_end(id.seq)))
+    }
+
+    /// Whether this is a tail of that generation.
+    pub(super) fn is_of(&self, of: Generation) -> bool {
+        matches!(self, Self::Known(frames) if frames.generation == of)
     }
 }
 
@@ -155,24 +190,39 @@ impl Block {
         self.index.last().map_or(0, |(id, _)| id.seq)
     }
 
-    /// The frames after a sequence, for about `most` bytes, how many they are, and the sequence of
+    /// The frames after a sequence, for about `max` bytes, how many they are, and the sequence of
     /// the last one.
-    fn after(&self, seq: u64, most: usize) -> (Bytes, usize, u64) {
+    fn after(&self, seq: u64, max: usize) -> (Bytes, usize, u64) {
         let from = self.index.partition_point(|(id, _)| id.seq <= seq);
         let start = if from == 0 { 0 } else { self.index[from - 1].1 };
-        let fits = self.index[from..].partition_point(|(_, end)| end - start <= most).max(1);
+        let fits = self.index[from..].partition_point(|(_, end)| end - start <= max).max(1);
         let (last, end) = self.index[from + fits - 1];
         (self.bytes.slice(start..end), fits, last.seq)
     }
 }
 
 impl Frames {
+    fn new(generation: Generation, after: u64, size: Bound) -> Self {
+        Self {
+            generation,
+            after,
+            last: after,
+            blocks: VecDeque::new(),
+            bytes: 0,
+            messages: 0,
+            size,
+            ended: false,
+        }
+    }
+
     fn push(&mut self, block: Block, ended: bool) {
         self.bytes += block.bytes.len();
         self.messages += block.index.len();
+        self.last = block.last();
         self.ended = ended;
         self.blocks.push_back(block);
-        while self.blocks.len() > 1 && (self.bytes > MOST_BYTES || self.messages > MOST_MESSAGES) {
+        let Bound { messages, bytes } = self.size;
+        while self.blocks.len() > 1 && (self.bytes > bytes || self.messages > messages) {
             if let Some(oldest) = self.blocks.pop_front() {
                 self.bytes -= oldest.bytes.len();
                 self.messages -= oldest.index.len();
@@ -190,23 +240,23 @@ impl Frames {
         self.ended && self.blocks.back().is_some_and(|block| block.last() == seq)
     }
 
-    fn next(&self, seq: u64, most: usize) -> Next {
+    fn next(&self, seq: u64, max: usize) -> Next {
         if seq < self.after {
             return Next::Log;
         }
         let first = self.block_after(seq);
         let Some(block) = self.blocks.get(first) else { return Next::Nothing };
-        let (mut bytes, mut messages, mut last) = block.after(seq, most);
+        let (mut bytes, mut messages, mut last) = block.after(seq, max);
         // A reader that keeps up gets the block itself; one that is behind gets many in one piece.
-        let mut rest = self.blocks.range(first + 1..).take_while(|block| block.bytes.len() < most);
+        let mut rest = self.blocks.range(first + 1..).take_while(|block| block.bytes.len() < max);
         if last == block.last()
             && let Some(second) = rest.next()
-            && bytes.len() + second.bytes.len() <= most
+            && bytes.len() + second.bytes.len() <= max
         {
-            let mut many = BytesMut::with_capacity(most);
+            let mut many = BytesMut::with_capacity(max);
             many.extend_from_slice(&bytes);
             for block in std::iter::once(second).chain(rest) {
-                if many.len() + block.bytes.len() > most {
+                if many.len() + block.bytes.len() > max {
                     break;
                 }
                 many.extend_from_slice(&block.bytes);
@@ -216,6 +266,92 @@ impl Frames {
             bytes = many.freeze();
         }
         let ended = self.is_end(last);
-        Next::Frames { bytes, messages, life: self.life, seq: last, ended }
+        Next::Frames { bytes, messages, generation: self.generation, seq: last, ended }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Bound = Bound { messages: 3, bytes: usize::MAX };
+    const FIRST: Generation = Generation::new(1);
+    const SECOND: Generation = Generation::new(2);
+
+    fn at(generation: Generation, seq: u64) -> Position {
+        Position { generation: Some(generation), seq }
+    }
+
+    fn appended(generation: Generation, after: u64, seqs: impl Iterator<Item = u64>) -> TailUpdate {
+        let message = |seq| Message { id: EventId { millis: 1, seq }, data: seq.to_string() };
+        let messages = seqs.map(message).collect();
+        TailUpdate::of(Change::Appended { generation, after, messages })
+    }
+
+    /// The sequences that follow a position, or what else does.
+    fn following(tail: &Tail, mut position: Position) -> Result<Vec<u64>, Next> {
+        let mut seqs = Vec::new();
+        loop {
+            match tail.next(position, 1) {
+                Next::Nothing => return Ok(seqs),
+                Next::Frames { generation, seq, .. } => {
+                    seqs.push(seq);
+                    position = at(generation, seq);
+                }
+                next => return Err(next),
+            }
+        }
+    }
+
+    #[test]
+    fn what_joins_is_appended_and_the_oldest_go() {
+        let mut tail = Tail::starting_at(at(FIRST, 5), SIZE);
+        assert_eq!(following(&tail, at(FIRST, 5)), Ok(vec![]));
+        assert_eq!(following(&tail, at(FIRST, 4)), Err(Next::Log));
+        assert!(tail.apply(appended(FIRST, 5, 6..8)));
+        assert!(tail.apply(appended(FIRST, 7, [9, 11].into_iter())));
+        assert_eq!(following(&tail, at(FIRST, 5)), Err(Next::Log), "four are one too many");
+        assert_eq!(following(&tail, at(FIRST, 7)), Ok(vec![9, 11]));
+        assert_eq!(following(&tail, at(FIRST, 12)), Ok(vec![]), "it is ahead");
+        assert_eq!(tail.find(EventId { millis: 1, seq: 9 }), Some((at(FIRST, 9), false)));
+        assert_eq!(tail.find(EventId { millis: 2, seq: 9 }), None);
+        assert_eq!(tail.find(EventId { millis: 1, seq: 7 }), None);
+    }
+
+    #[test]
+    fn what_does_not_join_begins_anew() {
+        let mut tail = Tail::starting_at(at(FIRST, 5), SIZE);
+        assert!(tail.apply(appended(FIRST, 5, 6..8)));
+        assert!(tail.apply(appended(FIRST, 4, 5..8)), "what is there already is left out");
+        assert_eq!(following(&tail, at(FIRST, 5)), Ok(vec![6, 7]));
+        assert!(tail.apply(appended(FIRST, 8, 9..10)));
+        assert_eq!(following(&tail, at(FIRST, 7)), Err(Next::Log), "8 is in the log alone");
+        assert_eq!(following(&tail, at(FIRST, 8)), Ok(vec![9]));
+        assert!(tail.apply(appended(FIRST, 8, 9..12)), "and what overlaps is taken as it is");
+        assert_eq!(following(&tail, at(FIRST, 9)), Ok(vec![10, 11]));
+    }
+
+    #[test]
+    fn a_generation_that_is_over_is_told_from_one_that_is_not_known() {
+        let mut tail = Tail::starting_at(Position::NOWHERE, SIZE);
+        assert_eq!(following(&tail, Position::NOWHERE), Ok(vec![]));
+        assert_eq!(following(&tail, at(FIRST, 1)), Err(Next::Log));
+        assert!(tail.apply(appended(FIRST, 0, 1..3)));
+        assert_eq!(following(&tail, Position::NOWHERE), Ok(vec![1, 2]));
+        assert!(!tail.apply(TailUpdate::Gone(SECOND)), "of which it was not told");
+        assert!(tail.apply(TailUpdate::Gone(FIRST)));
+        assert_eq!(following(&tail, at(FIRST, 2)), Err(Next::Deleted));
+        assert_eq!(following(&tail, at(SECOND, 2)), Err(Next::Log));
+        assert!(tail.apply(appended(SECOND, 7, 8..9)));
+        assert_eq!(
+            following(&tail, Position::NOWHERE),
+            Err(Next::Log),
+            "it did not see its beginning"
+        );
+        assert_eq!(following(&tail, at(FIRST, 2)), Err(Next::Log));
+        assert_eq!(following(&tail, at(SECOND, 7)), Ok(vec![8]));
+        tail = Tail::Unknown;
+        assert!(!tail.apply(appended(SECOND, 8, 9..10)));
+        assert_eq!(following(&tail, at(SECOND, 8)), Err(Next::Unknown));
     }
 }

@@ -1,35 +1,47 @@
 //! A watcher: a cursor that moves.
 
+use std::time::Duration;
+
 use futures::stream::{self, Stream};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     super::{
         events::{self, Batch},
         frame,
-        log::{Bound, Log, NotRead, Page, Place, Position, Range},
+        log::{Generation, NotRead, Page, Place, Position, Range},
     },
-    Hub, Mark, Tail,
+    Hub, LagHandle, Tail,
+    backoff::Backoff,
     tail::Next,
 };
 use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName};
 
-/// How much of the log a watcher reads at a time: it holds that much, no more.
-const PAGE: Bound = Bound { messages: 256, bytes: 16 * 1024 };
+/// How long a read may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a log may be behind, or not answer, before a reader is told so that has just come.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// The same before a reader is let go that is watching. It comes back with its cursor.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Follows a stream for one reader.
 pub(in crate::server) struct Watcher {
     hub: Hub,
-    log: Log,
     stream: StreamName,
     /// Taken when the watcher goes.
     tail: Option<watch::Receiver<Tail>>,
     position: Position,
     /// The same, for whoever wants to know how far it is behind.
-    mark: Mark,
-    /// Whether everything in the log up to the tail was read.
-    joined: bool,
+    lag: LagHandle,
+    /// Whether the log had more than was read the last time.
+    more: bool,
+    /// Since when the log has not had what there must be.
+    stalled: Option<Instant>,
+    backoff: Backoff,
     ended: bool,
 }
 
@@ -42,9 +54,9 @@ pub(in crate::server) enum Start {
 }
 
 /// Why a reader has to begin anew.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reset {
-    /// The cursor is not in the log: it never was, or it was trimmed, or it is of another life.
+    /// The cursor is not in the log: it never was, or it was trimmed, or it is of another generation.
     UnknownCursor,
     /// The stream was deleted.
     Deleted,
@@ -55,50 +67,63 @@ enum Reset {
 impl Watcher {
     /// Watches `stream` from `place` on; from its beginning, with a reset, where that is not known.
     ///
-    /// The tail is joined first and the log is read then: what happens in between is in both, and
-    /// nothing is in neither.
+    /// # Errors
+    /// When the log cannot be read, or stays behind the place.
     pub(in crate::server) async fn start(
-        hub: Hub,
-        log: Log,
+        hub: &Hub,
         stream: StreamName,
         place: Option<Place>,
     ) -> Result<Start, NotRead> {
-        let (tail, mark) = hub.join(&stream);
+        let (tail, lag) = hub.join(&stream);
         let mut watcher = Self {
-            hub,
-            log,
+            hub: hub.clone(),
             stream,
             tail: Some(tail),
             position: Position::NOWHERE,
-            mark,
-            joined: false,
+            lag,
+            more: false,
+            stalled: None,
+            backoff: Backoff::default(),
             ended: false,
         };
+        let begun = Instant::now();
+        loop {
+            match watcher.begin(place).await {
+                Err(NotRead::Behind) if begun.elapsed() < START_PATIENCE => watcher.pause().await,
+                Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
+                Ok(None) => return Ok(Start::Finished),
+                Err(not_read) => return Err(not_read),
+            }
+        }
+    }
+
+    /// The first frames, or none if there is nothing left to watch.
+    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, NotRead> {
         let mut first = Batch::default();
         match place {
-            None => watcher.reset(Reset::UnknownCursor, &mut first).await?,
+            None => self.reset(Reset::UnknownCursor, &mut first).await?,
             Some(place @ (Place::Earliest | Place::Position(_))) => {
-                watcher.read(place, &mut first).await?;
+                self.read(place, &mut first).await?;
             }
             Some(Place::Latest) => {
                 // Whoever is cut off before the first message must not begin after it.
-                if !watcher.read(Place::Latest, &mut first).await? {
+                if !self.read(Place::Latest, &mut first).await? {
                     frame::cursor(&mut first.frames, EventId::BEGINNING);
                 }
             }
             Some(Place::Id(id)) => {
-                if !watcher.is_in_tail(id) {
-                    watcher.read(Place::Id(id), &mut first).await?;
-                }
-                if watcher.ended && first.frames.is_empty() {
-                    return Ok(Start::Finished);
+                if !self.is_in_tail(id) {
+                    self.read(Place::Id(id), &mut first).await?;
                 }
                 if first.frames.is_empty() {
+                    if self.ended {
+                        return Ok(None);
+                    }
                     frame::cursor(&mut first.frames, id);
                 }
             }
         }
-        Ok(Start::Watching(first, watcher))
+        Ok(Some(first))
     }
 
     /// What follows, as soon as there is something, in pieces of about [`events::BATCH`] bytes.
@@ -114,21 +139,19 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            let next = if self.joined {
-                self.tail.as_mut()?.borrow_and_update().next(self.position, events::BATCH)
-            } else {
-                Next::Log
-            };
-            // A store that can not be read lets its readers go; they come back with their cursors.
+            let next = self.tail.as_mut()?.borrow_and_update().next(self.position, events::BATCH);
             match next {
-                Next::Frames { bytes: frames, messages, life, seq, ended } => {
-                    self.move_to(Position { life: Some(life), seq });
+                Next::Frames { bytes: frames, messages, generation, seq, ended } => {
+                    self.move_to(Position { generation: Some(generation), seq });
                     self.ended = ended;
                     return Some(Batch { frames, messages, reset: None });
                 }
-                Next::Nothing => self.tail.as_mut()?.changed().await.ok()?,
-                // Both are rare, and what they need meanwhile is large: a watcher that waits is small.
-                next @ (Next::Log | Next::Deleted) => {
+                Next::Nothing => {
+                    self.goes_well();
+                    self.tail.as_mut()?.changed().await.ok()?;
+                }
+                // All are rare, and what they need meanwhile is large: a watcher that waits is small.
+                next @ (Next::Log | Next::Unknown | Next::Deleted) => {
                     let batch = Box::pin(self.next_of_log(next)).await?;
                     if !batch.frames.is_empty() {
                         return Some(batch.into());
@@ -138,21 +161,54 @@ impl Watcher {
         }
     }
 
-    /// What only the log has.
+    /// What only the log has, after a pause if it had nothing the last time. None to let the reader
+    /// go, who comes back with its cursor.
     async fn next_of_log(&mut self, next: Next) -> Option<Batch<String>> {
         let mut batch = Batch::default();
-        if next == Next::Deleted {
-            self.reset(Reset::Deleted, &mut batch).await.ok()?;
-        } else if !self.read(Place::Position(self.position), &mut batch).await.ok()? {
-            // It was deleted, and the tail is about to be told.
-            self.tail.as_mut()?.changed().await.ok()?;
+        if next == Next::Unknown && !self.more {
+            // It had everything a moment ago. The stream is about to be followed: to read it is for
+            // the case that this takes longer.
+            let pause = Backoff::max_pause();
+            let changed = self.tail.as_mut()?.changed();
+            if let Ok(changed) = timeout(pause, changed).await {
+                changed.ok()?;
+                return Some(batch);
+            }
+        } else if self.stalled.is_some() {
+            self.pause().await;
+        }
+        let before = self.position;
+        let read = match next {
+            Next::Deleted => self.reset(Reset::Deleted, &mut batch).await.map(|()| true),
+            _ => self.read(Place::Position(before), &mut batch).await,
+        };
+        let moved = self.position != before || !batch.frames.is_empty();
+        match read {
+            Ok(_) if moved => self.goes_well(),
+            // There is nothing, and nobody says that there must be something.
+            Ok(_) if next == Next::Unknown => self.stalled = None,
+            Ok(_) | Err(_) => {
+                let since = *self.stalled.get_or_insert_with(Instant::now);
+                if since.elapsed() > PATIENCE {
+                    return None;
+                }
+            }
         }
         Some(batch)
     }
 
+    async fn pause(&mut self) {
+        sleep(self.backoff.pause()).await;
+    }
+
+    fn goes_well(&mut self) {
+        self.stalled = None;
+        self.backoff.reset();
+    }
+
     fn move_to(&mut self, position: Position) {
         self.position = position;
-        self.mark.at(position.seq);
+        self.lag.set_position(position.seq);
     }
 
     /// Goes on after a message that is still in memory.
@@ -160,40 +216,65 @@ impl Watcher {
         let found = self.tail.as_ref().and_then(|tail| tail.borrow().find(id));
         if let Some((position, ended)) = found {
             self.move_to(position);
-            (self.joined, self.ended) = (true, ended);
+            self.ended = ended;
         }
         found.is_some()
     }
 
+    /// Whether the tail is still of this generation, and so is about to be told that it is over.
+    fn tail_is_of(&self, generation: Generation) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.borrow().is_of(generation))
+    }
+
+    async fn page(&self, place: Place) -> Result<Page, NotRead> {
+        let shared = &self.hub.0;
+        let read = shared.log.read(&self.stream, Range::After(place), shared.sizes.page);
+        let no_answer = |_| NotRead::Unavailable("the store does not answer".into());
+        timeout(READ_TIMEOUT, read).await.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
+    }
+
     /// Reads a page of the log; tells whether there is such a stream.
     async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, NotRead> {
-        match self.log.read(&self.stream, Range::After(place), PAGE).await {
+        match self.page(place).await {
             Ok(page) => self.take(page, place, out),
-            Err(NotRead::NoStream | NotRead::UnknownPlace) if matches!(place, Place::Id(_)) => {
+            Err(NotRead::NoStream | NotRead::UnknownPlace | NotRead::Trimmed)
+                if matches!(place, Place::Id(_)) =>
+            {
                 self.reset(Reset::UnknownCursor, out).await?;
             }
             Err(NotRead::NoStream) => {
-                self.joined = true;
-                return Ok(false);
+                match self.position.generation {
+                    None => {
+                        self.more = false;
+                        return Ok(false);
+                    }
+                    // What the tail has would follow a reader that begins anew.
+                    Some(generation) if self.tail_is_of(generation) => return Err(NotRead::Behind),
+                    Some(_) => self.reset(Reset::Deleted, out).await?,
+                }
             }
-            Err(NotRead::UnknownPlace) => self.reset(Reset::Trimmed, out).await?,
-            Err(unavailable) => return Err(unavailable),
+            Err(NotRead::UnknownPlace) => self.reset(Reset::Deleted, out).await?,
+            Err(NotRead::Trimmed) => self.reset(Reset::Trimmed, out).await?,
+            Err(not_read @ (NotRead::Behind | NotRead::Unavailable(_))) => return Err(not_read),
         }
         Ok(true)
     }
 
     /// Begins anew with everything there is, and says so.
     async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), NotRead> {
-        let page = match self.log.read(&self.stream, Range::After(Place::Earliest), PAGE).await {
+        let page = match self.page(Place::Earliest).await {
             Ok(page) => Some(page),
-            Err(NotRead::NoStream | NotRead::UnknownPlace) => None,
-            Err(unavailable) => return Err(unavailable),
+            Err(NotRead::NoStream | NotRead::UnknownPlace | NotRead::Trimmed) => None,
+            Err(not_read) => return Err(not_read),
         };
-        let life = page.as_ref().and_then(|page| page.position.life);
+        let deleted = self.position.generation.filter(|_| reason == Reset::Deleted);
+        if deleted.is_some() && page.as_ref().and_then(|page| page.position.generation) == deleted {
+            return Err(NotRead::Behind);
+        }
         let reason = match reason {
             Reset::UnknownCursor => "unknown-cursor",
-            Reset::Trimmed if life == self.position.life => "trimmed",
-            Reset::Trimmed | Reset::Deleted => "deleted",
+            Reset::Trimmed => "trimmed",
+            Reset::Deleted => "deleted",
         };
         // The page begins where the stream does.
         let oldest = page.as_ref().and_then(|page| page.messages.first()).map(|first| first.id);
@@ -201,7 +282,7 @@ impl Watcher {
         frame::event(&mut out.frames, RESET, None, &told);
         out.reset = Some(reason);
         self.move_to(Position::NOWHERE);
-        self.joined = true;
+        self.more = false;
         match page {
             Some(page) => self.take(page, Place::Earliest, out),
             // Nor must whoever has a cursor keep it.
@@ -216,11 +297,11 @@ impl Watcher {
             frame::event(&mut out.frames, NEW_MESSAGE, Some(*id), data);
         }
         out.messages += page.messages.len();
-        self.mark.head_is_at_least(page.head.seq);
+        self.lag.raise_head(page.head.seq);
         self.move_to(page.position);
-        self.joined = !page.more;
+        self.more = page.more;
         match page.end {
-            Some(Message { id, data }) if self.joined => {
+            Some(Message { id, data }) if !page.more => {
                 self.ended = true;
                 if from != Place::Id(id) {
                     frame::event(&mut out.frames, END_EVENT, Some(id), &data);

@@ -1,21 +1,23 @@
 //! The log in one `SQLite` file.
 //!
 //! One thread writes. It takes everything that waits and stores it as one transaction, so that one
-//! flush of the disk serves many publishers; then it answers them, and then it tells the observer.
+//! flush of the disk serves many publishers; then it answers them, and then it tells the followers.
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
 //!
 //! - `file`, `schema`, `key`: the file, and what is in it; `migrate`: from the schema before it
 //! - `check`, `health`: whether it is sound, and can be written
 //! - `write`, `batch`, `keys`: the writer, a transaction, idempotency keys
-//! - `read`: pages of messages, the list of streams
+//! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
 //! - `retention`, `space`: what is too old goes, and the disk gets its space back
 
 mod batch;
 mod check;
 mod file;
+mod followers;
 mod health;
 mod key;
 mod keys;
+mod metrics;
 mod migrate;
 mod read;
 mod retention;
@@ -30,6 +32,8 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use rusqlite::Connection;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot},
@@ -41,12 +45,14 @@ use self::{
     batch::WriteBatch,
     check::{Found, Pace, Stop, check},
     file::{Location, Opened},
+    followers::Followers,
     health::{Health, what_happened},
+    metrics::{EngineMetrics, LogStats},
     write::{Command, PROBE, Writer},
 };
 use super::{
-    Append, Appended, Bound, Clock, Data, EventId, Holdings, Limits, Listed, NotRead, Observer,
-    Page, Range, Refusal, Store, StreamName, Supervisor,
+    Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Listed, NotRead, Page,
+    Range, Refusal, Store, StreamName, Supervisor,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -70,7 +76,9 @@ pub(in crate::server) struct Sqlite {
     /// The writer's, until it is closed.
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     readers: Arc<Readers>,
+    followers: Followers,
     health: Health,
+    metrics: EngineMetrics,
     /// Tells the sweep that something was deleted.
     deleted: Arc<Notify>,
     /// Stops the check of the file that goes on behind.
@@ -91,21 +99,22 @@ impl Sqlite {
         store: Store,
         limits: Limits,
         clock: Clock,
-        observer: impl Observer,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let health = Health::default();
-        let opening = health.clone();
+        let (health, followers) = (Health::default(), Followers::default());
+        let metrics = EngineMetrics::default();
+        let of_writer = (health.clone(), followers.clone(), metrics.clone());
         let (location, writer, unchecked) = spawn_blocking(move || {
             let (location, claim) = Location::claim(store)?;
             let Opened { connection, unchecked } = location.open_to_write()?;
-            let writer = Writer::new(connection, claim, limits, clock, opening)?;
+            let (health, followers, metrics) = of_writer;
+            let writer = Writer::new(connection, claim, limits, clock, health, followers, metrics)?;
             anyhow::Ok((location, writer, unchecked))
         })
         .await??;
         let (sender, commands) = mpsc::channel(WAITING);
         let thread = supervisor
-            .thread("store-writer", move || writer.run(commands, observer))
+            .thread("store-writer", move || writer.run(commands))
             .context("the thread that writes cannot be started")?;
         let readers = Arc::new(Readers {
             location,
@@ -120,12 +129,27 @@ impl Sqlite {
             supervisor.spawn("check of the store", check);
         }
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { writer: sender, thread, readers, health, deleted, stop_check })
+        Ok(Self {
+            writer: sender,
+            thread,
+            readers,
+            followers,
+            health,
+            metrics,
+            deleted,
+            stop_check,
+        })
     }
 
-    pub(super) async fn append(&self, append: Append) -> Result<Appended, Refusal> {
-        let size = append.batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
-        self.write(size, |batch| batch.append(append)).await
+    /// All of a batch is one part of a transaction.
+    pub(super) async fn append_all(
+        &self,
+        stream: StreamName,
+        batch: Vec<Data>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Appended, Refusal> {
+        let size = batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
+        self.write(size, move |write| write.append(stream, batch, key.as_ref())).await
     }
 
     pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
@@ -194,13 +218,35 @@ impl Sqlite {
         self.reading(move |connection| read::streams(connection, most).map(Ok)).await
     }
 
-    pub(super) async fn holdings(&self) -> Result<Holdings, NotRead> {
-        let location = self.readers.location.clone();
-        self.reading(move |connection| {
-            let (streams, messages) = read::counts(connection)?;
-            Ok(Ok(Holdings { streams, messages, bytes: location.size(connection)? }))
+    /// What is stored from now on is told, and what was stored before is where the follow starts:
+    /// told first, and looked up then, something may be both.
+    pub(super) fn follow(
+        &self,
+        stream: &StreamName,
+    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
+        let (engine, stream) = (self.clone(), stream.clone());
+        let starting = self.followers.add(&stream);
+        Box::pin(async move {
+            let starting = starting.ok_or_else(|| NotRead::Unavailable(CLOSED.into()))?;
+            let seen =
+                engine.reading(move |connection| read::position(connection, &stream).map(Ok));
+            Ok(starting.at(seen.await?))
         })
-        .await
+    }
+
+    pub(super) fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    pub(super) async fn refresh_metrics(&self) {
+        let location = self.readers.location.clone();
+        let stats = self.reading(move |connection| {
+            let (streams, messages) = read::counts(connection)?;
+            Ok(Ok(LogStats { streams, messages, bytes: location.size(connection)? }))
+        });
+        // Why it cannot be looked up is in the log.
+        let stats = stats.await.ok();
+        self.metrics.set(stats, self.trouble().is_some(), self.damaged().is_some());
     }
 
     async fn reading<T: Send + 'static>(
@@ -297,20 +343,12 @@ mod tests {
     use super::*;
     use crate::server::shutdown::Shutdown;
 
-    /// An observer that ignores what it is told.
-    struct Ignorant;
-
-    impl Observer for Ignorant {
-        fn changed(&mut self, _: super::super::Change) {}
-    }
-
     #[tokio::test]
     async fn a_writer_that_dies_does_not_die_in_silence() {
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
         let limits = Limits { messages: 1, age: SWEEP, bytes: 1, streams: 1, keys: 1, all_keys: 1 };
-        let engine =
-            Sqlite::open(Store::Memory, limits, Clock::System, Ignorant, &supervisor).await;
+        let engine = Sqlite::open(Store::Memory, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
         let died = engine.write::<()>(0, |_| panic!("planted")).await;
         assert!(matches!(died, Err(Refusal::Unknown(_))), "the publisher is told");

@@ -1,12 +1,12 @@
 //! The contract of the log, as tests that every engine has to pass.
 //!
-//! An engine comes in with a line in [`every_engine`].
+//! An engine comes in with a line in [`ENGINES`].
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex},
-};
+mod follow;
 
+use std::future::Future;
+
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 
 use super::*;
@@ -23,39 +23,38 @@ const LIMITS: Limits = Limits {
 };
 const ALL: Bound = Bound { messages: usize::MAX, bytes: usize::MAX };
 
-/// A log, and everything its observer was told.
+/// How each engine is opened.
+const ENGINES: [fn(Limits) -> BoxFuture<'static, Trial>; 2] =
+    [|limits| Box::pin(sqlite(false, limits)), |limits| Box::pin(sqlite(true, limits))];
+
+/// A log that is tried.
 struct Trial {
     log: Log,
-    told: Arc<Mutex<Vec<Change>>>,
     _folder: TempDir,
 }
 
-impl<F: FnMut(Change) + Send + 'static> Observer for F {
-    fn changed(&mut self, change: Change) {
-        self(change);
-    }
+async fn sqlite(in_file: bool, limits: Limits) -> Trial {
+    let folder = TempDir::new().expect("a folder");
+    let store = if in_file { Store::File(folder.path().join("log.db")) } else { Store::Memory };
+    let clock = Clock::Following { millis: NOW, origin: tokio::time::Instant::now() };
+    // What it finds is of no interest here.
+    let supervisor = Supervisor::new(Shutdown::default());
+    let log = Log::open(store, limits, clock, &supervisor).await.expect("a log");
+    Trial { log, _folder: folder }
 }
 
 /// Runs a test on each engine.
 async fn every_engine<F: Future<Output = ()>>(test: impl Fn(Trial) -> F) {
-    for in_file in [false, true] {
-        let folder = TempDir::new().expect("a folder");
-        let store = if in_file { Store::File(folder.path().join("log.db")) } else { Store::Memory };
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let observer = {
-            let told = Arc::clone(&told);
-            move |change| told.lock().expect("no panic").push(change)
-        };
-        let clock = Clock::Following { millis: NOW, origin: tokio::time::Instant::now() };
-        let log = Log::open(store, LIMITS, clock, observer, &supervisor()).await.expect("a log");
-        test(Trial { log: log.clone(), told, _folder: folder }).await;
-        log.close().await;
-    }
+    every_engine_with(LIMITS, test).await;
 }
 
-/// What it finds is of no interest here.
-fn supervisor() -> Supervisor {
-    Supervisor::new(Shutdown::default())
+async fn every_engine_with<F: Future<Output = ()>>(limits: Limits, test: impl Fn(Trial) -> F) {
+    for open in ENGINES {
+        let trial = open(limits).await;
+        let log = trial.log.clone();
+        test(trial).await;
+        log.close().await;
+    }
 }
 
 fn name(text: &str) -> StreamName {
@@ -79,7 +78,7 @@ impl Trial {
     ) -> Result<Appended, Refusal> {
         let batch = texts.iter().map(|text| data(text)).collect();
         let key = key.map(|key| IdempotencyKey(key.to_owned()));
-        self.log.append(Append { stream: name(stream), batch, key }).await
+        self.log.append_all(name(stream), batch, key).await.map_err(|failed| failed.refusal)
     }
 
     async fn read(&self, range: Range, bound: Bound) -> Result<Page, NotRead> {
@@ -91,27 +90,36 @@ impl Trial {
         page.expect("a page").messages
     }
 
-    /// What the observer was told of a stream, once it was told of everything: its messages, each
-    /// change checked to follow the one before it.
-    async fn told(&self, stream: &str) -> Vec<Message> {
-        self.log.close().await;
-        let mut seen: Vec<Message> = Vec::new();
-        for change in self.told.lock().expect("no panic").iter() {
-            match change {
-                Change::Appended { stream: of, after, messages, .. } if of.as_str() == stream => {
-                    assert_eq!(*after, seen.last().map_or(0, |last| last.id.seq));
-                    seen.extend(messages.iter().cloned());
-                }
-                Change::Ended { stream: of, after, end, .. } if of.as_str() == stream => {
-                    assert_eq!(*after, seen.last().map_or(0, |last| last.id.seq));
-                    seen.push(end.clone());
-                }
-                Change::Deleted { stream: of, .. } if of.as_str() == stream => seen.clear(),
-                _ => {}
-            }
-        }
-        seen
+    async fn follow(&self, stream: &str) -> Follow {
+        self.log.follow(&name(stream)).await.expect("a follow")
     }
+}
+
+/// What a follow told, once the log is closed: the messages and the end, each change checked to join
+/// the one before it.
+async fn told(log: &Log, mut follow: Follow) -> Vec<Message> {
+    log.close().await;
+    let (mut position, mut seen) = (follow.start, Vec::new());
+    while let Some(changes) = follow.next().await {
+        for change in changes {
+            let (of, comes_after, messages) = match change {
+                Change::Appended { generation, after, messages } => (generation, after, messages),
+                Change::Ended { generation, after, end } => (generation, after, vec![end]),
+                Change::Deleted { generation } => {
+                    assert_eq!(position.generation, Some(generation));
+                    position = Position::NOWHERE;
+                    seen.clear();
+                    continue;
+                }
+            };
+            assert!(position.generation.is_none_or(|generation| generation == of));
+            assert_eq!(comes_after, position.seq);
+            let last = messages.last().expect("a message").id.seq;
+            position = Position { generation: Some(of), seq: last };
+            seen.extend(messages);
+        }
+    }
+    seen
 }
 
 fn texts(messages: &[Message]) -> Vec<&str> {
@@ -121,6 +129,7 @@ fn texts(messages: &[Message]) -> Vec<&str> {
 #[tokio::test]
 async fn what_is_appended_is_there_in_order() {
     every_engine(|trial| async move {
+        let follow = trial.follow("news").await;
         let first = trial.append("news", &["a"]).await.expect("appended");
         let second = trial.append("news", &["b", "c", "d"]).await.expect("appended");
         trial.append("other", &["x"]).await.expect("appended");
@@ -132,7 +141,7 @@ async fn what_is_appended_is_there_in_order() {
             assert!(pair[0].id.seq < pair[1].id.seq && pair[0].id.millis <= pair[1].id.millis);
         }
         assert_eq!(texts(&trial.all("other").await), ["x"]);
-        assert_eq!(trial.told("news").await, all);
+        assert_eq!(told(&trial.log, follow).await, all);
     })
     .await;
 }
@@ -141,14 +150,15 @@ async fn what_is_appended_is_there_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_many_publishers_are_whole_and_each_in_its_order() {
     every_engine(|trial| async move {
+        let follow = trial.follow("news").await;
         let publish = |publisher: usize| {
             let log = trial.log.clone();
             tokio::spawn(async move {
                 let mut last = 0;
                 for batch in 0..50 {
                     let texts = (0..3).map(|part| data(&format!("{publisher}/{batch}/{part}")));
-                    let append = Append { stream: name("news"), batch: texts.collect(), key: None };
-                    let appended = log.append(append).await.expect("appended");
+                    let appended = log.append_all(name("news"), texts.collect(), None).await;
+                    let appended = appended.expect("appended");
                     assert!(appended.last.seq > last);
                     last = appended.last.seq;
                 }
@@ -170,7 +180,7 @@ async fn batches_of_many_publishers_are_whole_and_each_in_its_order() {
             let expected = expected.map(|(batch, part)| format!("{publisher}/{batch}/{part}"));
             assert!(own.map(|message| message.data.clone()).eq(expected));
         }
-        assert_eq!(trial.told("news").await, all);
+        assert_eq!(told(&trial.log, follow).await, all);
     })
     .await;
 }
@@ -178,6 +188,7 @@ async fn batches_of_many_publishers_are_whole_and_each_in_its_order() {
 #[tokio::test]
 async fn a_key_stands_for_one_batch() {
     every_engine(|trial| async move {
+        let follow = trial.follow("news").await;
         let first = trial.append_with("news", &["a", "b"], Some("k")).await.expect("appended");
         let again = trial.append_with("news", &["a", "b"], Some("k")).await.expect("replayed");
         assert_eq!(again, Appended { replayed: true, ..first });
@@ -193,7 +204,8 @@ async fn a_key_stands_for_one_batch() {
         let new = trial.append_with("news", &["a", "b"], Some("l")).await;
         assert_eq!(new, Err(Refusal::Ended));
         assert_eq!(texts(&trial.all("news").await), ["a", "b"]);
-        assert_eq!(texts(&trial.told("news").await), ["a", "b", "bye"], "nothing is told twice");
+        let told = told(&trial.log, follow).await;
+        assert_eq!(texts(&told), ["a", "b", "bye"], "nothing is told twice");
     })
     .await;
 }
@@ -201,8 +213,9 @@ async fn a_key_stands_for_one_batch() {
 #[tokio::test]
 async fn an_end_is_the_last_thing() {
     every_engine(|trial| async move {
+        let follow = trial.follow("news").await;
         let end = trial.log.end(name("news"), data("bye")).await;
-        assert_eq!(end, Err(Refusal::NoStream), "what is not there can not end");
+        assert_eq!(end, Err(Refusal::NoStream), "what is not there cannot end");
         let last = trial.append("news", &["a"]).await.expect("appended").last;
         let end = trial.log.end(name("news"), data("bye")).await.expect("ended");
         assert!(end.seq > last.seq && end.millis >= last.millis);
@@ -214,7 +227,7 @@ async fn an_end_is_the_last_thing() {
         assert_eq!((page.head, page.more), (end, false));
         let after = trial.read(Range::After(Place::Id(end)), ALL).await.expect("a page");
         assert_eq!((texts(&after.messages), after.end), (vec![], closing));
-        assert_eq!(texts(&trial.told("news").await), ["a", "bye"]);
+        assert_eq!(texts(&told(&trial.log, follow).await), ["a", "bye"]);
     })
     .await;
 }
@@ -222,6 +235,7 @@ async fn an_end_is_the_last_thing() {
 #[tokio::test]
 async fn a_deleted_stream_is_gone_and_begins_anew() {
     every_engine(|trial| async move {
+        let follow = trial.follow("news").await;
         assert_eq!(trial.log.delete(name("news")).await, Err(Refusal::NoStream));
         let old = trial.append_with("news", &["a", "b"], Some("k")).await.expect("appended").last;
         let page = trial.read(Range::After(Place::Earliest), ALL).await.expect("a page");
@@ -238,7 +252,7 @@ async fn a_deleted_stream_is_gone_and_begins_anew() {
         assert_eq!(texts(&trial.all("news").await), ["c", "d"]);
         let streams = trial.log.streams(10).await.expect("streams");
         assert_eq!(streams.len(), 1);
-        assert_eq!(texts(&trial.told("news").await), ["c", "d"]);
+        assert_eq!(texts(&told(&trial.log, follow).await), ["c", "d"]);
     })
     .await;
 }
@@ -306,35 +320,6 @@ async fn an_id_that_was_not_given_is_no_place() {
         }
     })
     .await;
-}
-
-/// Store, then acknowledge, then fan out: whoever is told of a message finds it in the log.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_told_of_what_is_not_stored() {
-    for in_file in [false, true] {
-        let folder = TempDir::new().expect("a folder");
-        let store = if in_file { Store::File(folder.path().join("log.db")) } else { Store::Memory };
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let observer = move |change| {
-            if let Change::Appended { messages, .. } = change {
-                let _ = tell.send(messages[0].clone());
-            }
-        };
-        let log =
-            Log::open(store, LIMITS, Clock::System, observer, &supervisor()).await.expect("a log");
-        for n in 0..100 {
-            let batch = vec![data(&n.to_string())];
-            let append = log.append(Append { stream: name("news"), batch, key: None });
-            let (appended, seen) = tokio::join!(append, async {
-                let seen = told.recv().await.expect("told");
-                let place = Range::After(Place::Id(seen.id));
-                log.read(&name("news"), place, ALL).await.expect("it is stored");
-                seen
-            });
-            assert_eq!(appended.expect("appended").last, seen.id);
-        }
-        log.close().await;
-    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{super::log::Holdings, CONNECTIONS, Watched};
+use super::{CONNECTIONS, Watched};
 use crate::problem;
 
 /// What tells the members of a family from each other. Whatever comes from outside must not get
@@ -32,18 +32,10 @@ pub(super) struct Numbers {
     pub(super) delivered_bytes: Counter,
     pub(super) resumes: Counter,
     pub(super) resets: Family<Labels<1>, Counter>,
-    pub(super) published: Counter,
     pub(super) replays: Counter,
     pub(super) refusals: Family<Labels<1>, Counter>,
     pub(super) requests: Family<Labels<3>, Counter>,
     pub(super) durations: Family<Labels<2>, Histogram, Durations>,
-    pub(super) commits: Histogram,
-    pub(super) commit_sizes: Histogram,
-    streams: Gauge,
-    messages: Gauge,
-    store_bytes: Gauge,
-    store_trouble: Gauge,
-    store_damaged: Gauge,
     watched: Gauge,
     lag: Gauge,
     connections: Gauge,
@@ -53,10 +45,6 @@ pub(super) struct Numbers {
 /// What is looked up when somebody asks.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Now {
-    /// None when the store can not be read: then what was known last stays.
-    pub(in crate::server) holdings: Option<Holdings>,
-    pub(in crate::server) trouble: bool,
-    pub(in crate::server) damaged: bool,
     /// How many connections are open.
     pub(in crate::server) connections: u64,
     /// How many were one too many, so far.
@@ -69,7 +57,7 @@ pub(in crate::server) struct Now {
     pub(in crate::server) dropped_log_lines: u64,
 }
 
-/// Makes histograms of durations, of requests and of transactions alike.
+/// Makes histograms of durations.
 #[derive(Clone, Debug)]
 pub(super) struct Durations;
 
@@ -89,18 +77,10 @@ impl Default for Numbers {
             delivered_bytes: Counter::default(),
             resumes: Counter::default(),
             resets: Family::default(),
-            published: Counter::default(),
             replays: Counter::default(),
             refusals: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(Durations),
-            commits: Durations.new_metric(),
-            commit_sizes: Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
-            streams: Gauge::default(),
-            messages: Gauge::default(),
-            store_bytes: Gauge::default(),
-            store_trouble: Gauge::default(),
-            store_damaged: Gauge::default(),
             watched: Gauge::default(),
             lag: Gauge::default(),
             connections: Gauge::default(),
@@ -122,7 +102,8 @@ impl Default for Numbers {
 
 impl Numbers {
     /// Gives them their names. The library adds `_total`, the unit, and the full stop of the help.
-    pub(super) fn register(&self) -> Registry {
+    /// `engine` names those of the log.
+    pub(super) fn register(&self, engine: impl FnOnce(&mut Registry)) -> Registry {
         let mut all = Registry::default();
         let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start: Gauge<f64, AtomicU64> = Gauge::default();
@@ -134,7 +115,12 @@ impl Numbers {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         all_of_ours.register("build", "What is running", version);
         self.register_reading(all_of_ours);
-        self.register_writing(all_of_ours);
+        all_of_ours.register(
+            "idempotent_replays",
+            "Messages that had been stored before, under the same key",
+            self.replays.clone(),
+        );
+        engine(all_of_ours);
         self.register_requests(all_of_ours);
         all
     }
@@ -166,36 +152,6 @@ impl Numbers {
         );
     }
 
-    fn register_writing(&self, to: &mut Registry) {
-        to.register("published_messages", "Messages that were stored", self.published.clone());
-        to.register(
-            "idempotent_replays",
-            "Messages that had been stored before, under the same key",
-            self.replays.clone(),
-        );
-        to.register("streams", "Streams in the store", self.streams.clone());
-        to.register("stored_messages", "Messages in the store", self.messages.clone());
-        let help = "What the store takes on the disk";
-        to.register_with_unit("store", help, Unit::Bytes, self.store_bytes.clone());
-        to.register(
-            "store_trouble",
-            "Whether the store can not be written: 0 or 1",
-            self.store_trouble.clone(),
-        );
-        to.register(
-            "store_damaged",
-            "Whether the file of the store is known to be damaged: 0 or 1",
-            self.store_damaged.clone(),
-        );
-        let help = "How long it takes to store what was published at a time";
-        to.register_with_unit("commit_duration", help, Unit::Seconds, self.commits.clone());
-        to.register(
-            "commit_messages",
-            "How many messages are stored at a time",
-            self.commit_sizes.clone(),
-        );
-    }
-
     fn register_requests(&self, to: &mut Registry) {
         to.register("requests", "Requests that were answered", self.requests.clone());
         to.register("connections", "Connections that are open", self.connections.clone());
@@ -216,13 +172,6 @@ impl Numbers {
     /// Takes over what was looked up.
     pub(super) fn set(&self, now: Now) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        if let Some(holdings) = now.holdings {
-            self.streams.set(number(holdings.streams));
-            self.messages.set(number(holdings.messages));
-            self.store_bytes.set(number(holdings.bytes));
-        }
-        self.store_trouble.set(now.trouble.into());
-        self.store_damaged.set(now.damaged.into());
         self.watched.set(number(now.watched as u64));
         self.lag.set(number(now.lag));
         self.connections.set(number(now.connections));

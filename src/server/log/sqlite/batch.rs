@@ -6,7 +6,7 @@ use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, Transacti
 
 use super::{
     super::{
-        Append, Appended, Change, Data, EventId, IdempotencyKey, Life, Limits, Refusal, StreamName,
+        Appended, Change, Data, EventId, Generation, IdempotencyKey, Limits, Refusal, StreamName,
     },
     key::{MAX_OFFSET, MAX_SLOT, Slot},
     keys,
@@ -27,7 +27,7 @@ pub(super) struct WriteBatch<'conn> {
     pub(super) removed: bool,
     /// Written back once, when all is done.
     dirty: BTreeMap<StreamName, DirtyStream>,
-    changes: Vec<Change>,
+    changes: Vec<(StreamName, Change)>,
 }
 
 /// A stream that the transaction has loaded, and may have changed.
@@ -61,7 +61,7 @@ impl Totals {
 /// What a transaction did.
 #[derive(Debug)]
 pub(super) struct Committed {
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<(StreamName, Change)>,
     pub(super) totals: Totals,
     /// Whether text was removed.
     pub(super) removed: bool,
@@ -97,8 +97,12 @@ impl<'conn> WriteBatch<'conn> {
     }
 
     /// Appends a batch; creates the stream if there is none.
-    pub(super) fn append(&mut self, append: Append) -> rusqlite::Result<Result<Appended, Refusal>> {
-        let Append { stream: name, batch, key } = append;
+    pub(super) fn append(
+        &mut self,
+        name: StreamName,
+        batch: Vec<Data>,
+        key: Option<&IdempotencyKey>,
+    ) -> rusqlite::Result<Result<Appended, Refusal>> {
         let mut dirty = match self.load(&name)? {
             Some(dirty) => dirty,
             None => match self.create(&name)? {
@@ -106,7 +110,7 @@ impl<'conn> WriteBatch<'conn> {
                 None => return Ok(Err(Refusal::TooManyStreams)),
             },
         };
-        let outcome = self.append_to(&mut dirty, batch, key.as_ref());
+        let outcome = self.append_to(&mut dirty, batch, key);
         self.stash(name, dirty);
         outcome
     }
@@ -117,7 +121,7 @@ impl<'conn> WriteBatch<'conn> {
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, Refusal>> {
-        let key = key.map(|key| (keys::name(dirty.stream.life, key), keys::digest(&batch)));
+        let key = key.map(|key| (keys::name(dirty.stream.generation, key), keys::digest(&batch)));
         // Before anything else: what is done is done, even if the stream has ended since.
         if let Some((name, digest)) = &key
             && let Some(used) = self.used(&mut dirty.stream, name)?
@@ -173,7 +177,7 @@ impl<'conn> WriteBatch<'conn> {
     /// Forgets a stream. Its messages are out of reach at once, and removed step by step.
     pub(super) fn delete(&mut self, name: StreamName) -> rusqlite::Result<Result<(), Refusal>> {
         let Some(dirty) = self.load(&name)? else { return Ok(Err(Refusal::NoStream)) };
-        let Stream { slot, life, head, keys, .. } = dirty.stream;
+        let Stream { slot, generation, head, keys, .. } = dirty.stream;
         self.tx.execute("DELETE FROM streams WHERE slot = ?1", [slot.0])?;
         self.tx.execute("INSERT INTO garbage VALUES (?1)", [slot.0])?;
         let sequence = "UPDATE store SET sequence = max(sequence, ?1)";
@@ -182,7 +186,7 @@ impl<'conn> WriteBatch<'conn> {
         self.totals.keys = self.totals.keys.saturating_sub(keys);
         self.removed = true;
         self.record_change(&name, dirty);
-        self.changes.push(Change::Deleted { stream: name, life });
+        self.changes.push((name, Change::Deleted { generation }));
         Ok(Ok(()))
     }
 
@@ -238,7 +242,7 @@ impl<'conn> WriteBatch<'conn> {
             (slot.0, generation, name.as_str(), signed(sequence)),
         )?;
         self.totals.streams += 1;
-        let stream = Stream::new(slot, Life(generation), sequence);
+        let stream = Stream::new(slot, Generation(generation), sequence);
         Ok(Some(DirtyStream { stream, after: 0, fresh: Vec::new(), ended: false }))
     }
 
@@ -290,22 +294,18 @@ impl<'conn> WriteBatch<'conn> {
         }
     }
 
-    /// Notes what the observer will be told of a stream.
+    /// Notes what the followers of a stream will be told.
     fn record_change(&mut self, name: &StreamName, dirty: DirtyStream) {
         let DirtyStream { stream, mut after, fresh, ended } = dirty;
-        let life = stream.life;
+        let generation = stream.generation;
         if let Some(last) = fresh.last() {
             let before = std::mem::replace(&mut after, last.id.seq);
-            self.changes.push(Change::Appended {
-                stream: name.clone(),
-                life,
-                after: before,
-                messages: fresh,
-            });
+            let change = Change::Appended { generation, after: before, messages: fresh };
+            self.changes.push((name.clone(), change));
         }
         if let Some(data) = stream.closing.filter(|_| ended) {
             let end = Message { id: stream.head, data };
-            self.changes.push(Change::Ended { stream: name.clone(), life, after, end });
+            self.changes.push((name.clone(), Change::Ended { generation, after, end }));
         }
     }
 }
@@ -317,11 +317,15 @@ fn could_not_write(error: &Error) -> bool {
 }
 
 /// Whether a change is in the store.
-pub(super) fn holds(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
-    let (Change::Appended { stream: name, life, .. }
-    | Change::Ended { stream: name, life, .. }
-    | Change::Deleted { stream: name, life }) = change;
-    let stream = Stream::of(connection, name)?.filter(|stream| stream.life == *life);
+pub(super) fn holds(
+    connection: &Connection,
+    name: &StreamName,
+    change: &Change,
+) -> rusqlite::Result<bool> {
+    let (Change::Appended { generation, .. }
+    | Change::Ended { generation, .. }
+    | Change::Deleted { generation }) = change;
+    let stream = Stream::of(connection, name)?.filter(|stream| stream.generation == *generation);
     Ok(match change {
         Change::Deleted { .. } => stream.is_none(),
         Change::Appended { .. } | Change::Ended { .. } => {

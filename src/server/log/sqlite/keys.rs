@@ -7,7 +7,7 @@ use rusqlite::OptionalExtension as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    super::{Data, EventId, IdempotencyKey, KEY_LIFETIME, Life},
+    super::{Data, EventId, Generation, IdempotencyKey, KEY_LIFETIME},
     batch::WriteBatch,
     key::{Slot, offset},
     read::{Stream, signed, unsigned},
@@ -31,7 +31,7 @@ pub(super) struct Used {
 }
 
 /// Stands for a key of a generation of a stream.
-pub(super) fn name(generation: Life, key: &IdempotencyKey) -> Hash {
+pub(super) fn name(generation: Generation, key: &IdempotencyKey) -> Hash {
     let mut hash = Sha256::new();
     hash.update(generation.0.to_le_bytes());
     hash.update(&key.0);

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, types::ToSqlOutput};
 
 use super::{
-    super::{IdempotencyKey, Life},
+    super::{Generation, IdempotencyKey},
     file::{beside, create_private, refuse_damaged, sync_folder},
     key::{MAX_OFFSET, OFFSET_BITS, Slot},
     keys::{self, Hash},
@@ -186,11 +186,11 @@ fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> 
     let mut slot = Slot(0);
     while let Some(stream) = streams.next()? {
         slot = Slot(slot.0 + 1);
-        let life: i64 = stream.get(0)?;
+        let generation: i64 = stream.get(0)?;
         let name: String = stream.get(1)?;
         ensure!(unsigned(stream, 2)? <= MAX_OFFSET, "the stream {name} has too many messages");
         let (mut count, mut bytes) = (0, 0);
-        let mut rows = messages.query([life])?;
+        let mut rows = messages.query([generation])?;
         while let Some(row) = rows.next()? {
             let text = row.get_ref(2)?;
             insert.execute((
@@ -204,7 +204,7 @@ fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> 
         }
         insert_stream.execute((
             slot.0,
-            life,
+            generation,
             name,
             stream.get::<_, i64>(2)?,
             stream.get::<_, i64>(3)?,
@@ -227,9 +227,9 @@ fn copy_keys(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     ))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let life: i64 = row.get(0)?;
-        let slot = slots.query_row([life], |row| row.get(0).map(Slot))?;
-        let name = keys::name(Life(life), &IdempotencyKey(row.get(1)?));
+        let generation: i64 = row.get(0)?;
+        let slot = slots.query_row([generation], |row| row.get(0).map(Slot))?;
+        let name = keys::name(Generation(generation), &IdempotencyKey(row.get(1)?));
         let digest: Hash =
             row.get_ref(2)?.as_blob()?[..].first_chunk().copied().context("a key")?;
         let (millis, used): (i64, i64) = (row.get(4)?, row.get(5)?);

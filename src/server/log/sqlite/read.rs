@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::{
-    super::{Bound, EventId, Life, Listed, NotRead, Page, Place, Position, Range, StreamName},
+    super::{
+        Bound, EventId, Generation, Listed, NotRead, Page, Place, Position, Range, StreamName,
+    },
     key::{Slot, offset},
 };
 use crate::message::Message;
@@ -12,7 +14,7 @@ use crate::message::Message;
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub(super) slot: Slot,
-    pub(super) life: Life,
+    pub(super) generation: Generation,
     /// The sequence before the first one.
     pub(super) base: u64,
     /// The id of the newest message, or of the end.
@@ -55,10 +57,10 @@ pub(super) struct Ahead {
 
 impl Stream {
     /// A stream in which nothing was said yet, and whose sequences go on after `base`.
-    pub(super) fn new(slot: Slot, life: Life, base: u64) -> Self {
+    pub(super) fn new(slot: Slot, generation: Generation, base: u64) -> Self {
         Self {
             slot,
-            life,
+            generation,
             base,
             head: EventId { millis: 0, seq: base },
             trimmed: Trimmed { seq: base, millis: None },
@@ -80,7 +82,7 @@ impl Stream {
                 let ahead = (maybe_unsigned(row, 10)?, maybe_unsigned(row, 11)?);
                 Ok(Self {
                     slot: Slot(row.get(0)?),
-                    life: Life(row.get(1)?),
+                    generation: Generation(row.get(1)?),
                     base: unsigned(row, 2)?,
                     head: id(row, 3)?,
                     trimmed: Trimmed { seq: unsigned(row, 5)?, millis: maybe_unsigned(row, 6)? },
@@ -139,18 +141,25 @@ impl Stream {
     }
 
     /// The sequence after which a range begins, or before which it ends.
-    fn locate(&self, tx: &Transaction<'_>, place: Place) -> rusqlite::Result<Option<u64>> {
+    fn locate(&self, tx: &Transaction<'_>, place: Place) -> rusqlite::Result<Result<u64, NotRead>> {
         Ok(match place {
-            Place::Earliest | Place::Position(Position { life: None, .. }) => {
-                Some(self.trimmed.seq)
-            }
+            Place::Earliest => Ok(self.trimmed.seq),
             // The end is no message: a reader that begins there is still told of it.
-            Place::Latest if self.closing.is_some() => Some(self.head.seq.saturating_sub(1)),
-            Place::Latest => Some(self.head.seq),
-            Place::Id(id) => self.is_place(tx, id)?.then_some(id.seq),
-            Place::Position(Position { life: Some(life), seq }) => {
-                (life == self.life && seq >= self.trimmed.seq).then_some(seq)
+            Place::Latest if self.closing.is_some() => Ok(self.head.seq.saturating_sub(1)),
+            Place::Latest => Ok(self.head.seq),
+            Place::Id(id) if self.is_place(tx, id)? => Ok(id.seq),
+            Place::Id(_) => Err(NotRead::UnknownPlace),
+            // Before the first message.
+            Place::Position(Position { generation: None, .. }) if self.trimmed.seq == self.base => {
+                Ok(self.base)
             }
+            Place::Position(Position { generation: Some(generation), .. })
+                if generation != self.generation =>
+            {
+                Err(NotRead::UnknownPlace)
+            }
+            Place::Position(Position { seq, .. }) if seq >= self.trimmed.seq => Ok(seq),
+            Place::Position(_) => Err(NotRead::Trimmed),
         })
     }
 
@@ -182,8 +191,9 @@ pub(super) fn page(
     let tx = connection.transaction()?;
     let Some(stream) = Stream::of(&tx, name)? else { return Ok(Err(NotRead::NoStream)) };
     let (Range::After(place) | Range::Before(place)) = range;
-    let Some(from) = stream.locate(&tx, place)? else {
-        return Ok(Err(NotRead::UnknownPlace));
+    let from = match stream.locate(&tx, place)? {
+        Ok(from) => from,
+        Err(not_read) => return Ok(Err(not_read)),
     };
     let (messages, more) = match range {
         Range::After(_) => after(&tx, &stream, from, bound)?,
@@ -195,7 +205,7 @@ pub(super) fn page(
         Some(last) if more => last.id.seq,
         _ => stream.head.seq.max(from),
     };
-    let position = Position { life: Some(stream.life), seq };
+    let position = Position { generation: Some(stream.generation), seq };
     Ok(Ok(Page { messages, more, position, head: stream.head, end: stream.end() }))
 }
 
@@ -244,6 +254,15 @@ fn take(
         messages.push(Message { id: EventId { seq, millis: unsigned(row, 1)? }, data });
     }
     Ok((messages, false))
+}
+
+/// Where a stream is.
+pub(super) fn position(connection: &Connection, name: &StreamName) -> rusqlite::Result<Position> {
+    let stream = Stream::of(connection, name)?;
+    Ok(stream.map_or(Position::NOWHERE, |stream| Position {
+        generation: Some(stream.generation),
+        seq: stream.head.seq,
+    }))
 }
 
 /// How many characters of its last message the list of streams shows.

@@ -235,7 +235,7 @@ mod tests {
     use crate::server::{
         data::Data,
         log::{
-            Append, Limits, Store,
+            Limits, Store,
             sqlite::{batch::Totals, file::Location},
         },
     };
@@ -252,8 +252,7 @@ mod tests {
 
     fn append(batch: &mut WriteBatch<'_>, name: &StreamName) {
         let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
-        let append = Append { stream: name.clone(), batch: data, key: None };
-        batch.append(append).expect("stored").expect("taken");
+        batch.append(name.clone(), data, None).expect("stored").expect("taken");
     }
 
     /// A sweep shares the transaction of what is published at the same moment.

@@ -9,10 +9,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    super::{Change, Clock, Limits, Observer, Refusal, Stored},
+    super::{Change, Clock, Limits, Refusal, StreamName},
     batch::{CommitError, Committed, Totals, WriteBatch, holds},
     file::Claim,
+    followers::Followers,
     health::{Health, what_happened},
+    metrics::EngineMetrics,
     space,
 };
 
@@ -104,6 +106,9 @@ where
     }
 }
 
+/// What a transaction did, in its order.
+type Changes = Vec<(StreamName, Change)>;
+
 /// The thread that writes.
 pub(super) struct Writer {
     connection: Connection,
@@ -112,6 +117,8 @@ pub(super) struct Writer {
     limits: Limits,
     clock: Clock,
     health: Health,
+    followers: Followers,
+    metrics: EngineMetrics,
     totals: Totals,
     wal: space::WriteAheadLog,
     /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
@@ -127,6 +134,8 @@ impl Writer {
         limits: Limits,
         clock: Clock,
         health: Health,
+        followers: Followers,
+        metrics: EngineMetrics,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Self {
@@ -136,6 +145,8 @@ impl Writer {
             limits,
             clock,
             health,
+            followers,
+            metrics,
             wal: space::WriteAheadLog::default(),
             unstored: 0,
             tried: Instant::now(),
@@ -143,11 +154,7 @@ impl Writer {
     }
 
     /// Serves until it is told to close, or until there is no handle any more.
-    pub(super) fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut observer: impl Observer,
-    ) {
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next = commands.blocking_recv();
         while let Some(command) = next.take() {
             match command {
@@ -167,7 +174,7 @@ impl Writer {
                         }
                     }
                     self.health.set_storing(true);
-                    self.serve(jobs, bytes, &mut observer);
+                    self.serve(jobs, bytes);
                     self.wal.written(bytes + PER_COMMIT);
                     self.wal.restart_if_large(&self.connection);
                     self.health.set_storing(false);
@@ -189,6 +196,7 @@ impl Writer {
 
     /// Refuses what came too late, and notes that everything is in order.
     fn close(self, mut commands: mpsc::Receiver<Command>) {
+        self.followers.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
             if let Command::Write { job, .. } = command {
@@ -204,7 +212,7 @@ impl Writer {
     }
 
     /// Stores, acknowledges, fans out: in this order, always.
-    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>, bytes: usize, observer: &mut impl Observer) {
+    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>, bytes: usize) {
         let begun = Instant::now();
         let (outcome, changes) = match self.store(&mut jobs) {
             Ok(changes) => (Outcome::Stored, changes),
@@ -213,17 +221,20 @@ impl Writer {
         };
         if outcome == Outcome::Stored {
             self.recover(bytes);
-            observer.stored(stats(&changes, begun.elapsed()));
+            self.count(&changes, begun.elapsed());
         }
         for job in jobs {
             job.reply(&outcome);
         }
-        for change in changes {
-            observer.changed(change);
+        match outcome {
+            Outcome::Stored => self.followers.tell(changes),
+            Outcome::NotStored(_) => {}
+            // It may turn out to have been stored, and was not told: who follows has to begin anew.
+            Outcome::Unknown(_) => self.followers.interrupt(),
         }
     }
 
-    fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Change>, CommitError> {
+    fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, CommitError> {
         let (limits, now) = (self.limits, self.clock.now());
         let mut batch = WriteBatch::begin(&mut self.connection, limits, now, self.totals)?;
         for job in jobs {
@@ -233,7 +244,7 @@ impl Writer {
         Ok(self.take_over(committed))
     }
 
-    fn take_over(&mut self, committed: Committed) -> Vec<Change> {
+    fn take_over(&mut self, committed: Committed) -> Changes {
         let Committed { changes, totals, removed } = committed;
         self.totals = totals;
         self.wal.removed |= removed;
@@ -258,7 +269,7 @@ impl Writer {
         error: &rusqlite::Error,
         bytes: usize,
         committed: Committed,
-    ) -> (Outcome, Vec<Change>) {
+    ) -> (Outcome, Changes) {
         let why = what_happened(error);
         match self.probe(&committed.changes) {
             Ok(true) => (Outcome::Stored, self.take_over(committed)),
@@ -272,10 +283,10 @@ impl Writer {
     }
 
     /// Writes something, durably; tells whether these changes are in the store.
-    fn probe(&mut self, changes: &[Change]) -> rusqlite::Result<bool> {
+    fn probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let stored =
-            changes.iter().map(|change| holds(&tx, change)).collect::<Result<Vec<_>, _>>()?;
+        let stored = changes.iter().map(|(stream, change)| holds(&tx, stream, change));
+        let stored = stored.collect::<Result<Vec<_>, _>>()?;
         space::touch(&tx)?;
         tx.commit()?;
         Ok(!stored.is_empty() && stored.into_iter().all(|stored| stored))
@@ -310,19 +321,19 @@ impl Writer {
         attempt.cache_flush()?;
         attempt.rollback()
     }
-}
 
-/// What a transaction took. One that was slow kept every publisher waiting.
-fn stats(changes: &[Change], took: Duration) -> Stored {
-    let messages = changes.iter().map(|change| match change {
-        Change::Appended { messages, .. } => messages.len(),
-        Change::Ended { .. } | Change::Deleted { .. } => 0,
-    });
-    let messages = messages.sum();
-    if took > SLOW {
-        let duration_ms = took.as_millis();
-        let changes = changes.len();
-        tracing::warn!(duration_ms, messages, changes, "the disk was slow to store");
+    /// Counts what a transaction stored. A slow one delays every publisher.
+    fn count(&self, changes: &[(StreamName, Change)], took: Duration) {
+        let messages = changes.iter().map(|(_, change)| match change {
+            Change::Appended { messages, .. } => messages.len(),
+            Change::Ended { .. } | Change::Deleted { .. } => 0,
+        });
+        let messages = messages.sum();
+        if took > SLOW {
+            let duration_ms = took.as_millis();
+            let changes = changes.len();
+            tracing::warn!(duration_ms, messages, changes, "the disk was slow to store");
+        }
+        self.metrics.committed(messages, took);
     }
-    Stored { messages, took }
 }

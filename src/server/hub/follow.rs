@@ -1,0 +1,110 @@
+//! Keeps the tail of a watched stream: follows the log, and follows it again when that ends.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    super::log::{Bound, Change, Follow, Log, NotRead},
+    backoff::Backoff,
+    lag::Head,
+    tail::{Tail, TailUpdate},
+};
+use crate::message::StreamName;
+
+/// How long a follow may take to begin.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Changes that were told together are encoded together, up to about so many bytes: to wake the
+/// watchers once, and to let them share one block.
+const MAX_MERGED_BYTES: usize = 64 * 1024;
+
+/// Follows `stream` until it is dropped, first with the follow that is `starting`. While nothing is
+/// followed the tail is unknown, and the watchers read the log.
+pub(super) async fn keep_tail(
+    starting: BoxFuture<'static, Result<Follow, NotRead>>,
+    log: Log,
+    stream: StreamName,
+    tail: watch::Sender<Tail>,
+    head: Head,
+    size: Bound,
+) {
+    let mut backoff = Backoff::default();
+    let mut starting = Some(starting);
+    loop {
+        let begun = Instant::now();
+        let follow = starting.take().unwrap_or_else(|| log.follow(&stream));
+        match timeout(START_TIMEOUT, follow).await {
+            Ok(Ok(follow)) => take(follow, &tail, &head, size).await,
+            Ok(Err(error)) => tracing::debug!(%stream, ?error, "the stream cannot be followed"),
+            Err(_) => tracing::debug!(%stream, "the stream cannot be followed: no answer"),
+        }
+        tail.send_if_modified(|tail| !matches!(std::mem::take(tail), Tail::Unknown));
+        // One that begins and ends at once has not gone well.
+        if begun.elapsed() > Backoff::MAX {
+            backoff.reset();
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+/// Takes in what is told, encoded once for all watchers, until the follow ends or does not fit.
+async fn take(mut follow: Follow, tail: &watch::Sender<Tail>, head: &Head, size: Bound) {
+    head.set(follow.start.seq);
+    tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, size));
+    while let Some(changes) = follow.next().await {
+        if let Some(last) = changes.last() {
+            head.set(last.head());
+        }
+        // Nobody is kept waiting while it is encoded.
+        let updates: Vec<_> = merged(changes).into_iter().map(TailUpdate::of).collect();
+        let mut fits = true;
+        tail.send_modify(|tail| {
+            fits = updates.into_iter().all(|update| tail.apply(update));
+        });
+        if !fits {
+            tracing::debug!("what is told of a stream does not fit: following it anew");
+            return;
+        }
+    }
+}
+
+/// Changes that join up, as one.
+fn merged(changes: Vec<Change>) -> Vec<Change> {
+    if changes.len() < 2 {
+        return changes;
+    }
+    let mut merged: Vec<Change> = Vec::with_capacity(changes.len());
+    let mut bytes = 0;
+    for change in changes {
+        let of = text_bytes(&change);
+        let joins = bytes + of <= MAX_MERGED_BYTES;
+        match (merged.last_mut(), change) {
+            (
+                Some(Change::Appended { generation, messages, .. }),
+                Change::Appended { generation: next, after, messages: more },
+            ) if joins
+                && *generation == next
+                && messages.last().is_some_and(|last| last.id.seq == after) =>
+            {
+                messages.extend(more);
+                bytes += of;
+            }
+            (_, change) => {
+                merged.push(change);
+                bytes = of;
+            }
+        }
+    }
+    merged
+}
+
+fn text_bytes(change: &Change) -> usize {
+    match change {
+        Change::Appended { messages, .. } => messages.iter().map(|one| one.data.len()).sum(),
+        Change::Ended { .. } | Change::Deleted { .. } => 0,
+    }
+}

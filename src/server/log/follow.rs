@@ -1,0 +1,181 @@
+//! Following one stream: a bounded queue of changes, from an engine to one follower.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::Notify;
+
+use super::{Generation, Position};
+use crate::message::Message;
+
+/// How many bytes of changes may wait for a follower that is slow, about. A single change that is
+/// larger waits alone.
+const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// What a message takes in the queue beside its text, about.
+const PER_MESSAGE: usize = 64;
+
+/// A change of a stream, as its followers are told of it.
+///
+/// Each one names the sequence that it comes after, in its own generation: changes that do not join
+/// up show that something was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Change {
+    /// These messages, one at least, follow the message with the sequence `after`; 0 where they are
+    /// the first of their generation.
+    Appended { generation: Generation, after: u64, messages: Vec<Message> },
+    /// The stream has ended with this.
+    Ended { generation: Generation, after: u64, end: Message },
+    /// The stream is gone.
+    Deleted { generation: Generation },
+}
+
+/// The changes of one stream from a place on, all of them and in order, until it ends. An engine
+/// ends it when it has lost sight of the stream, and when the follower takes the changes more
+/// slowly than they come. To drop it is to stop following.
+#[derive(Debug)]
+pub(in crate::server) struct Follow {
+    /// Where the stream was when the follow began: what is up to there is in the log, what comes
+    /// after it is told. Exact, whatever a read may show.
+    pub(in crate::server) start: Position,
+    queue: Arc<Queue>,
+}
+
+/// A follow that has begun to collect changes, and does not know yet where the stream was.
+#[derive(Debug)]
+pub(super) struct Starting(Arc<Queue>);
+
+/// The engine's end of a follow. To drop it ends the follow, once what was told has been taken.
+#[derive(Debug)]
+pub(super) struct Feed(Weak<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something was told, or the follow has ended.
+    told: Notify,
+}
+
+/// What was told and not taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: Vec<Change>,
+    bytes: usize,
+    ended: bool,
+}
+
+/// Both ends of a follow.
+pub(super) fn channel() -> (Feed, Starting) {
+    let queue = Arc::new(Queue::default());
+    (Feed(Arc::downgrade(&queue)), Starting(queue))
+}
+
+impl Starting {
+    /// The stream was here at a moment since the feed has been told. If it was told something
+    /// meanwhile, the follow starts before that: what is told is not to be read.
+    pub(super) fn at(self, seen: Position) -> Follow {
+        let start = {
+            let mut waiting = self.0.waiting();
+            match waiting.changes.first() {
+                None => seen,
+                Some(Change::Appended { after: 0, .. } | Change::Ended { after: 0, .. }) => {
+                    Position::NOWHERE
+                }
+                Some(
+                    Change::Appended { generation, after, .. }
+                    | Change::Ended { generation, after, .. },
+                ) => Position { generation: Some(*generation), seq: *after },
+                Some(Change::Deleted { .. }) => {
+                    waiting.changes.remove(0);
+                    Position::NOWHERE
+                }
+            }
+        };
+        Follow { start, queue: self.0 }
+    }
+}
+
+impl Follow {
+    /// All changes since the last call, as soon as there is one. None when the follow has ended.
+    pub(in crate::server) async fn next(&mut self) -> Option<Vec<Change>> {
+        loop {
+            {
+                let mut waiting = self.queue.waiting();
+                if !waiting.changes.is_empty() {
+                    waiting.bytes = 0;
+                    return Some(mem::take(&mut waiting.changes));
+                }
+                if waiting.ended {
+                    return None;
+                }
+            }
+            // What is told before this waits leaves a permit.
+            self.queue.told.notified().await;
+        }
+    }
+}
+
+impl Feed {
+    /// Tells the follower. False when there is none any more, or when it is too slow, which ends
+    /// the follow: then the feed is of no use.
+    pub(super) fn tell(&self, change: Change) -> bool {
+        let Some(queue) = self.0.upgrade() else { return false };
+        let size = change.size();
+        let goes_on = {
+            let mut waiting = queue.waiting();
+            let fits = waiting.changes.is_empty() || waiting.bytes + size <= MAX_QUEUED_BYTES;
+            if fits && !waiting.ended {
+                waiting.bytes += size;
+                waiting.changes.push(change);
+            } else {
+                waiting.ended = true;
+            }
+            !waiting.ended
+        };
+        queue.told.notify_one();
+        goes_on
+    }
+
+    /// Whether nobody follows any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0.upgrade() {
+            queue.waiting().ended = true;
+            queue.told.notify_one();
+        }
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Change {
+    /// The sequence of what the stream holds last now, 0 if it is gone.
+    pub(in crate::server) fn head(&self) -> u64 {
+        match self {
+            Self::Appended { messages, after, .. } => {
+                messages.last().map_or(*after, |last| last.id.seq)
+            }
+            Self::Ended { end, .. } => end.id.seq,
+            Self::Deleted { .. } => 0,
+        }
+    }
+
+    fn size(&self) -> usize {
+        let of = |message: &Message| message.data.len() + PER_MESSAGE;
+        match self {
+            Self::Appended { messages, .. } => messages.iter().map(of).sum(),
+            Self::Ended { end, .. } => of(end),
+            Self::Deleted { .. } => PER_MESSAGE,
+        }
+    }
+}
