@@ -59,8 +59,17 @@ pub const MALFORMED_KEY: Kind = Kind {
     slug: "malformed-key",
     status: 400,
     title: "The idempotency key is malformed",
-    meaning: "The Idempotency-Key header holds 1 to 255 printable ASCII characters, once, and goes \
-              with a single message, not with ?lines.",
+    meaning: "The Idempotency-Key header holds 1 to 255 printable ASCII characters, once.",
+};
+
+/// There are too many lines for one idempotency key.
+pub const TOO_MUCH_FOR_A_KEY: Kind = Kind {
+    slug: "too-much-for-a-key",
+    status: 400,
+    title: "The upload is too large for one idempotency key",
+    meaning: "With an Idempotency-Key, the lines of an upload are stored as a whole or not at all, \
+              which takes up to 1024 lines and 1 MiB. Send a longer upload in pieces, each with a \
+              key of its own: so it can be resumed where it was cut.",
 };
 
 /// There is no message in the body.
@@ -355,12 +364,13 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 37] = [
+pub const ALL: [Kind; 38] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
     MALFORMED_FORM,
     MALFORMED_KEY,
+    TOO_MUCH_FOR_A_KEY,
     EMPTY_MESSAGE,
     NOT_UTF8,
     INCOMPLETE_BODY,

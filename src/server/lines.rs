@@ -1,6 +1,7 @@
 //! Publishing line by line, as the lines arrive.
 
 mod decoder;
+mod whole;
 
 use std::{borrow::Cow, io};
 
@@ -9,6 +10,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use tokio_util::{codec::FramedRead, io::StreamReader};
 
 use self::decoder::{Line, LineDecoder};
+pub(super) use self::whole::publish_whole;
 use super::{
     App,
     access::MayPublish,

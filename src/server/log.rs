@@ -1,8 +1,9 @@
 //! The durable log: what every engine promises.
 //!
 //! - [`append`](Log::append) and [`append_all`](Log::append_all) are ordered, and durable before they
-//!   return. A message is stored or not; so is a batch that comes with an idempotency key.
-//!   Of a batch without a key a part may be stored: the first ones, in order. Nothing of another publisher comes in between those that are stored together.
+//!   return. A message is stored or not; so is a batch that comes with an idempotency key, of up to
+//!   [`MAX_KEYED_BATCH`] messages. Of a batch without a key a part may be stored: the first ones, in
+//!   order. Nothing of another publisher comes in between those that are stored together.
 //! - A key that was used within the last day ([`KEY_LIFETIME`]), and is among the newest
 //!   [`keys`](Limits::keys) of its stream and of the store, gives the first answer again and appends
 //!   nothing; with other messages it is refused.
@@ -51,6 +52,8 @@ use crate::message::{EventId, Message, StreamName};
 
 /// For how long an idempotency key is remembered (design, section 2), unless there are too many.
 pub(super) const KEY_LIFETIME: Duration = Duration::from_hours(24);
+/// How many messages an idempotency key may stand for (design, section 2).
+pub(super) const MAX_KEYED_BATCH: usize = 1024;
 
 /// A log; a handle that is cloned around. The engine is chosen once, when it is opened.
 #[derive(Clone, Debug)]
@@ -257,7 +260,7 @@ impl Log {
         appended.map_err(|failed| failed.refusal)
     }
 
-    /// Appends a batch that is not empty.
+    /// Appends a batch that is not empty; with a key, of at most [`MAX_KEYED_BATCH`] messages.
     pub(super) async fn append_all(
         &self,
         stream: StreamName,

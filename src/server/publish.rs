@@ -43,20 +43,28 @@ pub(super) async fn publish(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     if let BodyFormat::Lines(lines) = format {
-        if key.is_some() {
-            return Err(malformed_key("Leave the Idempotency-Key out with ?lines."));
-        }
-        return lines::publish(&app, may, lines, body).await.map(IntoResponse::into_response);
+        return match key {
+            None => lines::publish(&app, may, lines, body).await.map(IntoResponse::into_response),
+            Some(key) => lines::publish_whole(&app, may, lines, body, key)
+                .await
+                .map(|(stored, replayed)| answer(Json(stored), replayed)),
+        };
     }
     let most = app.max_message_bytes;
     let bytes = read(&app, body, most, || too_large(most)).await?;
     let data = data(&app, bytes)?;
     let appended = message(&app, &may, data, key).await?;
-    let mut response = (StatusCode::CREATED, Json(Accepted::new(appended.last))).into_response();
-    if appended.replayed {
+    let accepted = Json(Accepted::new(appended.last));
+    Ok(answer((StatusCode::CREATED, accepted), appended.replayed))
+}
+
+/// The answer, and whether it was given before.
+fn answer(answer: impl IntoResponse, replayed: bool) -> Response {
+    let mut response = answer.into_response();
+    if replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }
 
 /// Publishes one message, whoever brings it.
@@ -194,7 +202,7 @@ pub(super) fn too_large(most: usize) -> Problem {
     Problem::new(problem::MESSAGE_TOO_LARGE, detail)
 }
 
-fn too_late(app: &App) -> Problem {
+pub(super) fn too_late(app: &App) -> Problem {
     let within = humantime::format_duration(app.body_timeout);
     Problem::new(problem::REQUEST_TIMEOUT, format!("Send the whole body within {within}."))
 }

@@ -68,8 +68,16 @@ const LINES: &str = r#"
     POST /streams/log?lines=strict | - | a\n{x*65537}\nc\n         | 413 | problem | message-too-large "taken":1; "last_id":"T-12"
     POST /streams/log?lines=strict | - | a\n{x*200000}             | 413 | problem | message-too-large "taken":1; "last_id":"T-13"
     POST /streams/log?lines=strict | - | a\nb\xe2\x82              | 400 | problem | not-utf8 "taken":1; "last_id":"T-14"
-    POST /streams/log?lines  | idempotency-key: k | a\n      | 400 | problem | malformed-key
-    POST /streams/log/end    | - | -                         | 200 | json | {"id":"T-15","at":"AT"}
+    POST /streams/log?lines  | idempotency-key: k | a\nb\n   | 200 | json | {"taken":2,"altered":0,"last_id":"T-16"} | idempotency-replayed: (no such header)
+    POST /streams/log?lines  | idempotency-key: k | a\n\nb   | 200 | json | {"taken":2,"altered":0,"last_id":"T-16"} | idempotency-replayed: true
+    POST /streams/log?lines  | idempotency-key: k | a\nc\n   | 422 | problem | key-reused
+    POST /streams/log?lines  | idempotency-key: k | a\n      | 422 | problem | key-reused
+    POST /streams/log?lines  | idempotency-key: l | \n\n     | 200 | json | {"taken":0,"altered":0,"last_id":null}
+    POST /streams/log?lines  | idempotency-key: l | \xff     | 200 | json | {"taken":1,"altered":1,"last_id":"T-17"}
+    POST /streams/log?lines=strict | idempotency-key: m | a\nb\n\xff\n | 400 | problem | not-utf8
+    POST /streams/log/end    | - | -                         | 200 | json | {"id":"T-18","at":"AT"}
+    POST /streams/log?lines  | idempotency-key: k | a\nb\n   | 200 | json | {"taken":2,"altered":0,"last_id":"T-16"} | idempotency-replayed: true
+    POST /streams/log?lines  | idempotency-key: m | late\n   | 409 | problem | stream-ended
     POST /streams/log?lines  | - | late\n                    | 409 | problem | stream-ended "taken":0; "last_id":null
     GET /streams/log/messages?limit=7 | accept: application/x-ndjson | - | 200 | ndjson | {"id":"T-1","at":"AT","data":"one"}\n{"id":"T-2","at":"AT","data":"two"}\n{"id":"T-3","at":"AT","data":"three"}\n{"id":"T-4","at":"AT","data":"four"}\n{"id":"T-5","at":"AT","data":"five, without an end"}\n{"id":"T-6","at":"AT","data":" six "}\n{"id":"T-7","at":"AT","data":"seven"}\n
 "#;
@@ -289,7 +297,8 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 21] = [
+    const ELSEWHERE: [(&str, &str); 22] = [
+        ("too-much-for-a-key", "publish::an_upload_is_resumed_in_pieces"),
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
         ("token-missing", "access::who_may_do_what"),

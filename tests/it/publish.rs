@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::{NOW, TestApp, next};
+use crate::support::{NOW, TestApp, lines, next};
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -22,6 +22,12 @@ fn upload() -> (mpsc::Sender<Result<&'static str, std::io::Error>>, Body) {
 /// The answer to an upload that is still going on.
 fn sent(app: &TestApp, path: &str, body: Body) -> JoinHandle<reqwest::Result<Response>> {
     tokio::spawn(app.client.post(format!("{}{path}", app.url)).body(body).send())
+}
+
+/// The same with an idempotency key.
+fn sent_with_key(app: &TestApp, key: &str, body: Body) -> JoinHandle<reqwest::Result<Response>> {
+    let request = app.client.post(format!("{}/streams/log?lines", app.url));
+    tokio::spawn(request.header("idempotency-key", key).body(body).send())
 }
 
 /// Sends bytes over a connection of its own and gives back the answer.
@@ -171,6 +177,45 @@ async fn retries_at_the_same_moment_are_one_message() {
     assert!(answers.iter().all(|(other, _)| other == id));
     assert_eq!(answers.iter().filter(|(_, replayed)| !replayed).count(), 1);
     assert_eq!(app.log("news").await, [(id.clone(), "hello".to_owned())]);
+}
+
+/// A client that was cut off sends the piece again with its key, whether it was stored or not.
+#[tokio::test]
+async fn an_upload_is_resumed_in_pieces() {
+    let app = TestApp::start(&[]).await;
+    let url = format!("{}/streams/log?lines", app.url);
+    let send = async |key: &str, body: Body| {
+        let request = app.client.post(&url).header("idempotency-key", key).body(body);
+        request.send().await.expect("an answer")
+    };
+    let all: Vec<String> = (0..3_000).map(|n| format!("line {n}")).collect();
+    for (n, piece) in all.chunks(1024).enumerate() {
+        let key = format!("piece {n}");
+        let (mut pieces, body) = upload();
+        let cut = sent_with_key(&app, &key, body);
+        pieces.send(Ok("line 0\nline 1\n")).await.expect("sent");
+        pieces.send(Err(std::io::Error::other("cut"))).await.expect("sent");
+        cut.await.expect("no panic").expect_err("it was cut off");
+        for replayed in [false, true, true] {
+            let answer = send(&key, lines(piece.iter().cloned()).into()).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.headers().contains_key("idempotency-replayed"), replayed);
+            let stored: Value = answer.json().await.expect("JSON");
+            assert_eq!(stored["taken"], piece.len());
+        }
+    }
+    let stored: Vec<_> = app.log("log").await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(stored, all);
+
+    let too_many = lines((0..1025).map(|n| n.to_string()));
+    let too_large = lines((0..20).map(|_| "x".repeat(60_000)));
+    for body in [too_many, too_large] {
+        let answer = send("all", body.into()).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let problem: Value = answer.json().await.expect("JSON");
+        assert_eq!(problem["type"], "/problems#too-much-for-a-key");
+    }
+    assert_eq!(app.log("log").await.len(), all.len(), "nothing of it was stored");
 }
 
 #[tokio::test]
