@@ -30,9 +30,10 @@
 //!   - `limits`: that one who asks for too much does not take what is everyone's
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
-//!     engine; `log/suite`: the contract as tests
+//!     engine; for tests, `log/suite`, the contract, and `log/faulty`, an engine with faults
 //!   - `hub`: the streams that are watched; `hub/follow` keeps `hub/tail`, the newest messages, encoded
 //!     once; `hub/watcher`: a cursor that moves
+//!   - `simulation`: for tests, hub and event streams over the engine with faults, on a paused clock
 //!   - `cursor`: the one parser of cursors; `query`: no parameter is ignored
 //!   - `events`: an SSE response
 //!   - `frame`: the SSE encoder, pure

@@ -31,6 +31,8 @@ mod request;
 mod router;
 mod serve;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod site;
 pub mod streams;
 pub mod supervisor;

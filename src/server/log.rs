@@ -35,6 +35,8 @@
 //! Whatever calls the log bounds how long it waits for a read and for a follow to begin, and pauses
 //! before it tries again. [`suite`] has all of this as tests, which every engine passes.
 
+#[cfg(test)]
+pub(super) mod faulty;
 mod follow;
 mod sqlite;
 #[cfg(test)]
@@ -60,6 +62,9 @@ pub(super) const MAX_KEYED_BATCH: usize = 1024;
 pub(super) enum Log {
     /// One file, this process alone.
     Sqlite(Sqlite),
+    /// A model in memory with faults, for tests alone.
+    #[cfg(test)]
+    Faulty(faulty::Faulty),
 }
 
 /// Where the log is kept.
@@ -269,6 +274,8 @@ impl Log {
     ) -> Result<Appended, PartlyAppended> {
         match self {
             Self::Sqlite(engine) => Ok(engine.append_all(stream, batch, key).await?),
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.append_all(stream, batch, key).await,
         }
     }
 
@@ -276,6 +283,8 @@ impl Log {
     pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
         match self {
             Self::Sqlite(engine) => engine.end(stream, text).await,
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.end(stream, text).await,
         }
     }
 
@@ -283,6 +292,8 @@ impl Log {
     pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
         match self {
             Self::Sqlite(engine) => engine.delete(stream).await,
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.delete(stream).await,
         }
     }
 
@@ -295,6 +306,8 @@ impl Log {
     ) -> Result<Page, NotRead> {
         match self {
             Self::Sqlite(engine) => engine.read(stream, range, bound).await,
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.read(stream, range, bound).await,
         }
     }
 
@@ -306,6 +319,8 @@ impl Log {
     ) -> BoxFuture<'static, Result<Follow, NotRead>> {
         match self {
             Self::Sqlite(engine) => engine.follow(stream),
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.follow(stream),
         }
     }
 
@@ -313,6 +328,8 @@ impl Log {
     pub(super) async fn streams(&self, max: usize) -> Result<Vec<Listed>, NotRead> {
         match self {
             Self::Sqlite(engine) => engine.streams(max).await,
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.streams(max).await,
         }
     }
 
@@ -320,6 +337,8 @@ impl Log {
     pub(super) fn register_metrics(&self, registry: &mut Registry) {
         match self {
             Self::Sqlite(engine) => engine.register_metrics(registry),
+            #[cfg(test)]
+            Self::Faulty(_) => {}
         }
     }
 
@@ -327,6 +346,8 @@ impl Log {
     pub(super) async fn refresh_metrics(&self) {
         match self {
             Self::Sqlite(engine) => engine.refresh_metrics().await,
+            #[cfg(test)]
+            Self::Faulty(_) => {}
         }
     }
 
@@ -334,6 +355,8 @@ impl Log {
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.trouble(),
+            #[cfg(test)]
+            Self::Faulty(_) => None,
         }
     }
 
@@ -342,6 +365,8 @@ impl Log {
     pub(super) fn damaged(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.damaged(),
+            #[cfg(test)]
+            Self::Faulty(_) => None,
         }
     }
 
@@ -349,6 +374,8 @@ impl Log {
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(engine) => engine.close().await,
+            #[cfg(test)]
+            Self::Faulty(engine) => engine.close(),
         }
     }
 }

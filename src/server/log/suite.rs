@@ -2,6 +2,7 @@
 //!
 //! An engine comes in with a line in [`ENGINES`].
 
+mod faults;
 mod follow;
 
 use std::future::Future;
@@ -9,7 +10,7 @@ use std::future::Future;
 use futures::future::BoxFuture;
 use tempfile::TempDir;
 
-use super::*;
+use super::{faulty::Faulty, *};
 use crate::server::shutdown::Shutdown;
 
 const NOW: u64 = 1_763_891_234_567;
@@ -24,13 +25,20 @@ const LIMITS: Limits = Limits {
 const ALL: Bound = Bound { messages: usize::MAX, bytes: usize::MAX };
 
 /// How each engine is opened.
-const ENGINES: [fn(Limits) -> BoxFuture<'static, Trial>; 2] =
-    [|limits| Box::pin(sqlite(false, limits)), |limits| Box::pin(sqlite(true, limits))];
+const ENGINES: [fn(Limits) -> BoxFuture<'static, Trial>; 3] = [
+    |limits| Box::pin(sqlite(false, limits)),
+    |limits| Box::pin(sqlite(true, limits)),
+    |limits| Box::pin(std::future::ready(model(limits))),
+];
 
 /// A log that is tried.
 struct Trial {
     log: Log,
-    _folder: TempDir,
+    /// The same store as another server has it, where the engine allows more than one.
+    other: Option<Log>,
+    /// What makes things go wrong, where they can be made to.
+    faults: Option<Faulty>,
+    _folder: Option<TempDir>,
 }
 
 async fn sqlite(in_file: bool, limits: Limits) -> Trial {
@@ -40,7 +48,13 @@ async fn sqlite(in_file: bool, limits: Limits) -> Trial {
     // What it finds is of no interest here.
     let supervisor = Supervisor::new(Shutdown::default());
     let log = Log::open(store, limits, clock, &supervisor).await.expect("a log");
-    Trial { log, _folder: folder }
+    Trial { log, other: None, faults: None, _folder: Some(folder) }
+}
+
+fn model(limits: Limits) -> Trial {
+    let engine = Faulty::new(0, limits, true);
+    let log = Log::Faulty(engine.clone());
+    Trial { other: Some(log.clone()), log, faults: Some(engine), _folder: None }
 }
 
 /// Runs a test on each engine.

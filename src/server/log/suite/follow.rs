@@ -148,3 +148,32 @@ async fn a_place_that_was_trimmed_is_no_place() {
     })
     .await;
 }
+
+/// Where the engine allows several servers, they have one log.
+#[tokio::test]
+async fn two_servers_have_one_log() {
+    every_engine(|trial| async move {
+        let Some(other) = &trial.other else { return };
+        let mut follow = other.follow(&name("news")).await.expect("a follow");
+        let first = trial.append_with("news", &["a"], Some("k")).await.expect("appended");
+        let again = other.append(name("news"), data("a"), Some(IdempotencyKey("k".to_owned())));
+        assert_eq!(again.await.expect("replayed"), Appended { replayed: true, ..first });
+        let second = other.append(name("news"), data("b"), None).await.expect("appended");
+        assert!(second.last.seq > first.last.seq);
+        let page = other.read(&name("news"), Range::After(Place::Id(first.last)), ALL).await;
+        let page = page.expect("a cursor of the one is good at the other");
+        assert_eq!(texts(&page.messages), ["b"]);
+        let here = trial.read(Range::After(Place::Position(page.position)), ALL).await;
+        assert_eq!(here.expect("so is a position").position, page.position);
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            seen.extend(follow.next().await.expect("told").iter().map(Change::head));
+        }
+        assert_eq!(seen, [first.last.seq, second.last.seq]);
+        other.delete(name("news")).await.expect("deleted");
+        trial.append("news", &["c"]).await.expect("a new generation");
+        let gone = trial.read(Range::After(Place::Position(page.position)), ALL).await;
+        assert_eq!(gone, Err(NotRead::UnknownPlace));
+    })
+    .await;
+}

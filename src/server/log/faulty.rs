@@ -1,0 +1,257 @@
+//! An engine with faults, for tests alone: a pure model in memory, on tokio's clock, that a seed decides
+//! for.
+//!
+//! Whatever it does keeps to the contract, but for one thing: a read may be behind what was
+//! acknowledged, for a while, which the hub has to bear. [`Sabotage`] breaks the contract on purpose, to
+//! show that tests which should notice do.
+
+mod delivery;
+mod model;
+mod state;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+
+pub(in crate::server) use self::model::Past;
+use self::state::{Fate, State};
+use super::{
+    Appended, Bound, Data, EventId, Follow, IdempotencyKey, Limits, Listed, NotRead, Page,
+    PartlyAppended, Range, Refusal, StreamName,
+};
+
+/// How often what goes wrong, in percent, and how badly.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::server) struct Faults {
+    /// The longest time that anything takes, in milliseconds.
+    pub(in crate::server) delay: u64,
+    /// Appends, ends and deletions that are refused.
+    pub(in crate::server) refused: u8,
+    /// Those whose answer is lost: done, or not, or done later.
+    pub(in crate::server) lost_answers: u8,
+    /// Batches without a key of which only a part is stored.
+    pub(in crate::server) partly: u8,
+    /// Messages before which sequences are left out.
+    pub(in crate::server) sparse: u8,
+    /// Reads that fail.
+    pub(in crate::server) failed_reads: u8,
+    /// Reads that see the log as it was up to so many milliseconds ago.
+    pub(in crate::server) stale_reads: u8,
+    pub(in crate::server) staleness: u64,
+    /// Reads and follows that are never answered.
+    pub(in crate::server) hanging: u8,
+    /// Follows that do not begin.
+    pub(in crate::server) failed_follows: u8,
+    /// Follows that end by themselves, within a second.
+    pub(in crate::server) broken_follows: u8,
+    /// Changes with which a follow ends.
+    pub(in crate::server) breaks: u8,
+    /// Changes that are not told.
+    pub(in crate::server) gaps: u8,
+}
+
+/// Faults that no engine may have, and no reader could bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Sabotage {
+    /// Changes are left out and the next one does not show it: what follows is what a hub would see
+    /// that does not look at what a change comes after.
+    HiddenGaps,
+    /// Only the first follow of a stream ever begins: what follows is what a hub would see that does
+    /// not follow again.
+    OneFollow,
+}
+
+/// The engine; each handle is another server of the same store.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Faulty(Arc<Mutex<State>>);
+
+impl Faulty {
+    pub(in crate::server) fn new(seed: u64, limits: Limits, rising: bool) -> Self {
+        Self(Arc::new(Mutex::new(State::new(seed, limits, rising))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this goes wrong.
+    pub(in crate::server) fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    pub(in crate::server) fn sabotage(&self, sabotage: Option<Sabotage>) {
+        self.state().sabotage = sabotage;
+    }
+
+    /// From now on, or not any more, reads see nothing new.
+    pub(in crate::server) fn freeze_reads(&self, frozen: bool) {
+        self.state().frozen = frozen.then(Instant::now);
+    }
+
+    /// Ends every follow.
+    pub(in crate::server) fn break_follows(&self) {
+        self.state().followers.clear();
+    }
+
+    /// Looks at every generation that a stream has had, the current one last.
+    pub(in crate::server) fn with_past<T>(
+        &self,
+        stream: &StreamName,
+        look: impl FnOnce(&[Past]) -> T,
+    ) -> T {
+        look(self.state().model.past(stream))
+    }
+
+    /// How many follow.
+    pub(in crate::server) fn followers(&self) -> usize {
+        let mut state = self.state();
+        state.forget_gone();
+        state.followers.len()
+    }
+
+    /// How often it was asked to read or to follow.
+    pub(in crate::server) fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// How many follows have begun, and how many reads were behind.
+    pub(in crate::server) fn follows_and_stale_reads(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.follows, state.stale_reads)
+    }
+
+    async fn delay(&self) {
+        let delay = {
+            let mut state = self.state();
+            let longest = state.faults.delay;
+            state.chance.u64(0..=longest)
+        };
+        if delay > 0 {
+            sleep(Duration::from_millis(delay)).await;
+        }
+    }
+
+    /// Does something to the store, or not, and says so, or not.
+    async fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.delay().await;
+        let fate = self.state().fate();
+        let outcome = match fate {
+            Fate::Done => act(&mut self.state()),
+            Fate::Refused => Err(Refusal::Unavailable("the model refuses".into())),
+            Fate::Lost { done, later: None } => {
+                if done {
+                    drop(act(&mut self.state()));
+                }
+                Err(Refusal::Unknown("the model does not say".into()))
+            }
+            Fate::Lost { later: Some(later), .. } => {
+                let late = self.clone();
+                tokio::spawn(async move {
+                    sleep(later).await;
+                    drop(act(&mut late.state()));
+                });
+                Err(Refusal::Unknown("the model does not say".into()))
+            }
+        };
+        self.delay().await;
+        outcome
+    }
+
+    pub(super) async fn append_all(
+        &self,
+        stream: StreamName,
+        mut batch: Vec<Data>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Appended, PartlyAppended> {
+        let part = {
+            let mut state = self.state();
+            let percent = state.faults.partly;
+            let partly = key.is_none() && batch.len() > 1 && state.happens(percent);
+            if partly { Some(state.chance.usize(1..batch.len())) } else { None }
+        };
+        if let Some(stored) = part {
+            batch.truncate(stored);
+        }
+        let act = move |state: &mut State| state.append(&stream, batch, key.as_ref());
+        let appended = self.write(act).await?;
+        match part {
+            None => Ok(appended),
+            Some(stored) => Err(PartlyAppended {
+                stored,
+                last: Some(appended.last),
+                refusal: Refusal::Unavailable("the model stops half way".into()),
+            }),
+        }
+    }
+
+    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
+        self.write(move |state| {
+            let millis = state.millis();
+            let (id, change) = state.model.end(&stream, text, millis)?;
+            state.tell(&stream, &change);
+            Ok(id)
+        })
+        .await
+    }
+
+    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
+        self.write(move |state| {
+            let change = state.model.delete(&stream)?;
+            state.tell(&stream, &change);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn read(
+        &self,
+        stream: &StreamName,
+        range: Range,
+        bound: Bound,
+    ) -> Result<Page, NotRead> {
+        self.delay().await;
+        let hangs = self.state().asked_to_hang();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let page = self.state().read(stream, range, bound);
+        self.delay().await;
+        page
+    }
+
+    pub(super) fn follow(
+        &self,
+        stream: &StreamName,
+    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
+        let (engine, stream) = (self.clone(), stream.clone());
+        Box::pin(async move {
+            engine.delay().await;
+            let hangs = engine.state().asked_to_hang();
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let (follow, delivery) = engine.state().follow(&stream)?;
+            tokio::spawn(delivery.run(engine.clone()));
+            engine.delay().await;
+            Ok(follow)
+        })
+    }
+
+    pub(super) async fn streams(&self, max: usize) -> Result<Vec<Listed>, NotRead> {
+        self.delay().await;
+        Ok(self.state().model.streams(max))
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.followers.clear();
+    }
+}

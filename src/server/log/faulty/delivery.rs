@@ -1,0 +1,67 @@
+//! How a follow is told what happens.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    super::{Change, follow::Feed},
+    Faults, Faulty, Sabotage,
+};
+
+/// How long a follow may hide that it left something out.
+const MAX_SILENCE: Duration = Duration::from_secs(2);
+
+/// A follow as the engine sees it.
+pub(super) struct Delivery {
+    pub(super) feed: Arc<Feed>,
+    pub(super) told: mpsc::UnboundedReceiver<Change>,
+    /// When it ends at the latest.
+    pub(super) ends: Instant,
+    /// The sequence that was told last.
+    pub(super) last: u64,
+}
+
+impl Delivery {
+    /// Tells the follower what happens, sooner or later, until the follow ends.
+    pub(super) async fn run(mut self, engine: Faulty) {
+        while let Ok(Some(mut change)) = timeout_at(self.ends, self.told.recv()).await {
+            engine.delay().await;
+            let (gap, breaks, hides) = {
+                let mut state = engine.state();
+                let Faults { gaps, breaks, .. } = state.faults;
+                let hides = state.sabotage == Some(Sabotage::HiddenGaps);
+                (state.happens(gaps), state.happens(breaks), hides)
+            };
+            if gap {
+                if !hides {
+                    self.ends = self.ends.min(Instant::now() + MAX_SILENCE);
+                }
+                continue;
+            }
+            if hides {
+                change = self.joined(change);
+            }
+            self.last = change.head();
+            if !self.feed.tell(change) || breaks {
+                return;
+            }
+        }
+    }
+
+    /// The change as if it came after what was told last.
+    fn joined(&self, change: Change) -> Change {
+        match change {
+            Change::Appended { generation, after, messages } if after != 0 => {
+                Change::Appended { generation, after: self.last, messages }
+            }
+            Change::Ended { generation, end, .. } => {
+                Change::Ended { generation, after: self.last, end }
+            }
+            change => change,
+        }
+    }
+}

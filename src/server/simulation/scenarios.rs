@@ -1,0 +1,160 @@
+//! Single histories, written out: what each fault must not lead to.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::{
+    data::Data,
+    events::Batch,
+    hub::{Hub, Sizes, Start, Watcher},
+    log::{
+        Bound, Limits, Log, Place,
+        faulty::{Faults, Faulty},
+    },
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+};
+use crate::message::StreamName;
+
+const LIMITS: Limits = Limits {
+    messages: 1_000,
+    age: Duration::MAX,
+    bytes: u64::MAX,
+    streams: u64::MAX,
+    keys: u64::MAX,
+    all_keys: u64::MAX,
+};
+
+/// A server over an engine of which a tail holds two messages.
+struct Server {
+    engine: Faulty,
+    hub: Hub,
+    stream: StreamName,
+}
+
+impl Server {
+    fn new() -> Self {
+        let engine = Faulty::new(0, LIMITS, true);
+        let supervisor = Supervisor::new(Shutdown::default());
+        let sizes = Sizes {
+            tail: Bound { messages: 2, bytes: usize::MAX },
+            page: Bound { messages: 100, bytes: usize::MAX },
+        };
+        let hub = Hub::new(Log::Faulty(engine.clone()), supervisor, sizes);
+        Self { engine, hub, stream: "news".parse().expect("a name") }
+    }
+
+    async fn publish(&self, texts: std::ops::Range<usize>) {
+        for text in texts {
+            let data = Data::new(text.to_string().into_bytes(), 100).expect("data");
+            let log = Log::Faulty(self.engine.clone());
+            log.append(self.stream.clone(), data, None).await.expect("appended");
+            // So that it is told by itself.
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn watch(&self, place: Place) -> impl Stream<Item = Batch> + Unpin + use<> {
+        let start = Watcher::start(&self.hub, self.stream.clone(), Some(place)).await;
+        let Ok(Start::Watching(first, watcher)) = start else { panic!("a stream to watch") };
+        let first = futures::stream::iter((!first.frames.is_empty()).then(|| first.into()));
+        first.chain(watcher.frames()).boxed()
+    }
+}
+
+/// The texts that a reader is given within a time. There must be no reset among them.
+async fn given(reader: &mut (impl Stream<Item = Batch> + Unpin), within: Duration) -> Vec<usize> {
+    let (mut texts, end) = (Vec::new(), Instant::now() + within);
+    while let Ok(Some(batch)) = timeout(end - Instant::now(), reader.next()).await {
+        assert_eq!(batch.reset, None);
+        let frames = String::from_utf8(batch.frames.to_vec()).expect("text");
+        let data = frames.lines().filter_map(|line| line.strip_prefix("data: "));
+        texts.extend(data.filter_map(|text| text.parse::<usize>().ok()));
+    }
+    texts
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const NONE: [usize; 0] = [];
+
+/// A replica that lags, while the tail goes on.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_behind_the_tail_is_waited_for_with_pauses() {
+    let server = Server::new();
+    server.publish(0..3).await;
+    let mut reader = server.watch(Place::Earliest).await;
+    assert_eq!(given(&mut reader, SECOND).await, [0, 1, 2]);
+    server.engine.freeze_reads(true);
+    sleep(SECOND).await;
+    // More than the tail holds, while the reader is elsewhere.
+    server.publish(3..10).await;
+    let calls = server.engine.calls();
+    assert_eq!(given(&mut reader, 10 * SECOND).await, NONE, "the log does not have it yet");
+    let calls = server.engine.calls() - calls;
+    assert!((5..30).contains(&calls), "it was asked {calls} times in ten seconds");
+    server.engine.freeze_reads(false);
+    assert_eq!(given(&mut reader, 3 * SECOND).await, [3, 4, 5, 6, 7, 8, 9]);
+    server.publish(10..11).await;
+    assert_eq!(given(&mut reader, SECOND).await, [10]);
+}
+
+/// A page that one server rendered goes on at another one, whose replica lags.
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_the_log_has_not_come_to_is_not_unknown() {
+    let server = Server::new();
+    sleep(SECOND).await;
+    server.engine.freeze_reads(true);
+    sleep(SECOND).await;
+    server.publish(0..3).await;
+    let id = server.engine.with_past(&server.stream, |past| past[0].messages[1].id);
+    let (mut reader, ()) = tokio::join!(server.watch(Place::Id(id)), async {
+        sleep(2 * SECOND).await;
+        server.engine.freeze_reads(false);
+    });
+    assert_eq!(given(&mut reader, SECOND).await, [2]);
+}
+
+/// Readers go on from the log, slowly, for as long as the stream cannot be followed.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_followed_is_read() {
+    for hanging in [0, 100] {
+        let server = Server::new();
+        server.publish(0..1).await;
+        let mut reader = server.watch(Place::Earliest).await;
+        assert_eq!(given(&mut reader, SECOND).await, [0]);
+        server.engine.set_faults(Faults { failed_follows: 100, ..Faults::default() });
+        server.engine.break_follows();
+        server.publish(1..5).await;
+        assert_eq!(given(&mut reader, 3 * SECOND).await, [1, 2, 3, 4]);
+        let calls = server.engine.calls();
+        assert_eq!(given(&mut reader, 60 * SECOND).await, NONE);
+        let calls = server.engine.calls() - calls;
+        assert!(calls < 150, "it was asked {calls} times in a minute");
+        server.engine.set_faults(Faults { hanging, ..Faults::default() });
+        sleep(5 * SECOND).await;
+        server.engine.set_faults(Faults::default());
+        sleep(20 * SECOND).await;
+        assert_eq!(server.engine.followers(), 1, "it is followed again");
+        server.publish(5..7).await;
+        assert_eq!(given(&mut reader, SECOND / 10).await, [5, 6]);
+    }
+}
+
+/// A reader that the log denies nothing to, and gives nothing, is let go, and comes back.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_is_not_waited_for_for_ever() {
+    let server = Server::new();
+    server.publish(0..1).await;
+    let mut reader = server.watch(Place::Earliest).await;
+    assert_eq!(given(&mut reader, SECOND).await, [0]);
+    for failed_reads in [0, 100] {
+        let faults = Faults { failed_reads, failed_follows: 100, ..Faults::default() };
+        server.engine.set_faults(faults);
+        server.engine.break_follows();
+        assert_eq!(given(&mut reader, 20 * SECOND).await, NONE);
+    }
+    let over = timeout(60 * SECOND, reader.next()).await.expect("it is let go");
+    assert!(over.is_none());
+}
