@@ -33,7 +33,7 @@
 //!   out by itself when it can be written again.
 //!
 //! Whatever calls the log bounds how long it waits for a read and for a follow to begin, and pauses
-//! before it tries again. [`suite`] has all of this as tests, which every engine passes.
+//! before it tries again. The suite beside this has it all as tests, which every engine passes.
 
 #[cfg(test)]
 pub(super) mod faulty;

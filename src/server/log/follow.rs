@@ -2,7 +2,8 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -13,6 +14,8 @@ use crate::message::Message;
 /// How many bytes of changes may wait for a follower that is slow, about. A single change that is
 /// larger waits alone.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// From how many on a thread that tells them may wait until they have been taken.
+const HIGH_WATER: usize = 1024 * 1024;
 /// What a message takes in the queue beside its text, about.
 const PER_MESSAGE: usize = 64;
 
@@ -50,11 +53,17 @@ pub(super) struct Starting(Arc<Queue>);
 #[derive(Debug)]
 pub(super) struct Feed(Weak<Queue>);
 
+/// Much that was told and not taken yet.
+#[derive(Debug)]
+pub(super) struct Backlog(Arc<Queue>);
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
     /// Something was told, or the follow has ended.
     told: Notify,
+    /// What waited was taken, or the follower has gone.
+    taken: Condvar,
 }
 
 /// What was told and not taken yet.
@@ -104,6 +113,7 @@ impl Follow {
                 let mut waiting = self.queue.waiting();
                 if !waiting.changes.is_empty() {
                     waiting.bytes = 0;
+                    self.queue.taken.notify_all();
                     return Some(mem::take(&mut waiting.changes));
                 }
                 if waiting.ended {
@@ -113,6 +123,13 @@ impl Follow {
             // What is told before this waits leaves a permit.
             self.queue.told.notified().await;
         }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.queue.waiting().ended = true;
+        self.queue.taken.notify_all();
     }
 }
 
@@ -137,6 +154,13 @@ impl Feed {
         goes_on
     }
 
+    /// What a thread that tells much should wait for; none if there is little to take.
+    pub(super) fn backlog(&self) -> Option<Backlog> {
+        let queue = self.0.upgrade()?;
+        let is_high = queue.waiting().is_high();
+        is_high.then_some(Backlog(queue))
+    }
+
     /// Whether nobody follows any more.
     pub(super) fn is_closed(&self) -> bool {
         self.0.strong_count() == 0
@@ -149,6 +173,22 @@ impl Drop for Feed {
             queue.waiting().ended = true;
             queue.told.notify_one();
         }
+    }
+}
+
+impl Backlog {
+    /// Waits until the follower has taken it, but not for long: who stores more than can be passed on is
+    /// slowed down, and a follower that does not go on holds nobody up.
+    pub(super) fn wait(self, longest: Duration) {
+        let Self(queue) = self;
+        let is_high = |waiting: &mut Waiting| waiting.is_high();
+        drop(queue.taken.wait_timeout_while(queue.waiting(), longest, is_high));
+    }
+}
+
+impl Waiting {
+    fn is_high(&self) -> bool {
+        self.bytes > HIGH_WATER && !self.ended
     }
 }
 

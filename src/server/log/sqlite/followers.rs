@@ -3,12 +3,17 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::super::{
     StreamName,
     follow::{self, Change, Feed, Starting},
 };
+
+/// How long the writer waits for followers that do not keep up. (Whoever publishes waits for it. Without
+/// that, watchers would fall behind all together, and read the log, which makes them slower still.)
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// Who follows what; the writer tells them what it has stored. A handle that is cloned around.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +48,9 @@ impl Followers {
         Some(starting)
     }
 
-    /// Tells what was stored, in its order.
+    /// Tells what was stored, in its order, and waits a little for who does not keep up.
     pub(super) fn tell(&self, changes: Vec<(StreamName, Change)>) {
+        let mut backlogs = Vec::new();
         let mut feeds = self.feeds();
         for (stream, change) in changes {
             let Some(of_stream) = feeds.by_stream.get_mut(&stream) else { continue };
@@ -54,9 +60,15 @@ impl Followers {
             if last.tell(change) {
                 of_stream.push(last);
             }
+            backlogs.extend(of_stream.iter().filter_map(Feed::backlog));
             if of_stream.is_empty() {
                 feeds.by_stream.remove(&stream);
             }
+        }
+        drop(feeds);
+        let patient_until = Instant::now() + MAX_WAIT;
+        for backlog in backlogs {
+            backlog.wait(patient_until.saturating_duration_since(Instant::now()));
         }
     }
 
