@@ -106,7 +106,7 @@ impl Hub {
         let Shared { log, supervisor, sizes, .. } = &*self.0;
         let (tail, lag) = (watch::Sender::new(Tail::Unknown), Lag::default());
         let (log, stream) = (log.clone(), stream.clone());
-        // Whoever watches reads the log only after this: what is appended in between is told.
+        // Watchers read the log only after this call: what is appended in between is told.
         let starting = log.follow(&stream);
         let keep = follow::keep_tail(starting, log, stream, tail.clone(), lag.head(), sizes.tail);
         let task = supervisor.spawn_abortable("fan-out", keep);

@@ -17,23 +17,24 @@
 //! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the stream:
 //!   what is appended afterwards begins another [`Generation`] of it.
 //! - [`read`](Log::read) gives what comes after or before a place, in order, bounded, all of it from
-//!   one moment. It sees everything that was acknowledged before it began, by whichever server. An
-//!   engine that reads from a copy may fall short of that for a moment: a page may end early, and only
-//!   that. What a read denies (no such stream, no such place) is so; an engine that cannot be sure says
-//!   [`NotRead::Behind`]. A place that is not in the log is never taken for another one.
+//!   one moment, and no position before the place. It sees everything that was acknowledged before it
+//!   began, by whichever server. An engine that reads from a copy may fall short of that for a moment:
+//!   a page may show the stream as it was a little earlier, and only that. What a read denies (no such
+//!   stream, no such place) is so; an engine that cannot be sure says [`NotRead::Behind`]. A place that
+//!   is not in the log is never taken for another one.
 //! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
 //!   or the next change shows by the sequence it comes after that something was left out; should there
 //!   be no next change, it ends. Where it starts is exact, whatever a read may show: what precedes it
-//!   is in the log, and what does not is told from the call on. What is told is **durable**, by this server or another, and what this server stores
-//!   it tells after the publisher has been answered: store, then acknowledge, then fan out. A follower
+//!   is in the log, and what does not is told. What is told is durable, and what this server stores it
+//!   tells after the publisher has been answered: store, then acknowledge, then fan out. A follower
 //!   that takes changes more slowly than they come is bounded in memory: its follow ends.
 //! - Retention takes the oldest messages in small steps: each append displaces what is beyond the
 //!   limits, and the rest goes in between. Followers are not told.
 //! - When the store cannot be written, appends fail with what happened, reads go on, and the log finds
 //!   out by itself when it can be written again.
 //!
-//! Whatever calls the log bounds how long it waits for a read and for a follow to begin, and pauses
-//! before it tries again. The suite beside this has it all as tests, which every engine passes.
+//! Callers bound how long they wait for a read and for a follow to begin, and pause before they try
+//! again. The suite beside this has it all as tests, which every engine passes.
 
 #[cfg(test)]
 pub(super) mod faulty;

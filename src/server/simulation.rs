@@ -1,10 +1,10 @@
 //! Deterministic simulation: hubs, watchers and event streams as they are, over an engine with faults.
 //!
-//! A seed decides a whole history: what is published, who reads, from where, how fast and through which
+//! A seed decides a whole history: what is published, what is read, from where, how fast and through which
 //! server, and what goes wrong meanwhile. Time is tokio's, paused, so that a minute of pauses takes no
 //! time, and so that a history is the same whenever it is run. Whatever happens, every reader gets
 //! everything that was acknowledged, once, in order, or a truthful `reset`; soon after nothing goes
-//! wrong any more it has all there is; and nobody asks the log in a loop without a pause.
+//! wrong any more it has all there is; and the log is never asked in a loop without a pause.
 //!
 //! `HISTORIES=100000 cargo test simulation` runs more of them, `SEED=42 HISTORIES=1 cargo test
 //! simulation` one again.

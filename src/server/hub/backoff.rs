@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The pauses of one who tries again: each about twice as long as the one before.
+/// The pauses between attempts: each about twice as long as the one before.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     attempts: u8,
@@ -20,7 +20,7 @@ impl Backoff {
         jittered(pause.min(Self::MAX))
     }
 
-    /// The longest pause, as of one who has tried for long.
+    /// The longest pause, as after many attempts.
     pub(super) fn max_pause() -> Duration {
         jittered(Self::MAX)
     }
@@ -31,8 +31,8 @@ impl Backoff {
     }
 }
 
-/// Between half of a pause and the whole, so that those whom the same fault struck do not come again at
-/// the same moment.
+/// Between half of a pause and the whole, so that clients that failed together do not try again
+/// together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * fastrand::f64())
 }

@@ -59,7 +59,7 @@ async fn take(mut follow: Follow, tail: &watch::Sender<Tail>, head: &Head, size:
         if let Some(last) = changes.last() {
             head.set(last.head());
         }
-        // Nobody is kept waiting while it is encoded.
+        // Encoded before the tail is locked, so that no watcher waits for it.
         let updates: Vec<_> = merged(changes).into_iter().map(TailUpdate::of).collect();
         let mut fits = true;
         tail.send_modify(|tail| {

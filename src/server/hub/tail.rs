@@ -84,7 +84,7 @@ pub(super) enum Next {
     Frames { bytes: Bytes, messages: usize, generation: Generation, seq: u64, ended: bool },
     /// What only the log has.
     Log,
-    /// Nobody knows but the log.
+    /// The stream is not followed: the log has to be read.
     Unknown,
     /// The generation of the position is over.
     Deleted,
@@ -100,7 +100,7 @@ impl Tail {
     }
 
     /// Takes in what happened. Appends only what follows the last message, and begins anew with what
-    /// does not, so that whoever is before it reads the log. False where it cannot be told what
+    /// does not, so that watchers before it read the log. False where it cannot be told what
     /// happened: then the stream has to be followed anew.
     pub(super) fn apply(&mut self, update: TailUpdate) -> bool {
         let (size, of) = match self {

@@ -162,7 +162,7 @@ impl Watcher {
     }
 
     /// What only the log has, after a pause if it had nothing the last time. None to let the reader
-    /// go, who comes back with its cursor.
+    /// go; it comes back with its cursor.
     async fn next_of_log(&mut self, next: Next) -> Option<Batch<String>> {
         let mut batch = Batch::default();
         if next == Next::Unknown && !self.more {
@@ -185,7 +185,7 @@ impl Watcher {
         let moved = self.position != before || !batch.frames.is_empty();
         match read {
             Ok(_) if moved => self.goes_well(),
-            // There is nothing, and nobody says that there must be something.
+            // There is nothing, and the tail does not say that there must be something.
             Ok(_) if next == Next::Unknown => self.stalled = None,
             Ok(_) | Err(_) => {
                 let since = *self.stalled.get_or_insert_with(Instant::now);

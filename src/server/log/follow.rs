@@ -161,7 +161,7 @@ impl Feed {
         is_high.then_some(Backlog(queue))
     }
 
-    /// Whether nobody follows any more.
+    /// Whether the follower has gone.
     pub(super) fn is_closed(&self) -> bool {
         self.0.strong_count() == 0
     }
@@ -177,8 +177,8 @@ impl Drop for Feed {
 }
 
 impl Backlog {
-    /// Waits until the follower has taken it, but not for long: who stores more than can be passed on is
-    /// slowed down, and a follower that does not go on holds nobody up.
+    /// Waits until the follower has taken it, but not for long: a publisher that is faster than the
+    /// fan-out is slowed down, and a follower that hangs does not stop the store.
     pub(super) fn wait(self, longest: Duration) {
         let Self(queue) = self;
         let is_high = |waiting: &mut Waiting| waiting.is_high();

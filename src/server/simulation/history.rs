@@ -28,7 +28,7 @@ use crate::message::StreamName;
 /// A bug that the simulation has to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Planted {
-    /// Nobody looks whether changes join up.
+    /// Changes are taken without a look at whether they join up.
     HiddenGaps,
     /// A follow is not taken up again.
     OneFollow,

@@ -30,7 +30,7 @@ pub(super) struct Publisher {
 enum Advice {
     /// Nothing was stored: it may be sent again.
     Again,
-    /// Nobody knows: it may be sent again with the same key.
+    /// It may have been stored: it may be sent again with the same key.
     WithSameKey,
     /// It is of no use to send it again.
     Stop,
@@ -56,7 +56,7 @@ impl Publisher {
     async fn publish(&mut self, lines: usize, with_key: bool) -> Result<(), String> {
         let texts: Vec<_> = (0..lines).map(|_| self.text()).collect();
         let (mut key, mut unknown) = (self.key(with_key), false);
-        // Nobody tries for ever.
+        // No client tries for ever.
         for _ in 0..30 {
             let batch = texts.iter().map(|text| data(text)).collect();
             match self.log.append_all(self.stream.clone(), batch, key.clone()).await {

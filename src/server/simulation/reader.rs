@@ -57,7 +57,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads until the history is over. Nobody may be told what is not so, nor be left without what is.
+    /// Reads until the history is over, and judges all that it is told.
     pub(super) async fn run(mut self) -> Result<Tally, String> {
         let latest = self.chance.u8(0..3) == 0;
         while !self.is_over() && !self.ended {

@@ -20,7 +20,7 @@ use super::{
 
 /// The time of day when the tests begin.
 const NOW: u64 = 1_763_891_234_567;
-/// How often the engine may be asked at the same instant: who asks more often does so in a loop.
+/// How often the engine may be asked at the same instant. More calls are a loop without a pause.
 const MAX_CALLS_AT_ONCE: u32 = 500;
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct State {
 pub(super) struct Follower {
     stream: StreamName,
     changes: mpsc::UnboundedSender<Change>,
-    /// To see whether anybody listens.
+    /// To see whether the follower is still there.
     feed: Weak<Feed>,
 }
 

@@ -11,11 +11,12 @@ use super::super::{
     follow::{self, Change, Feed, Starting},
 };
 
-/// How long the writer waits for followers that do not keep up. (Whoever publishes waits for it. Without
-/// that, watchers would fall behind all together, and read the log, which makes them slower still.)
+/// How long the writer waits for followers that do not keep up. (Publishers wait for it. Without it,
+/// watchers would fall behind all together and read the log, which makes them slower still.)
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// Who follows what; the writer tells them what it has stored. A handle that is cloned around.
+/// The followers of each stream, which the writer tells what it has stored; a handle that is cloned
+/// around.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followers(Arc<Mutex<Feeds>>);
 
@@ -48,7 +49,7 @@ impl Followers {
         Some(starting)
     }
 
-    /// Tells what was stored, in its order, and waits a little for who does not keep up.
+    /// Tells what was stored, in its order, and waits a little for followers that do not keep up.
     pub(super) fn tell(&self, changes: Vec<(StreamName, Change)>) {
         let mut backlogs = Vec::new();
         let mut feeds = self.feeds();

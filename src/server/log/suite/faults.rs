@@ -32,7 +32,7 @@ async fn a_follow_that_breaks_in_the_middle_is_taken_up_without_a_gap() {
     .await;
 }
 
-/// Nobody knows whether it was stored; with a key it is stored once whatever happened.
+/// It may have been stored; with a key it is stored once whatever happened.
 #[tokio::test(start_paused = true)]
 async fn an_append_whose_answer_is_lost_is_repeated_with_its_key() {
     every_engine(|trial| async move {

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A follow that begins starts here: at once, or as soon as what was acknowledged has been told to those
-/// who followed already.
+/// A new follow starts here: at once, or as soon as what was acknowledged has been told to earlier
+/// followers.
 async fn starts(trial: &Trial, expected: impl Fn(Position) -> bool) -> Position {
     for _ in 0..1_000 {
         let start = trial.follow("news").await.start;
