@@ -21,7 +21,8 @@
 //!   began, by whichever server. An engine that reads from a copy may fall short of that for a moment:
 //!   a page may show the stream as it was a little earlier, and only that. What a read denies (no such
 //!   stream, no such place) is so; an engine that cannot be sure says [`NotRead::Behind`]. A place that
-//!   is not in the log is never taken for another one.
+//!   is not in the log is never taken for another one. That of the last message that was trimmed is as
+//!   good as any: nothing is missing.
 //! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
 //!   or the next change shows by the sequence it comes after that something was left out; should there
 //!   be no next change, it ends. Where it starts is exact, whatever a read may show: what precedes it

@@ -125,6 +125,9 @@ impl History {
         self.engine.set_faults(Faults::default());
         self.phase.send_replace(Phase::Calm);
         sleep(CALM).await;
+        self.phase.send_replace(Phase::Settled);
+        sleep(Duration::from_millis(1)).await;
+        self.phase.send_replace(Phase::Calm);
         // Nothing stands in the way of it, unless the stream has ended.
         let probe = Data::new(b"probe".to_vec(), 10).expect("data");
         drop(self.log.append(self.stream.clone(), probe, None).await);

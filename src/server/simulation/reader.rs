@@ -38,6 +38,8 @@ pub(super) enum Phase {
     Stormy,
     /// Nothing goes wrong any more.
     Calm,
+    /// Every reader must have all there is.
+    Settled,
     /// All go.
     Over,
 }
@@ -112,6 +114,9 @@ impl Reader {
             let stormy = *self.phase.borrow_and_update() == Phase::Stormy;
             if self.is_over() || (stormy && Instant::now() >= cut) {
                 return Ok(());
+            }
+            if *self.phase.borrow() == Phase::Settled {
+                self.witness.is_complete()?;
             }
             let wait = if stormy { cut - Instant::now() } else { Duration::from_secs(1_000) };
             let piece = tokio::select! {

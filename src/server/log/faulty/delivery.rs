@@ -28,7 +28,11 @@ pub(super) struct Delivery {
 impl Delivery {
     /// Tells the follower what happens, sooner or later, until the follow ends.
     pub(super) async fn run(mut self, engine: Faulty) {
-        while let Ok(Some(mut change)) = timeout_at(self.ends, self.told.recv()).await {
+        // What is left out is shown by a later change, or else by the end.
+        let mut hidden_until = None;
+        loop {
+            let ends = hidden_until.unwrap_or(self.ends).min(self.ends);
+            let Ok(Some(mut change)) = timeout_at(ends, self.told.recv()).await else { return };
             engine.delay().await;
             let (gap, breaks, hides) = {
                 let mut state = engine.state();
@@ -38,10 +42,11 @@ impl Delivery {
             };
             if gap {
                 if !hides {
-                    self.ends = self.ends.min(Instant::now() + MAX_SILENCE);
+                    hidden_until.get_or_insert(Instant::now() + MAX_SILENCE);
                 }
                 continue;
             }
+            hidden_until = None;
             if hides {
                 change = self.joined(change);
             }
