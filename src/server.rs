@@ -52,7 +52,7 @@ use self::{
     error::Problem,
     events::EventStreams,
     hub::Hub,
-    limits::{Limits, Seats},
+    limits::{ConcurrencyLimit, Limits},
     listen::Listeners,
     log::Log,
     metrics::Metrics,
@@ -170,8 +170,8 @@ pub async fn run(
             let metrics = streams.metrics.clone();
             let router = metrics::router(metrics, move || streams.clone().look(open.clone()));
             // Whoever fills the server must not hide that it is full.
-            let seats = Seats::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
-            let terms = terms(Connections::new(seats, trusted.clone()));
+            let limit = ConcurrencyLimit::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
+            let terms = terms(Connections::new(limit, trusted.clone()));
             serve::serve(listener, None, router, terms, notice_given()).await;
         }
     };
@@ -188,7 +188,7 @@ pub async fn run(
     let drained = async {
         shutdown.wait().await;
         tracing::info!(
-            open_streams = watchers.taken(),
+            open_streams = watchers.in_use(),
             connections = connections.open(),
             refused_connections = connections.refused(),
             "stopping: letting readers go"
@@ -207,7 +207,7 @@ pub async fn run(
         failed = supervised("certificate follower", following_files) => match failed? {},
         failure = supervisor.failed() => return Err(failure),
         () = drained => {
-            tracing::warn!(open_streams = watchers.taken(), "did not wait for the last readers");
+            tracing::warn!(open_streams = watchers.in_use(), "did not wait for the last readers");
         }
     }
     if tokio::time::timeout(CLOSE_LIMIT, log.close()).await.is_err() {
@@ -220,6 +220,6 @@ pub async fn run(
 
 /// The connections that there may be, as configured.
 fn connections(limits: &LimitOptions, trusted: &Trusted) -> Connections {
-    let seats = Seats::new(limits.max_connections, limits.max_connections_per_address);
-    Connections::new(seats, trusted.clone())
+    let limit = ConcurrencyLimit::new(limits.max_connections, limits.max_connections_per_address);
+    Connections::new(limit, trusted.clone())
 }

@@ -53,7 +53,7 @@ pub(super) async fn stream(
     cursor: Cursor,
 ) -> Result<Response, Problem> {
     let place = app.counter.check(cursor)?;
-    let seat = app.limits.watch(client.address)?;
+    let permit = app.limits.watch(client.address)?;
     if cursor.is_resumed() {
         app.metrics.resumed();
     }
@@ -82,7 +82,7 @@ pub(super) async fn stream(
             run
         }
     };
-    let grant = WatchGrant { seat, until: None };
+    let grant = WatchGrant { permit, until: None };
     Ok(app.events.respond(reader, Watched::Counter, grant, first, run.frames()))
 }
 

@@ -25,7 +25,7 @@ pub(super) use self::stats::Batch;
 use self::stats::{CloseReason, StreamStats};
 use super::{
     frame,
-    limits::Seat,
+    limits::Permit,
     metrics::{Metrics, Watched},
     request::Lasting,
     shutdown::{Shutdown, Stopping},
@@ -71,7 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reader {
 
 /// What a reader holds while it reads; it goes with the response.
 pub(super) struct WatchGrant {
-    pub(super) seat: Seat,
+    pub(super) permit: Permit,
     /// When it ends, if it does.
     pub(super) until: Option<Instant>,
 }
@@ -109,7 +109,7 @@ impl EventStreams {
             reader,
             retry: self.retry,
             stats: StreamStats::begin(self.metrics.clone(), watched),
-            _seat: grant.seat,
+            _permit: grant.permit,
         };
         let body = Body::from_stream(body.map(Ok::<_, Infallible>));
         (Extension(Lasting), stream_response(body)).into_response()
@@ -152,7 +152,7 @@ struct Events<F> {
     reader: Reader,
     retry: Duration,
     stats: StreamStats,
-    _seat: Seat,
+    _permit: Permit,
 }
 
 impl<F: Stream<Item = Batch>> Events<F> {

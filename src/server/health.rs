@@ -23,5 +23,5 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<serde_json::Val
     if !wrong.is_empty() {
         return Err(Problem::new(kind, format!("Not ready: {}.", wrong.join("; "))));
     }
-    Ok(Json(json!({ "status": "ready", "open_streams": app.limits.watchers.taken() })))
+    Ok(Json(json!({ "status": "ready", "open_streams": app.limits.watchers.in_use() })))
 }

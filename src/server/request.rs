@@ -24,7 +24,7 @@ use tracing::{Instrument as _, Span};
 use super::{
     App,
     client::{Address, Client, Peer, Trusted},
-    limits::Seat,
+    limits::Permit,
 };
 use crate::problem::{self, Kind};
 
@@ -122,25 +122,25 @@ pub(super) async fn limit_concurrency(
     request: Request,
     next: Next,
 ) -> Response {
-    let seat = match app.limits.request(client.address) {
-        Ok(seat) => seat,
+    let permit = match app.limits.request(client.address) {
+        Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
     let response = next.run(request).await;
-    // A watcher has a seat of another kind.
+    // A watcher has a permit of another kind.
     if response.extensions().get::<Lasting>().is_some() {
         return response;
     }
-    response.map(|body| Body::new(Seated { body, _seat: seat }))
+    response.map(|body| Body::new(WithPermit { body, _permit: permit }))
 }
 
 /// A body whose request is being answered until it is gone.
-struct Seated {
+struct WithPermit {
     body: Body,
-    _seat: Seat,
+    _permit: Permit,
 }
 
-impl HttpBody for Seated {
+impl HttpBody for WithPermit {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -61,9 +61,9 @@ pub(super) async fn serve(
         };
         let address = address.ip().to_canonical();
         // An answer would cost more than the connection.
-        let Some(seat) = terms.connections.admit(address) else { continue };
+        let Some(permit) = terms.connections.admit(address) else { continue };
         let peer = Peer { address, secure: tls.is_some() };
-        let connection = Connection { peer, ending: ending.clone(), seat };
+        let connection = Connection { peer, ending: ending.clone(), permit };
         let socket = bounded(socket);
         match &tls {
             None => tokio::spawn(http.plain(socket, router.clone(), connection)),

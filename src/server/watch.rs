@@ -34,7 +34,7 @@ pub(super) async fn watch(
         }
         Err(problem) => return Err(problem),
     };
-    let seat = app.limits.watch(client.address)?;
+    let permit = app.limits.watch(client.address)?;
     if cursor.is_resumed() {
         app.metrics.resumed();
     }
@@ -42,7 +42,7 @@ pub(super) async fn watch(
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
-            let grant = WatchGrant { seat, until };
+            let grant = WatchGrant { permit, until };
             Ok(app.events.respond(reader, Watched::Stored, grant, first, watcher.frames()))
         }
     }

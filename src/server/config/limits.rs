@@ -1,4 +1,4 @@
-//! The limits: what is refused beyond, so that nobody takes what is everyone's.
+//! Limit options: what is refused beyond, so that no client takes what all share.
 
 use clap::{Args, builder::RangedU64ValueParser};
 use ipnet::IpNet;
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::{Rate, Size, Span};
 
 /// The most bytes a message may be allowed to have: it is held in memory several times over.
-const LARGEST_MESSAGE: u64 = 16 * 1024 * 1024;
+const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Limits. An address is an IPv4 address, or the /64 network that an IPv6 address is in.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct LimitOptions {
 
     /// How many bytes a message may have, at most 16MiB
     #[arg(long, env = "TIDINGS_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "SIZE")]
-    pub max_message_bytes: Size<LARGEST_MESSAGE>,
+    pub max_message_bytes: Size<MAX_MESSAGE_BYTES>,
 
     /// How many messages a second a token may publish, or an address where there are no tokens;
     /// ten seconds' worth may come at once. An upload of lines waits, what is more of others is

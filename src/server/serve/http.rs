@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     problem,
-    server::{client::Peer, error::Problem, limits::Seat},
+    server::{client::Peer, error::Problem, limits::Permit},
 };
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
@@ -52,7 +52,7 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// Changes when the server stops; when all are gone, so are the connections.
     pub(super) ending: watch::Receiver<()>,
-    pub(super) seat: Seat,
+    pub(super) permit: Permit,
 }
 
 /// How HTTP is spoken here.
@@ -147,7 +147,7 @@ async fn one<I: Read + Write + Unpin + 'static>(
     mut http: Pin<Box<http1::Connection<I, Requests>>>,
     connection: Connection,
 ) {
-    let Connection { mut ending, seat: _seat, .. } = connection;
+    let Connection { mut ending, permit: _permit, .. } = connection;
     let outcome = tokio::select! {
         biased;
         outcome = http.as_mut() => outcome,
@@ -169,7 +169,7 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
     connection: Connection,
     mut patience: Duration,
 ) {
-    let Connection { mut ending, seat: _seat, .. } = connection;
+    let Connection { mut ending, permit: _permit, .. } = connection;
     let streams = Streams::default();
     let mut http = http2::Builder::new(streams.clone());
     http.timer(TokioTimer::new())

@@ -10,26 +10,26 @@ use std::{
 
 use super::super::{
     client::Trusted,
-    limits::{Seat, Seats},
+    limits::{ConcurrencyLimit, Permit},
 };
 
 /// The connections that are open, and those that were one too many; a cheap clone.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Connections {
-    seats: Seats,
+    limit: ConcurrencyLimit,
     /// Through them come the connections of everybody: only the whole number binds them.
     trusted: Trusted,
     refused: Arc<AtomicU64>,
 }
 
 impl Connections {
-    pub(in crate::server) fn new(seats: Seats, trusted: Trusted) -> Self {
-        Self { seats, trusted, refused: Arc::default() }
+    pub(in crate::server) fn new(limit: ConcurrencyLimit, trusted: Trusted) -> Self {
+        Self { limit, trusted, refused: Arc::default() }
     }
 
     /// How many are open.
     pub(in crate::server) fn open(&self) -> u64 {
-        self.seats.taken()
+        self.limit.in_use()
     }
 
     /// How many were closed at once so far because there were too many.
@@ -37,14 +37,14 @@ impl Connections {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// A seat for another one, if there is one.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<Seat> {
+    /// A permit for another one, if there is one.
+    pub(super) fn admit(&self, address: IpAddr) -> Option<Permit> {
         let counted = (!self.trusted.contains(address)).then(|| address.into());
-        let seat = self.seats.take(counted);
-        if let Err(full) = seat {
+        let permit = self.limit.acquire(counted);
+        if let Err(exceeded) = permit {
             let refused = 1 + self.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%address, ?full, refused, "a connection too many was closed");
+            tracing::debug!(%address, ?exceeded, refused, "a connection too many was closed");
         }
-        seat.ok()
+        permit.ok()
     }
 }

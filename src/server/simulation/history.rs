@@ -9,7 +9,7 @@ use super::{
         data::Data,
         events::EventStreams,
         hub::{Hub, Sizes},
-        limits::Seats,
+        limits::ConcurrencyLimit,
         log::{
             Bound, Limits, Log,
             faulty::{Faults, Faulty, Past, Sabotage},
@@ -61,7 +61,7 @@ struct History {
     hubs: Vec<Hub>,
     stream: StreamName,
     phase: watch::Sender<Phase>,
-    seats: Seats,
+    permits: ConcurrencyLimit,
 }
 
 impl History {
@@ -106,7 +106,7 @@ impl History {
             supervisor,
             stream: "news".parse().expect("a name"),
             phase: watch::Sender::new(Phase::Stormy),
-            seats: Seats::new(u64::MAX, u64::MAX),
+            permits: ConcurrencyLimit::new(u64::MAX, u64::MAX),
             chance,
         }
     }
@@ -167,7 +167,7 @@ impl History {
         let reader = Reader {
             hubs: self.hubs.clone(),
             events: EventStreams { metrics, shutdown: Shutdown::default(), retry },
-            seats: self.seats.clone(),
+            permits: self.permits.clone(),
             stream: self.stream.clone(),
             witness: Witness::new(self.engine.clone(), self.stream.clone()),
             chance: self.chance.fork(),
@@ -199,9 +199,9 @@ impl History {
     async fn leaves_nothing(&self) -> Result<(), String> {
         sleep(Duration::from_millis(1)).await;
         let watched: usize = self.hubs.iter().map(|hub| hub.survey().0).sum();
-        let left = (watched, self.engine.followers(), self.seats.taken());
+        let left = (watched, self.engine.followers(), self.permits.in_use());
         if left != (0, 0, 0) {
-            return Err(format!("streams, follows and seats are left: {left:?}"));
+            return Err(format!("streams, follows and permits are left: {left:?}"));
         }
         if let Some(failure) = self.supervisor.failure() {
             return Err(failure.to_string());

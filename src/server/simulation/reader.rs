@@ -20,7 +20,7 @@ use super::{
         cursor,
         events::{EventStreams, Reader as Kind, WatchGrant},
         hub::{Hub, Start, Watcher},
-        limits::Seats,
+        limits::ConcurrencyLimit,
         metrics::Watched,
     },
     tally::Tally,
@@ -48,7 +48,7 @@ pub(super) struct Reader {
     /// The servers that it may be sent to.
     pub(super) hubs: Vec<Hub>,
     pub(super) events: EventStreams,
-    pub(super) seats: Seats,
+    pub(super) permits: ConcurrencyLimit,
     pub(super) stream: StreamName,
     pub(super) witness: Witness,
     pub(super) chance: fastrand::Rng,
@@ -84,8 +84,8 @@ impl Reader {
                     self.ended = true;
                 }
                 Ok(Start::Watching(first, watcher)) => {
-                    let seat = self.seats.take(None).map_err(|_| "no seat")?;
-                    let grant = WatchGrant { seat, until: None };
+                    let permit = self.permits.acquire(None).map_err(|_| "no permit")?;
+                    let grant = WatchGrant { permit, until: None };
                     let kind = if self.chance.bool() { Kind::Browser } else { Kind::Program };
                     let frames = watcher.frames();
                     let response = self.events.respond(kind, Watched::Stored, grant, first, frames);

@@ -1,0 +1,121 @@
+//! Concurrency limits: a number of permits in all, and of them a number for each address.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::super::client::Address;
+
+/// A limit to what goes on at the same time; a handle that is cloned around.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct ConcurrencyLimit(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    max: u64,
+    max_per_address: u64,
+    in_use: Mutex<InUse>,
+}
+
+#[derive(Debug, Default)]
+struct InUse {
+    count: u64,
+    /// Only addresses that have any, so that it never holds more than there are permits.
+    by_address: HashMap<Address, u64>,
+}
+
+/// Counts for one thing that goes on; given back when this value is dropped.
+#[derive(Debug)]
+pub(in crate::server) struct Permit {
+    shared: Arc<Shared>,
+    /// The address that it counts for.
+    address: Option<Address>,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Exceeded {
+    /// All are in use.
+    Global,
+    /// The client has as many as it may.
+    PerClient,
+}
+
+impl ConcurrencyLimit {
+    pub(in crate::server) fn new(max: u64, max_per_address: u64) -> Self {
+        Self(Arc::new(Shared { max, max_per_address, in_use: Mutex::default() }))
+    }
+
+    /// How many permits are in use.
+    pub(in crate::server) fn in_use(&self) -> u64 {
+        self.0.in_use().count
+    }
+
+    /// Acquires a permit, if there is one. Without an address it is bound by the number of all alone.
+    pub(in crate::server) fn acquire(&self, address: Option<Address>) -> Result<Permit, Exceeded> {
+        let mut in_use = self.0.in_use();
+        if in_use.count >= self.0.max {
+            return Err(Exceeded::Global);
+        }
+        if let Some(address) = address {
+            let of_address = in_use.by_address.get(&address).copied().unwrap_or_default();
+            if of_address >= self.0.max_per_address {
+                return Err(Exceeded::PerClient);
+            }
+            in_use.by_address.insert(address, of_address + 1);
+        }
+        in_use.count += 1;
+        Ok(Permit { shared: Arc::clone(&self.0), address })
+    }
+}
+
+impl Shared {
+    fn in_use(&self) -> MutexGuard<'_, InUse> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut in_use = self.shared.in_use();
+        in_use.count -= 1;
+        let of_address = self.address.map(|address| in_use.by_address.entry(address));
+        if let Some(Entry::Occupied(mut of_address)) = of_address {
+            *of_address.get_mut() -= 1;
+            if *of_address.get() == 0 {
+                of_address.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_counted_and_given_back() {
+        let limit = ConcurrencyLimit::new(4, 2);
+        let acquire = |address: &str| {
+            let address: std::net::IpAddr = address.parse().expect("an address");
+            limit.acquire(Some(address.into()))
+        };
+        let one = acquire("2001:db8::1").expect("the first of its address");
+        let two = acquire("2001:db8::2").expect("another of the same network");
+        assert_eq!(acquire("2001:db8::3").expect_err("a third"), Exceeded::PerClient);
+        let without_address = [limit.acquire(None), limit.acquire(None)];
+        assert!(without_address.iter().all(Result::is_ok));
+        assert_eq!(acquire("192.0.2.1").expect_err("there are four"), Exceeded::Global);
+        assert_eq!(limit.in_use(), 4);
+
+        drop(one);
+        assert!(acquire("::ffff:192.0.2.1").is_ok());
+        let three = acquire("2001:db8::3").expect("a permit that was left");
+        drop(without_address);
+        assert_eq!(acquire("2001:db8::4").expect_err("a third"), Exceeded::PerClient);
+        drop((two, three));
+        assert_eq!(limit.in_use(), 0);
+        assert!(limit.0.in_use().by_address.is_empty(), "no address is remembered");
+    }
+}
