@@ -116,7 +116,7 @@ impl App {
             events,
             log,
             hub,
-            limits: Limits::new(limits),
+            limits: Limits::new(limits, &streams.supervisor),
             max_message_bytes: usize::try_from(limits.max_message_bytes.0).unwrap_or(usize::MAX),
             metrics,
             shutdown: shutdown.clone(),

@@ -13,22 +13,41 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What counts as one client where there are no tokens: an IPv4 address, or the /64 network that an
-/// IPv6 address is in, since that is what one customer is given.
+/// IPv6 address is in, which is the least that a customer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Address(IpAddr);
+
+/// How many times as much as one [`Address`] each of its [`networks`](Address::networks) may do, in
+/// their order: a customer may have a /56 or a /48 (RFC 6177), and so as many addresses as it likes.
+/// Every limit per client is held to this.
+pub(super) const NETWORK_SHARES: [u32; 3] = [1, 4, 16];
+
+/// The prefixes of those networks. An IPv4 address has no others.
+const NETWORK_PREFIXES: [u8; 3] = [64, 56, 48];
+
+impl Address {
+    /// The networks that what this client does counts for, the narrowest first.
+    pub(super) fn networks(self) -> impl Iterator<Item = IpNet> {
+        let count = if self.0.is_ipv6() { NETWORK_PREFIXES.len() } else { 1 };
+        NETWORK_PREFIXES.into_iter().take(count).map(move |prefix| match self.0 {
+            IpAddr::V4(address) => IpNet::from(IpAddr::V4(address)),
+            IpAddr::V6(address) => Ipv6Net::new_assert(address, prefix).trunc().into(),
+        })
+    }
+}
 
 impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
-                let network = u128::from(address) & !u128::from(u64::MAX);
-                Self(Ipv6Addr::from(network).into())
+                let network = Ipv6Net::new_assert(address, NETWORK_PREFIXES[0]).trunc();
+                Self(network.addr().into())
             }
             address @ IpAddr::V4(_) => Self(address),
         }
@@ -39,7 +58,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(address) => write!(f, "{address}"),
-            IpAddr::V6(network) => write!(f, "{network}/64"),
+            IpAddr::V6(network) => write!(f, "{network}/{}", NETWORK_PREFIXES[0]),
         }
     }
 }
@@ -169,6 +188,18 @@ mod tests {
         let peer = Peer { address: peer.parse().expect("an address"), secure };
         let client = Client::of(peer, &headers, &Trusted::new(&networks));
         (client.address.0.to_string(), client.secure)
+    }
+
+    #[test]
+    fn a_client_counts_for_the_networks_it_may_own() {
+        let networks = |address: &str| -> Vec<String> {
+            let address = Address::from(address.parse::<IpAddr>().expect("an address"));
+            address.networks().map(|network| network.to_string()).collect()
+        };
+        assert_eq!(networks("192.0.2.1"), ["192.0.2.1/32"]);
+        assert_eq!(networks("::ffff:192.0.2.1"), ["192.0.2.1/32"]);
+        let expected = ["2001:db8:1:234::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"];
+        assert_eq!(networks("2001:db8:1:234:5:6:7:8"), expected);
     }
 
     #[test]

@@ -1,25 +1,22 @@
 //! Limits per client: concurrency limits and rate limits.
 
 mod permits;
+mod rates;
 
-use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{
-    DefaultKeyedRateLimiter, Quota,
-    clock::{Clock as _, DefaultClock},
-};
+use governor::Quota;
 
+use self::rates::{AddressRateLimit, RateLimit};
 pub(super) use self::permits::{ConcurrencyLimit, Exceeded, Permit};
 use super::{
-    access::Publisher,
-    client::Address,
-    config::{LimitOptions, Rate},
-    error::Problem,
+    access::Publisher, client::Address, config::LimitOptions, error::Problem,
+    supervisor::Supervisor,
 };
 use crate::problem;
 
-/// How many seconds' worth of messages may come at once.
-const BURST: u32 = 10;
+/// How many seconds' worth may come at once.
+const BURST: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 /// When to ask for a watcher's permit again, about: one may become free at any time.
 const RETRY_AFTER_WATCHERS: Duration = Duration::from_secs(30);
 /// When another request may be answered, about.
@@ -30,8 +27,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// The limits, and how near each client is to them; a handle that is cloned around.
 #[derive(Clone)]
 pub(super) struct Limits {
-    publishes: Option<Arc<RateLimit<Publisher>>>,
-    sign_ins: Option<Arc<RateLimit<Address>>>,
+    publishes: Option<Arc<PublishRate>>,
+    sign_ins: Option<Arc<AddressRateLimit>>,
     /// Requests that are being answered; connections bound how many there are in all.
     requests: ConcurrencyLimit,
     /// Open event streams.
@@ -39,17 +36,31 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// To be called inside a runtime.
-    pub(super) fn new(options: &LimitOptions) -> Self {
-        let publishes = |rate: NonZeroU32| {
-            let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(BURST - 1));
-            Quota::per_second(rate).allow_burst(burst)
-        };
-        Self {
-            publishes: rate_limit(options.publish_rate, publishes),
-            sign_ins: rate_limit(options.sign_in_rate, Quota::per_minute),
+    /// The limits as configured. What they remember is swept under `supervisor`.
+    pub(super) fn new(options: &LimitOptions, supervisor: &Supervisor) -> Self {
+        let limits = Self {
+            publishes: options.publish_rate.0.map(|rate| Arc::new(PublishRate::new(rate))),
+            sign_ins: options
+                .sign_in_rate
+                .0
+                .map(|rate| Arc::new(AddressRateLimit::new(rate, Quota::per_minute))),
             requests: ConcurrencyLimit::new(u64::MAX, options.max_requests_per_address),
             watchers: ConcurrencyLimit::new(options.max_watchers, options.max_watchers_per_address),
+        };
+        supervisor.spawn("sweep of the rate limits", limits.clone().sweep());
+        limits
+    }
+
+    async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            if let Some(limit) = &self.publishes {
+                limit.tokens.retain_recent();
+                limit.addresses.retain_recent();
+            }
+            if let Some(limit) = &self.sign_ins {
+                limit.retain_recent();
+            }
         }
     }
 
@@ -107,44 +118,40 @@ impl Limits {
     /// Counts an attempt to sign in, unless there were too many.
     pub(super) fn sign_in(&self, address: Address) -> Result<(), Problem> {
         let Some(limit) = &self.sign_ins else { return Ok(()) };
-        limit.acquire(&address, NonZeroU32::MIN).map_err(|wait| {
+        limit.acquire(address, NonZeroU32::MIN).map_err(|wait| {
             Problem::new(problem::TOO_MANY_SIGN_INS, "Wait a little before the next attempt.")
                 .retry_after(wait)
         })
     }
 }
 
-/// A rate limit per key.
-struct RateLimit<Key: Clone + Eq + Hash> {
-    limiter: DefaultKeyedRateLimiter<Key>,
+/// The rate at which messages are published.
+struct PublishRate {
+    /// Messages a second.
     rate: NonZeroU32,
+    tokens: RateLimit<String>,
+    addresses: AddressRateLimit,
 }
 
-fn rate_limit<Key: Clone + Eq + Hash + Send + Sync + 'static>(
-    rate: Rate,
-    quota: impl FnOnce(NonZeroU32) -> Quota,
-) -> Option<Arc<RateLimit<Key>>> {
-    let rate = rate.0?;
-    let limiter = DefaultKeyedRateLimiter::keyed(quota(rate));
-    let limit = Arc::new(RateLimit { limiter, rate });
-    let forgetful = Arc::downgrade(&limit);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            let Some(limit) = forgetful.upgrade() else { return };
-            limit.limiter.retain_recent();
-        }
-    });
-    Some(limit)
-}
-
-impl<Key: Clone + Eq + Hash> RateLimit<Key> {
-    /// Acquires `number`, which is no more than may come at once, or tells how long to wait.
-    fn acquire(&self, key: &Key, number: NonZeroU32) -> Result<(), Duration> {
-        match self.limiter.check_key_n(key, number) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(not_yet)) => Err(not_yet.wait_time_from(DefaultClock::default().now())),
-            Err(_more_than_the_burst) => Err(SWEEP_INTERVAL),
+impl PublishRate {
+    fn new(rate: NonZeroU32) -> Self {
+        Self {
+            rate,
+            tokens: RateLimit::new(per_second(rate)),
+            addresses: AddressRateLimit::new(rate, per_second),
         }
     }
+
+    /// Acquires `number`, which is no more than may come at once, or tells how long to wait.
+    fn acquire(&self, publisher: &Publisher, number: NonZeroU32) -> Result<(), Duration> {
+        match publisher {
+            Publisher::Token(name) => self.tokens.acquire(name, number),
+            Publisher::Address(address) => self.addresses.acquire(*address, number),
+        }
+    }
+}
+
+/// The quota of a rate a second.
+fn per_second(rate: NonZeroU32) -> Quota {
+    Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST))
 }

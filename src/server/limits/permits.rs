@@ -1,11 +1,13 @@
-//! Concurrency limits: a number of permits in all, and of them a number for each address.
+//! Concurrency limits: a number of permits in all, and of them a number for each client.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::super::client::Address;
+use ipnet::IpNet;
+
+use super::super::client::{Address, NETWORK_SHARES};
 
 /// A limit to what goes on at the same time; a handle that is cloned around.
 #[derive(Clone, Debug)]
@@ -21,8 +23,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct InUse {
     count: u64,
-    /// Only addresses that have any, so that it never holds more than there are permits.
-    by_address: HashMap<Address, u64>,
+    /// Only networks that have any, so that it never holds more than a few for each permit.
+    by_network: HashMap<IpNet, u64>,
 }
 
 /// Counts for one thing that goes on; given back when this value is dropped.
@@ -59,11 +61,15 @@ impl ConcurrencyLimit {
             return Err(Exceeded::Global);
         }
         if let Some(address) = address {
-            let of_address = in_use.by_address.get(&address).copied().unwrap_or_default();
-            if of_address >= self.0.max_per_address {
-                return Err(Exceeded::PerClient);
+            for (network, shares) in address.networks().zip(NETWORK_SHARES) {
+                let of_network = in_use.by_network.get(&network).copied().unwrap_or_default();
+                if of_network >= self.0.max_per_address.saturating_mul(shares.into()) {
+                    return Err(Exceeded::PerClient);
+                }
             }
-            in_use.by_address.insert(address, of_address + 1);
+            for network in address.networks() {
+                *in_use.by_network.entry(network).or_default() += 1;
+            }
         }
         in_use.count += 1;
         Ok(Permit { shared: Arc::clone(&self.0), address })
@@ -80,11 +86,12 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut in_use = self.shared.in_use();
         in_use.count -= 1;
-        let of_address = self.address.map(|address| in_use.by_address.entry(address));
-        if let Some(Entry::Occupied(mut of_address)) = of_address {
-            *of_address.get_mut() -= 1;
-            if *of_address.get() == 0 {
-                of_address.remove();
+        for network in self.address.into_iter().flat_map(Address::networks) {
+            if let Entry::Occupied(mut of_network) = in_use.by_network.entry(network) {
+                *of_network.get_mut() -= 1;
+                if *of_network.get() == 0 {
+                    of_network.remove();
+                }
             }
         }
     }
@@ -116,6 +123,25 @@ mod tests {
         assert_eq!(acquire("2001:db8::4").expect_err("a third"), Exceeded::PerClient);
         drop((two, three));
         assert_eq!(limit.in_use(), 0);
-        assert!(limit.0.in_use().by_address.is_empty(), "no address is remembered");
+        assert!(limit.0.in_use().by_network.is_empty(), "no network is remembered");
+    }
+
+    #[test]
+    fn a_client_with_many_networks_has_the_share_of_a_few() {
+        let limit = ConcurrencyLimit::new(u64::MAX, 2);
+        let acquired = |prefix: &str, networks: u32| -> Vec<Permit> {
+            let addresses = (0..networks).flat_map(|n| [n, n, n]).map(|n| {
+                let address: std::net::IpAddr =
+                    format!("{prefix}{n:02x}::1").parse().expect("an address");
+                limit.acquire(Some(address.into()))
+            });
+            addresses.flatten().collect()
+        };
+        assert_eq!(acquired("2001:db8:a:1", 1).len(), 2, "a /64");
+        assert_eq!(acquired("2001:db8:a:1", 100).len(), 8, "a /56");
+        let networks: Vec<_> =
+            (1..100).flat_map(|n| acquired(&format!("2001:db8:b:{n:x}"), 100)).collect();
+        assert_eq!(networks.len(), 32, "a /48");
+        assert_eq!(acquired("2001:db8:c:1", 1).len(), 2, "another /48");
     }
 }
