@@ -21,13 +21,13 @@
 //!   - `telemetry`: the log; `telemetry/writer`: a bounded, lossy writer that never blocks
 //!   - `listen`: the ports; `tls`: the certificate, and its successors
 //!   - `serve`: connections: `serve/limit`, how many; `serve/http`, what is spoken, and how long it
-//!     may take; `serve/streams`, those of an HTTP/2 connection; `serve/redirect`, plain HTTP
-//!     beside TLS
+//!     may take; `serve/chunked`, how much of an answer it holds; `serve/streams`, those of an HTTP/2
+//!     connection; `serve/redirect`, plain HTTP beside TLS
 //!   - `client`: who is on the other side
 //!   - `host`: protection against DNS rebinding; `headers`: CORS, CSRF, security headers
 //!   - `unread`, `encoding`: request bodies that were left unread, or that come compressed
 //!   - `access`: who may do what; `access/token`: what says so
-//!   - `limits`: that one who asks for too much does not take what is everyone's
+//!   - `limits`: limits per client: `limits/permits`, concurrency; `limits/rates`, rates
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
 //!     engine; for tests, `log/suite`, the contract, and `log/faulty`, an engine with faults

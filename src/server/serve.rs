@@ -1,5 +1,6 @@
 //! Connections: taken in, served, and not waited for for ever.
 
+mod chunked;
 mod http;
 mod limit;
 mod redirect;

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, fmt::Display, io, pin::Pin, time::Duration};
 
 use axum::{Router, body::Body};
+use futures::{FutureExt as _, future::Map};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -20,7 +21,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Socket,
-    streams::{Paced, Streams},
+    chunked::ChunkedBody,
+    streams::{StallWatched, Streams},
 };
 use crate::{
     problem,
@@ -28,8 +30,11 @@ use crate::{
 };
 
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
-/// a reader that has stalled costs. With HTTP/2 each of its streams may hold that, and one more piece.
+/// a reader that has stalled costs.
 const BUFFER: usize = 16 * 1024;
+/// What each stream of HTTP/2 may hold of its answer before it takes no more chunks. Its last chunk is
+/// small, so that this is all that is held of an answer whose body, with its permits, is gone.
+const STREAM_BUFFER: usize = 1024;
 /// What the head of a request may have with HTTP/2; the same.
 const LONGEST_HEAD: u32 = 16 * 1024;
 /// What may arrive on a stream of HTTP/2, and on all of a connection, before somebody reads it.
@@ -79,7 +84,7 @@ impl Http {
     ) -> impl Future<Output = ()> + use<> {
         let requests = Requests::new(router, connection.peer);
         let http = Box::pin(self.one.serve_connection(TokioIo::new(socket), requests));
-        one(http, connection)
+        serve_http1(http, connection)
     }
 
     /// Serves a connection that begins with a TLS handshake.
@@ -113,9 +118,9 @@ impl Http {
             let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let stream = TokioIo::new(stream);
             if agreed {
-                two(stream, requests, connection, header_timeout).await;
+                serve_http2(stream, requests, connection, header_timeout).await;
             } else {
-                one(Box::pin(http1.serve_connection(stream, requests)), connection).await;
+                serve_http1(Box::pin(http1.serve_connection(stream, requests)), connection).await;
             }
         }
     }
@@ -143,7 +148,7 @@ async fn refuse_plain_http(socket: &mut Socket) {
 }
 
 /// HTTP/1.1. The connection is boxed, because a future holds its arguments twice.
-async fn one<I: Read + Write + Unpin + 'static>(
+async fn serve_http1<I: Read + Write + Unpin + 'static>(
     mut http: Pin<Box<http1::Connection<I, Requests>>>,
     connection: Connection,
 ) {
@@ -163,7 +168,7 @@ async fn one<I: Read + Write + Unpin + 'static>(
 
 /// HTTP/2. What HTTP/1.1 has by itself is done here: a client that asks for nothing for some time
 /// is let go.
-async fn two<I: Read + Write + Unpin + Send + 'static>(
+async fn serve_http2<I: Read + Write + Unpin + Send + 'static>(
     stream: I,
     requests: Requests,
     connection: Connection,
@@ -178,11 +183,11 @@ async fn two<I: Read + Write + Unpin + Send + 'static>(
         .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(BUFFER)
+        .max_send_buf_size(STREAM_BUFFER)
         .max_header_list_size(LONGEST_HEAD);
     let service = hyper::service::service_fn(move |request| {
         let answer = requests.call(request);
-        async { answer.await.map(|response| response.map(Paced::new)) }
+        async { answer.await.map(|response| response.map(StallWatched::new)) }
     });
     let mut http = Box::pin(http.serve_connection(stream, service));
     let mut begun_before = 0;
@@ -237,9 +242,9 @@ impl Requests {
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = Response<Body>;
+    type Response = Response<ChunkedBody>;
     type Error = Infallible;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+    type Future = Map<RouterFuture, fn(Answer<Body>) -> Answer<ChunkedBody>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
@@ -249,6 +254,12 @@ impl Service<Request<Incoming>> for Requests {
         if let Some(Ok(authority)) = authority {
             request.headers_mut().insert(HOST, authority);
         }
-        self.service.call(request)
+        let in_chunks: fn(Answer<Body>) -> Answer<ChunkedBody> =
+            |answer| answer.map(ChunkedBody::of);
+        self.service.call(request).map(in_chunks)
     }
 }
+
+type RouterFuture = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+type Answer<B> = Result<Response<B>, Infallible>;

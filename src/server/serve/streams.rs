@@ -7,18 +7,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use axum::body::Body;
 use bytes::Bytes;
 use hyper::{
-    body::{Body as _, Frame, SizeHint},
+    body::{Frame, SizeHint},
     rt::Executor,
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::WRITE_TIMEOUT;
+use super::{WRITE_TIMEOUT, chunked::ChunkedBody};
 
 tokio::task_local! {
     /// Since when the other side has not asked this stream for more, while there may be more.
@@ -55,7 +54,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
         let open = OpenStream(Arc::clone(&self.0));
         tokio::spawn(WAITING.scope(Cell::default(), async move {
             let _open = open;
-            unless_stalled(stream).await;
+            abort_if_stalled(stream).await;
         }));
     }
 }
@@ -70,7 +69,7 @@ impl Drop for OpenStream {
 
 /// Lets a stream go whose reader takes nothing. The others of the connection may go on, so that the
 /// time-out of the socket does not see it.
-async fn unless_stalled(stream: impl Future<Output = ()>) {
+async fn abort_if_stalled(stream: impl Future<Output = ()>) {
     let mut stream = pin!(stream);
     loop {
         let since = WAITING.with(Cell::get);
@@ -86,46 +85,18 @@ async fn unless_stalled(stream: impl Future<Output = ()>) {
     }
 }
 
-/// A body that takes down, for its stream, when it was last asked. It is given in small pieces, since
-/// h2 keeps what it is given for as long as its reader likes: so the stream is not done before its
-/// reader has taken nearly all.
-pub(super) struct Paced {
-    body: Body,
-    /// What is left of a piece that was too large.
-    rest: Bytes,
-}
+/// A body that notes, for its stream, when it was last asked for more.
+pub(super) struct StallWatched(ChunkedBody);
 
-/// The most that h2 is given at a time.
-const PIECE: usize = 16 * 1024;
-
-impl Paced {
+impl StallWatched {
     /// To be called on the stream that answers with it: from now on it waits for its reader.
-    pub(super) fn new(body: Body) -> Self {
+    pub(super) fn new(body: ChunkedBody) -> Self {
         let _ = WAITING.try_with(|since| since.set(Some(Instant::now())));
-        Self { body, rest: Bytes::new() }
-    }
-
-    /// The next small piece.
-    fn poll_piece(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.rest.is_empty() {
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-            let frame = match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => data,
-                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
-            };
-            self.rest = frame;
-        }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Self(body)
     }
 }
 
-impl hyper::body::Body for Paced {
+impl hyper::body::Body for StallWatched {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -133,20 +104,19 @@ impl hyper::body::Body for Paced {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = self.poll_piece(context);
+        let frame = Pin::new(&mut self.0).poll_frame(context);
         let waiting = frame.is_ready().then(Instant::now);
-        // Outside of such a stream nobody asks.
+        // Outside of such a stream nothing watches.
         let _ = WAITING.try_with(|since| since.set(waiting));
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        // It is asked before the first piece, to say how long the body is.
-        self.body.size_hint()
+        self.0.size_hint()
     }
 }
 
@@ -157,7 +127,9 @@ mod tests {
         time::Duration,
     };
 
+    use axum::body::Body;
     use futures::{StreamExt as _, stream};
+    use hyper::{Response, body::Body as _};
 
     use super::*;
 
@@ -166,13 +138,15 @@ mod tests {
     async fn is_let_go(pieces: usize) -> bool {
         let two = stream::iter(["one", "two"]).map(Ok::<_, std::convert::Infallible>);
         let reading = async move {
-            let mut body = Paced::new(Body::from_stream(two.chain(stream::pending())));
+            let body = Body::from_stream(two.chain(stream::pending()));
+            let body = ChunkedBody::of(Response::new(body)).into_body();
+            let mut body = StallWatched::new(body);
             for _ in 0..pieces {
                 poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             }
             pending::<()>().await;
         };
-        let stream = WAITING.scope(Cell::default(), unless_stalled(reading));
+        let stream = WAITING.scope(Cell::default(), abort_if_stalled(reading));
         tokio::time::timeout(Duration::from_hours(1), stream).await.is_ok()
     }
 
@@ -182,22 +156,8 @@ mod tests {
         assert!(is_let_go(1).await);
         assert!(is_let_go(2).await);
         assert!(!is_let_go(3).await, "it is the body that has nothing");
-        let unanswered = WAITING.scope(Cell::default(), unless_stalled(pending()));
+        let unanswered = WAITING.scope(Cell::default(), abort_if_stalled(pending()));
         let let_go = tokio::time::timeout(Duration::from_hours(1), unanswered).await.is_ok();
         assert!(!let_go, "there is no answer yet");
-    }
-
-    #[tokio::test]
-    async fn a_large_piece_is_given_in_small_ones() {
-        let text: Vec<_> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let mut body = Paced::new(Body::from(text.clone()));
-        let mut taken = Vec::new();
-        while !body.is_end_stream() {
-            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-            let data = frame.expect("a frame").expect("no error").into_data().expect("data");
-            assert!((1..=PIECE).contains(&data.len()));
-            taken.extend_from_slice(&data);
-        }
-        assert!(taken == text);
     }
 }
