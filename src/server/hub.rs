@@ -8,6 +8,8 @@
 //! A stream leaves memory with its last watcher; whoever comes next begins in the log.
 
 mod backoff;
+mod block;
+mod budget;
 mod follow;
 mod lag;
 mod tail;
@@ -23,6 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::watcher::{Start, Watcher};
 use self::{
+    budget::TailBudget,
+    follow::TailKeeper,
     lag::{Lag, LagHandle},
     tail::Tail,
 };
@@ -41,15 +45,17 @@ struct Shared {
     log: Log,
     supervisor: Supervisor,
     sizes: Sizes,
+    tails: TailBudget,
     streams: Mutex<HashMap<StreamName, OpenStream>>,
 }
 
 /// How much is held in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
-    /// Of the frames of a stream, for all its watchers; one block that is larger is kept too: what was
-    /// stored together.
+    /// Of the frames of a stream, for all its watchers; one block that is larger is kept too.
     pub(super) tail: Bound,
+    /// Of the frames of all streams, in bytes.
+    pub(super) all_tails: usize,
     /// Of the log, for one watcher.
     pub(super) page: Bound,
 }
@@ -58,6 +64,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
+            all_tails: 128 * 1024 * 1024,
             page: Bound { messages: 256, bytes: 16 * 1024 },
         }
     }
@@ -76,11 +83,12 @@ struct OpenStream {
 
 impl Hub {
     pub(super) fn new(log: Log, supervisor: Supervisor, sizes: Sizes) -> Self {
-        Self(Arc::new(Shared { log, supervisor, sizes, streams: Mutex::default() }))
+        let tails = TailBudget::new(sizes.all_tails);
+        Self(Arc::new(Shared { log, supervisor, sizes, tails, streams: Mutex::default() }))
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
-        self.0.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.streams()
     }
 
     /// How many watch a stream.
@@ -105,11 +113,18 @@ impl Hub {
     fn open(&self, stream: &StreamName) -> OpenStream {
         let Shared { log, supervisor, sizes, .. } = &*self.0;
         let (tail, lag) = (watch::Sender::new(Tail::Unknown), Lag::default());
-        let (log, stream) = (log.clone(), stream.clone());
         // Watchers read the log only after this call: what is appended in between is told.
-        let starting = log.follow(&stream);
-        let keep = follow::keep_tail(starting, log, stream, tail.clone(), lag.head(), sizes.tail);
-        let task = supervisor.spawn_abortable("fan-out", keep);
+        let starting = log.follow(stream);
+        let keeper = TailKeeper {
+            hub: Arc::downgrade(&self.0),
+            log: log.clone(),
+            stream: stream.clone(),
+            tail: tail.clone(),
+            head: lag.head(),
+            size: sizes.tail,
+            budget: self.0.tails.clone(),
+        };
+        let task = supervisor.spawn_abortable("fan-out", keeper.keep(starting));
         OpenStream { tail, lag, _follow: AbortOnDropHandle::new(task) }
     }
 
@@ -119,6 +134,29 @@ impl Hub {
         drop(tail);
         if streams.get(stream).is_some_and(|open| open.tail.receiver_count() == 0) {
             streams.remove(stream);
+        }
+    }
+}
+
+impl Shared {
+    fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Evicts the oldest frames, of those streams first to which nothing was appended for the longest
+    /// time: their readers most likely have them. Readers that do not go on from the log.
+    fn evict(&self) {
+        let mut tails: Vec<_> = self.streams().values().map(|open| open.tail.clone()).collect();
+        tails.sort_by_cached_key(|tail| tail.borrow().last_appended());
+        for tail in tails {
+            tail.send_if_modified(|tail| {
+                while self.tails.is_tight() && tail.evict_oldest() {}
+                // There is nothing new for which a watcher would have to wake.
+                false
+            });
+            if !self.tails.is_tight() {
+                break;
+            }
         }
     }
 }

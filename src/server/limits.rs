@@ -7,8 +7,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::Quota;
 
-use self::rates::{AddressRateLimit, RateLimit};
 pub(super) use self::permits::{ConcurrencyLimit, Exceeded, Permit};
+use self::rates::{AddressRateLimit, RateLimit};
 use super::{
     access::Publisher, client::Address, config::LimitOptions, error::Problem,
     supervisor::Supervisor,

@@ -21,7 +21,9 @@ pub(in crate::server) struct Batch<Frames = Bytes> {
 
 impl From<Batch<String>> for Batch {
     fn from(batch: Batch<String>) -> Self {
-        let Batch { frames, messages, reset } = batch;
+        let Batch { mut frames, messages, reset } = batch;
+        // A reader that stalls holds it.
+        frames.shrink_to_fit();
         Self { frames: frames.into(), messages, reset }
     }
 }

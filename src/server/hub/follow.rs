@@ -1,6 +1,6 @@
 //! Keeps the tail of a watched stream: follows the log, and follows it again when that ends.
 
-use std::time::Duration;
+use std::{sync::Weak, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -10,7 +10,9 @@ use tokio::{
 
 use super::{
     super::log::{Bound, Change, Follow, Log, NotRead},
+    Shared,
     backoff::Backoff,
+    budget::TailBudget,
     lag::Head,
     tail::{Tail, TailUpdate},
 };
@@ -18,56 +20,73 @@ use crate::message::StreamName;
 
 /// How long a follow may take to begin.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Changes that were told together are encoded together, up to about so many bytes: to wake the
-/// watchers once, and to let them share one block.
+/// Changes that were told together are encoded together, up to about so many bytes: to let the
+/// watchers share few blocks.
 const MAX_MERGED_BYTES: usize = 64 * 1024;
 
-/// Follows `stream` until it is dropped, first with the follow that is `starting`. While nothing is
-/// followed the tail is unknown, and the watchers read the log.
-pub(super) async fn keep_tail(
-    starting: BoxFuture<'static, Result<Follow, NotRead>>,
-    log: Log,
-    stream: StreamName,
-    tail: watch::Sender<Tail>,
-    head: Head,
-    size: Bound,
-) {
-    let mut backoff = Backoff::default();
-    let mut starting = Some(starting);
-    loop {
-        let begun = Instant::now();
-        let follow = starting.take().unwrap_or_else(|| log.follow(&stream));
-        match timeout(START_TIMEOUT, follow).await {
-            Ok(Ok(follow)) => take(follow, &tail, &head, size).await,
-            Ok(Err(error)) => tracing::debug!(%stream, ?error, "the stream cannot be followed"),
-            Err(_) => tracing::debug!(%stream, "the stream cannot be followed: no answer"),
-        }
-        tail.send_if_modified(|tail| !matches!(std::mem::take(tail), Tail::Unknown));
-        // One that begins and ends at once has not gone well.
-        if begun.elapsed() > Backoff::MAX {
-            backoff.reset();
-        }
-        sleep(backoff.pause()).await;
-    }
+/// Keeps the tail of one stream.
+pub(super) struct TailKeeper {
+    /// Not an owner: the hub owns the task that this runs in.
+    pub(super) hub: Weak<Shared>,
+    pub(super) log: Log,
+    pub(super) stream: StreamName,
+    pub(super) tail: watch::Sender<Tail>,
+    pub(super) head: Head,
+    /// How much the tail keeps at the most.
+    pub(super) size: Bound,
+    /// What all tails have together.
+    pub(super) budget: TailBudget,
 }
 
-/// Takes in what is told, encoded once for all watchers, until the follow ends or does not fit.
-async fn take(mut follow: Follow, tail: &watch::Sender<Tail>, head: &Head, size: Bound) {
-    head.set(follow.start.seq);
-    tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, size));
-    while let Some(changes) = follow.next().await {
-        if let Some(last) = changes.last() {
-            head.set(last.head());
+impl TailKeeper {
+    /// Follows the stream until this is dropped, first with the follow that is `starting`. While
+    /// nothing is followed the tail is unknown, and the watchers read the log.
+    pub(super) async fn keep(self, starting: BoxFuture<'static, Result<Follow, NotRead>>) {
+        let Self { log, stream, tail, .. } = &self;
+        let mut backoff = Backoff::default();
+        let mut starting = Some(starting);
+        loop {
+            let begun = Instant::now();
+            let follow = starting.take().unwrap_or_else(|| log.follow(stream));
+            match timeout(START_TIMEOUT, follow).await {
+                Ok(Ok(follow)) => self.take(follow).await,
+                Ok(Err(error)) => tracing::debug!(%stream, ?error, "the stream cannot be followed"),
+                Err(_) => tracing::debug!(%stream, "the stream cannot be followed: no answer"),
+            }
+            tail.send_if_modified(|tail| !matches!(std::mem::take(tail), Tail::Unknown));
+            // One that begins and ends at once has not gone well.
+            if begun.elapsed() > Backoff::MAX {
+                backoff.reset();
+            }
+            sleep(backoff.pause()).await;
         }
-        // Encoded before the tail is locked, so that no watcher waits for it.
-        let updates: Vec<_> = merged(changes).into_iter().map(TailUpdate::of).collect();
-        let mut fits = true;
-        tail.send_modify(|tail| {
-            fits = updates.into_iter().all(|update| tail.apply(update));
-        });
-        if !fits {
-            tracing::debug!("what is told of a stream does not fit: following it anew");
-            return;
+    }
+
+    /// Takes in what is told, encoded once for all watchers, until the follow ends or does not fit.
+    async fn take(&self, mut follow: Follow) {
+        let Self { tail, head, size, budget, .. } = self;
+        head.set(follow.start.seq);
+        tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, *size));
+        while let Some(changes) = follow.next().await {
+            if let Some(last) = changes.last() {
+                head.set(last.head());
+            }
+            // Encoded before the tail is locked, so that no watcher waits for it.
+            let encode = |change| TailUpdate::of(change, budget);
+            let updates: Vec<_> = merged(changes).into_iter().map(encode).collect();
+            let mut fits = true;
+            tail.send_modify(|tail| {
+                fits = updates.into_iter().all(|update| tail.apply(update));
+            });
+            if !fits {
+                tracing::debug!("what is told of a stream does not fit: following it anew");
+                return;
+            }
+            if budget.is_exceeded()
+                && let Some(hub) = self.hub.upgrade()
+            {
+                hub.evict();
+            }
         }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::{
-    frame,
-    log::{Bound, Change, Generation, Position},
+use super::{
+    super::log::{Bound, Change, Generation, Position},
+    block::Block,
+    budget::TailBudget,
 };
-use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE};
+use crate::message::{END_EVENT, EventId, NEW_MESSAGE};
 
 /// What is in memory of a stream.
 #[derive(Debug, Default)]
@@ -44,32 +45,24 @@ pub(super) struct Frames {
     ended: bool,
 }
 
-/// What was appended together.
-#[derive(Debug)]
-pub(super) struct Block {
-    bytes: Bytes,
-    /// The id of each message, and where in the bytes its frame ends.
-    index: Vec<(EventId, usize)>,
-}
-
 /// A change, encoded.
 #[derive(Debug)]
 pub(super) enum TailUpdate {
     Gone(Generation),
-    Frames { generation: Generation, after: u64, block: Block, ended: bool },
+    Frames { generation: Generation, after: u64, blocks: Vec<Block>, ended: bool },
 }
 
 impl TailUpdate {
-    pub(super) fn of(change: Change) -> Self {
+    pub(super) fn of(change: Change, budget: &TailBudget) -> Self {
         match change {
             Change::Deleted { generation } => Self::Gone(generation),
             Change::Appended { generation, after, messages } => {
-                let block = Block::of(&messages, NEW_MESSAGE);
-                Self::Frames { generation, after, block, ended: false }
+                let blocks = Block::all_of(&messages, NEW_MESSAGE, budget);
+                Self::Frames { generation, after, blocks, ended: false }
             }
             Change::Ended { generation, after, end } => {
-                let block = Block::of(&[end], END_EVENT);
-                Self::Frames { generation, after, block, ended: true }
+                let blocks = Block::all_of(&[end], END_EVENT, budget);
+                Self::Frames { generation, after, blocks, ended: true }
             }
         }
     }
@@ -108,7 +101,7 @@ impl Tail {
             Self::Absent { size, .. } => (*size, None),
             Self::Known(frames) => (frames.size, Some(frames.generation)),
         };
-        let (generation, after, block, ended) = match update {
+        let (generation, after, blocks, ended) = match update {
             // Of a generation that is over already, or of one that was never told of.
             TailUpdate::Gone(gone) if of.is_some_and(|generation| generation != gone) => {
                 return false;
@@ -117,28 +110,44 @@ impl Tail {
                 *self = Self::Absent { deleted: Some(gone), size };
                 return true;
             }
-            TailUpdate::Frames { generation, after, block, ended } => {
-                (generation, after, block, ended)
+            TailUpdate::Frames { generation, after, blocks, ended } => {
+                (generation, after, blocks, ended)
             }
         };
         match self {
             Self::Known(frames) if frames.generation == generation => {
-                if block.last() <= frames.last {
+                if blocks.last().is_none_or(|block| block.last() <= frames.last) {
                     // It was there already when the follow began.
                     return true;
                 }
                 if after != frames.last {
                     *frames = Frames::new(generation, after, size);
                 }
-                frames.push(block, ended);
+                frames.push(blocks, ended);
             }
             _ => {
                 let mut frames = Frames::new(generation, after, size);
-                frames.push(block, ended);
+                frames.push(blocks, ended);
                 *self = Self::Known(frames);
             }
         }
         true
+    }
+
+    /// Lets the oldest block go; tells whether there was one. What was in it is in the log alone.
+    pub(super) fn evict_oldest(&mut self) -> bool {
+        match self {
+            Self::Known(frames) => frames.evict_oldest(),
+            Self::Unknown | Self::Absent { .. } => false,
+        }
+    }
+
+    /// When something was appended that is still here, as a number that rises over all tails.
+    pub(super) fn last_appended(&self) -> u64 {
+        match self {
+            Self::Known(frames) => frames.blocks.back().map_or(0, |block| block.counted.number),
+            Self::Unknown | Self::Absent { .. } => 0,
+        }
     }
 
     /// What follows `position`: frames for about `max` bytes, one at least.
@@ -174,33 +183,6 @@ impl Tail {
     }
 }
 
-impl Block {
-    fn of(messages: &[Message], kind: &'static str) -> Self {
-        let text: usize = messages.iter().map(|message| message.data.len() + 80).sum();
-        let mut bytes = String::with_capacity(text);
-        let mut index = Vec::with_capacity(messages.len());
-        for Message { id, data } in messages {
-            frame::event(&mut bytes, kind, Some(*id), data);
-            index.push((*id, bytes.len()));
-        }
-        Self { bytes: Bytes::from(bytes), index }
-    }
-
-    fn last(&self) -> u64 {
-        self.index.last().map_or(0, |(id, _)| id.seq)
-    }
-
-    /// The frames after a sequence, for about `max` bytes, how many they are, and the sequence of
-    /// the last one.
-    fn after(&self, seq: u64, max: usize) -> (Bytes, usize, u64) {
-        let from = self.index.partition_point(|(id, _)| id.seq <= seq);
-        let start = if from == 0 { 0 } else { self.index[from - 1].1 };
-        let fits = self.index[from..].partition_point(|(_, end)| end - start <= max).max(1);
-        let (last, end) = self.index[from + fits - 1];
-        (self.bytes.slice(start..end), fits, last.seq)
-    }
-}
-
 impl Frames {
     fn new(generation: Generation, after: u64, size: Bound) -> Self {
         Self {
@@ -215,20 +197,26 @@ impl Frames {
         }
     }
 
-    fn push(&mut self, block: Block, ended: bool) {
-        self.bytes += block.bytes.len();
-        self.messages += block.index.len();
-        self.last = block.last();
+    fn push(&mut self, blocks: Vec<Block>, ended: bool) {
         self.ended = ended;
-        self.blocks.push_back(block);
+        for block in blocks {
+            self.bytes += block.counted.bytes;
+            self.messages += block.index.len();
+            self.last = block.last();
+            self.blocks.push_back(block);
+        }
         let Bound { messages, bytes } = self.size;
         while self.blocks.len() > 1 && (self.bytes > bytes || self.messages > messages) {
-            if let Some(oldest) = self.blocks.pop_front() {
-                self.bytes -= oldest.bytes.len();
-                self.messages -= oldest.index.len();
-                self.after = oldest.last();
-            }
+            self.evict_oldest();
         }
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        let Some(oldest) = self.blocks.pop_front() else { return false };
+        self.bytes -= oldest.counted.bytes;
+        self.messages -= oldest.index.len();
+        self.after = oldest.last();
+        true
     }
 
     /// The place of the first block that has something after a sequence.
@@ -273,6 +261,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Message;
 
     const SIZE: Bound = Bound { messages: 3, bytes: usize::MAX };
     const FIRST: Generation = Generation::new(1);
@@ -285,7 +274,8 @@ mod tests {
     fn appended(generation: Generation, after: u64, seqs: impl Iterator<Item = u64>) -> TailUpdate {
         let message = |seq| Message { id: EventId { millis: 1, seq }, data: seq.to_string() };
         let messages = seqs.map(message).collect();
-        TailUpdate::of(Change::Appended { generation, after, messages })
+        let budget = TailBudget::new(usize::MAX);
+        TailUpdate::of(Change::Appended { generation, after, messages }, &budget)
     }
 
     /// The sequences that follow a position, or what else does.

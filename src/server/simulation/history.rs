@@ -96,7 +96,11 @@ impl History {
             messages: chance.usize(1..8),
             bytes: chance.usize(100..1_000),
         };
-        let sizes = Sizes { tail: small(&mut chance), page: small(&mut chance) };
+        let sizes = Sizes {
+            tail: small(&mut chance),
+            all_tails: chance.usize(200..3_000),
+            page: small(&mut chance),
+        };
         let hub = |_| Hub::new(log.clone(), supervisor.clone(), sizes);
         Self {
             hubs: (0..chance.usize(1..3)).map(hub).collect(),

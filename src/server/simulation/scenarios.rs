@@ -27,7 +27,7 @@ const LIMITS: Limits = Limits {
     all_keys: u64::MAX,
 };
 
-/// A server over an engine of which a tail holds two messages.
+/// A server over an engine; a tail holds two messages unless a scenario says otherwise.
 struct Server {
     engine: Faulty,
     hub: Hub,
@@ -36,12 +36,15 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
+        Self::holding(Bound { messages: 2, bytes: usize::MAX }, usize::MAX)
+    }
+
+    /// One whose tails have so much each, and so many bytes together.
+    fn holding(tail: Bound, all_tails: usize) -> Self {
         let engine = Faulty::new(0, LIMITS, true);
         let supervisor = Supervisor::new(Shutdown::default());
-        let sizes = Sizes {
-            tail: Bound { messages: 2, bytes: usize::MAX },
-            page: Bound { messages: 100, bytes: usize::MAX },
-        };
+        let page = Bound { messages: 100, bytes: usize::MAX };
+        let sizes = Sizes { tail, all_tails, page };
         let hub = Hub::new(Log::Faulty(engine.clone()), supervisor, sizes);
         Self { engine, hub, stream: "news".parse().expect("a name") }
     }
@@ -98,6 +101,26 @@ async fn a_log_that_is_behind_the_tail_is_waited_for_with_pauses() {
     assert_eq!(given(&mut reader, 3 * SECOND).await, [3, 4, 5, 6, 7, 8, 9]);
     server.publish(10..11).await;
     assert_eq!(given(&mut reader, SECOND).await, [10]);
+}
+
+/// Memory that all streams share, and a reader that is elsewhere for a while.
+#[tokio::test(start_paused = true)]
+async fn tails_are_held_to_their_total_and_what_was_evicted_is_read() {
+    const TOTAL: usize = 1_000;
+    let unbounded = Bound { messages: usize::MAX, bytes: usize::MAX };
+    for (total, is_held) in [(TOTAL, true), (usize::MAX, false)] {
+        let server = Server::holding(unbounded, total);
+        let mut reader = server.watch(Place::Earliest).await;
+        assert_eq!(given(&mut reader, SECOND).await, NONE);
+        server.publish(0..100).await;
+        sleep(SECOND).await;
+        let held = server.hub.tail_bytes();
+        assert!(held > 0 && (held <= TOTAL) == is_held, "{held} bytes of {total}");
+        assert_eq!(given(&mut reader, SECOND).await, (0..100).collect::<Vec<_>>());
+        drop(reader);
+        sleep(SECOND).await;
+        assert_eq!(server.hub.tail_bytes(), 0, "it is given back");
+    }
 }
 
 /// A page that one server rendered goes on at another one, whose replica lags.
