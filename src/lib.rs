@@ -27,7 +27,9 @@
 //!   - `host`: protection against DNS rebinding; `headers`: CORS, CSRF, security headers
 //!   - `unread`, `encoding`: request bodies that were left unread, or that come compressed
 //!   - `access`: who may do what; `access/token`: what says so
-//!   - `limits`: limits per client: `limits/permits`, concurrency; `limits/rates`, rates
+//!   - `limits`: limits per client: `limits/permits`, concurrency; `limits/rates`, rates;
+//!     `limits/memory`: one memory budget for all
+//!   - `body`: request bodies that are read as a whole; `answer`: answers that are not streams
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
 //!     engine; for tests, `log/suite`, the contract, and `log/faulty`, an engine with faults

@@ -220,8 +220,9 @@ pub const REQUEST_TIMEOUT: Kind = Kind {
     status: 408,
     title: "The body took too long",
     meaning: "The body of a request must arrive in the time the server is configured to give \
-              (--body-timeout). With ?lines the upload may take for ever and be silent, but a line \
-              that has begun must end within that time.",
+              (--body-timeout). With ?lines the upload may take for ever and be silent, but a long \
+              line that has begun must end within that time. While others wait for memory, at least 4 \
+              KiB must come in each 10 seconds.",
 };
 
 /// The stream has ended.
@@ -305,6 +306,16 @@ pub const TOO_MANY_REQUESTS: Kind = Kind {
               answer before you ask for more.",
 };
 
+/// One address reads too fast.
+pub const TOO_MANY_READS: Kind = Kind {
+    slug: "too-many-reads",
+    status: 429,
+    title: "Too many pages in too short a time",
+    meaning: "One address may read so many pages, and pages of history, a second (--read-rate); a list \
+              of the streams counts for several. Go on after the time in the retry-after header, or \
+              watch the events of a stream, which come by themselves.",
+};
+
 /// One address tries to sign in too often.
 pub const TOO_MANY_SIGN_INS: Kind = Kind {
     slug: "too-many-sign-ins",
@@ -353,6 +364,17 @@ pub const SERVER_FULL: Kind = Kind {
               after the time in the retry-after header.",
 };
 
+/// The memory budget is used up.
+pub const MEMORY_EXHAUSTED: Kind = Kind {
+    slug: "memory-exhausted",
+    status: 503,
+    title: "The server has no memory left for this",
+    meaning: "The bodies of requests and the answers that are being sent may together take so much \
+              memory (--memory-budget), and those of one client a part of it. What did not fit has \
+              waited for a moment. Nothing was stored; try again after the time in the retry-after \
+              header, with fewer requests at the same time.",
+};
+
 /// The store can not be written or read.
 pub const STORE_UNAVAILABLE: Kind = Kind {
     slug: "store-unavailable",
@@ -364,7 +386,7 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
 };
 
 /// Every kind, in the order of the page that explains them.
-pub const ALL: [Kind; 38] = [
+pub const ALL: [Kind; 40] = [
     MALFORMED_NAME,
     MALFORMED_CURSOR,
     MALFORMED_QUERY,
@@ -397,10 +419,12 @@ pub const ALL: [Kind; 38] = [
     TOO_MANY_MESSAGES,
     TOO_MANY_WATCHERS,
     TOO_MANY_REQUESTS,
+    TOO_MANY_READS,
     TOO_MANY_SIGN_INS,
     INTERNAL,
     OUTCOME_UNKNOWN,
     SERVER_FULL,
+    MEMORY_EXHAUSTED,
     DRAINING,
     STORE_UNAVAILABLE,
 ];

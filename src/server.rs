@@ -1,6 +1,8 @@
 //! The server: configuration, routes, streams.
 
 pub mod access;
+mod answer;
+mod body;
 mod client;
 pub mod clock;
 pub mod config;
@@ -52,7 +54,7 @@ use self::{
     error::Problem,
     events::EventStreams,
     hub::Hub,
-    limits::{ConcurrencyLimit, Limits},
+    limits::{ConcurrencyLimit, Limits, MemoryBudget},
     listen::Listeners,
     log::Log,
     metrics::Metrics,
@@ -88,6 +90,7 @@ struct App {
     /// The most bytes a message may have.
     max_message_bytes: usize,
     limits: Limits,
+    memory: MemoryBudget,
     metrics: Metrics,
     shutdown: Shutdown,
     site: Arc<Site>,
@@ -102,7 +105,7 @@ impl App {
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
-        let Streams { log, hub, metrics, .. } = streams.clone();
+        let Streams { log, hub, memory, metrics, .. } = streams.clone();
         let limits = &config.limits;
         let events = EventStreams {
             metrics: metrics.clone(),
@@ -118,6 +121,7 @@ impl App {
             hub,
             limits: Limits::new(limits, &streams.supervisor),
             max_message_bytes: usize::try_from(limits.max_message_bytes.0).unwrap_or(usize::MAX),
+            memory,
             metrics,
             shutdown: shutdown.clone(),
             site: Arc::new(site),

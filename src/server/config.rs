@@ -192,7 +192,7 @@ impl Config {
                 self.keep_bytes, self.limits.max_message_bytes
             ));
         }
-        Ok(())
+        self.limits.check()
     }
 }
 

@@ -5,6 +5,8 @@ use axum::{Json, body::Body, extract::State};
 use super::{
     App,
     access::MayPublish,
+    body::{self, ReadBody},
+    client::Client,
     data::Data,
     error::Problem,
     publish::{self, Accepted},
@@ -14,12 +16,14 @@ use crate::message::{CLOSING_TEXT, EventId};
 /// `POST /streams/{name}/end`
 pub(super) async fn end(
     State(app): State<App>,
+    client: Client,
     may: MayPublish,
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
     let most = app.max_message_bytes;
-    let text = publish::read(&app, body, most, || publish::too_large(most)).await?;
-    let text = closing_text(&app, text)?;
+    let ReadBody { bytes, memory: _memory } =
+        body::read(&app, client, body, most, || publish::too_large(most)).await?;
+    let text = closing_text(&app, bytes)?;
     stream_end(&app, may, text).await.map(|id| Json(Accepted::new(id)))
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     App,
     access::MayWatch,
+    answer::MAX_TEXT_BYTES,
     cursor::place,
     error::Problem,
     log::{Bound, Place, Range},
@@ -25,8 +26,6 @@ use crate::{
 /// How many messages a page has unless the request says otherwise, and at the most.
 const LIMIT: usize = 100;
 const MOST: usize = 1000;
-/// About how many bytes of text a page has at the most: it is held as long as its reader takes it.
-const MOST_BYTES: usize = 256 * 1024;
 const NDJSON: &str = "application/x-ndjson";
 
 /// `GET /streams/{name}/messages`
@@ -36,7 +35,7 @@ pub(super) async fn history(
     Asked { range, limit }: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let bound = Bound { messages: limit, bytes: MOST_BYTES };
+    let bound = Bound { messages: limit, bytes: MAX_TEXT_BYTES };
     let page = app.log.read(&stream, range, bound).await?;
     let (direction, next) = match range {
         Range::After(_) => ("after", page.messages.last()),

@@ -60,11 +60,12 @@ pub(super) struct Sizes {
     pub(super) page: Bound,
 }
 
-impl Default for Sizes {
-    fn default() -> Self {
+impl Sizes {
+    /// Those of a server whose tails may take so many bytes together.
+    pub(super) fn with_all_tails(all_tails: usize) -> Self {
         Self {
             tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
-            all_tails: 128 * 1024 * 1024,
+            all_tails,
             page: Bound { messages: 256, bytes: 16 * 1024 },
         }
     }
@@ -89,6 +90,11 @@ impl Hub {
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
         self.0.streams()
+    }
+
+    /// How many bytes all tails take.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.0.tails.used()
     }
 
     /// How many watch a stream.

@@ -1,5 +1,6 @@
-//! Limits per client: concurrency limits and rate limits.
+//! Limits: concurrency limits and rate limits per client, and the memory budget.
 
+mod memory;
 mod permits;
 mod rates;
 
@@ -7,8 +8,11 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::Quota;
 
-pub(super) use self::permits::{ConcurrencyLimit, Exceeded, Permit};
 use self::rates::{AddressRateLimit, RateLimit};
+pub(super) use self::{
+    memory::{MemoryBudget, MemoryPart, MemoryPermit, MemoryUsage, min_budget},
+    permits::{ConcurrencyLimit, Exceeded, Permit},
+};
 use super::{
     access::Publisher, client::Address, config::LimitOptions, error::Problem,
     supervisor::Supervisor,
@@ -28,6 +32,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub(super) struct Limits {
     publishes: Option<Arc<PublishRate>>,
+    reads: Option<Arc<AddressRateLimit>>,
     sign_ins: Option<Arc<AddressRateLimit>>,
     /// Requests that are being answered; connections bound how many there are in all.
     requests: ConcurrencyLimit,
@@ -40,6 +45,10 @@ impl Limits {
     pub(super) fn new(options: &LimitOptions, supervisor: &Supervisor) -> Self {
         let limits = Self {
             publishes: options.publish_rate.0.map(|rate| Arc::new(PublishRate::new(rate))),
+            reads: options
+                .read_rate
+                .0
+                .map(|rate| Arc::new(AddressRateLimit::new(rate, per_second))),
             sign_ins: options
                 .sign_in_rate
                 .0
@@ -58,7 +67,7 @@ impl Limits {
                 limit.tokens.retain_recent();
                 limit.addresses.retain_recent();
             }
-            if let Some(limit) = &self.sign_ins {
+            for limit in self.reads.iter().chain(&self.sign_ins) {
                 limit.retain_recent();
             }
         }
@@ -89,6 +98,16 @@ impl Limits {
             tokio::time::sleep(wait).await;
         }
         some.get() as usize
+    }
+
+    /// Counts a page that is read, or a list that costs as much as several, unless there were too many.
+    pub(super) fn read(&self, address: Address, cost: NonZeroU32) -> Result<(), Problem> {
+        let Some(limit) = &self.reads else { return Ok(()) };
+        limit.acquire(address, cost).map_err(|wait| {
+            let detail =
+                "Read more slowly, or watch the events of a stream, which come by themselves.";
+            Problem::new(problem::TOO_MANY_READS, detail).retry_after(wait)
+        })
     }
 
     /// A permit to be answered, if there is one.

@@ -1,30 +1,32 @@
 //! Publishing line by line, as the lines arrive.
 
 mod decoder;
+mod reserved;
 mod whole;
 
 use std::{borrow::Cow, io};
 
-use axum::{Json, body::Body};
-use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
-use tokio_util::{codec::FramedRead, io::StreamReader};
+use axum::{
+    Json,
+    body::{Body, BodyDataStream},
+};
+use bytes::Bytes;
+use futures::{TryStreamExt as _, stream::MapErr};
+use tokio_util::io::StreamReader;
 
-use self::decoder::{Line, LineDecoder};
 pub(super) use self::whole::publish_whole;
+use self::{decoder::Line, reserved::ReservedLines};
 use super::{
     App,
     access::MayPublish,
+    client::Client,
     data::Data,
-    encoding,
     error::{LinesStored, Problem},
     log::PartlyAppended,
     publish,
 };
 use crate::message::EventId;
 
-/// How many lines are stored at a time, and about how many bytes of them wait for that.
-const MAX_BATCH: usize = 1024;
-const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// What stands for the rest of a line that was cut.
 const CUT: &str = "…";
 
@@ -40,12 +42,13 @@ pub(super) enum Lines {
 /// `POST /streams/{name}?lines`
 pub(super) async fn publish(
     app: &App,
+    client: Client,
     may: MayPublish,
     lines: Lines,
     body: Body,
 ) -> Result<Json<LinesStored>, Problem> {
     let mut upload = Upload { app, may, lines, taken: LinesStored::default() };
-    let outcome = upload.run(body).await;
+    let outcome = upload.run(client, body).await;
     outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
 }
 
@@ -59,10 +62,12 @@ impl LinesStored {
     }
 }
 
-/// The lines of a body.
-fn decoded(app: &App, body: Body) -> impl Stream<Item = io::Result<Line>> + Unpin {
-    let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
-    FramedRead::new(reader, LineDecoder::new(app.max_message_bytes))
+/// A body, to be read.
+type BodyReader = StreamReader<MapErr<BodyDataStream, fn(axum::Error) -> io::Error>, Bytes>;
+
+fn reader(body: Body) -> BodyReader {
+    let to_io_error: fn(axum::Error) -> io::Error = io::Error::other;
+    StreamReader::new(body.into_data_stream().map_err(to_io_error))
 }
 
 struct Upload<'app> {
@@ -73,21 +78,16 @@ struct Upload<'app> {
 }
 
 impl Upload<'_> {
-    /// Between two bytes there may be silence for ever: a log says nothing for as long as nothing
-    /// happens, and the system asks whether the connection is still there.
-    async fn run(&mut self, body: Body) -> Result<(), Problem> {
-        let mut lines = decoded(self.app, body).fuse();
+    async fn run(&mut self, client: Client, body: Body) -> Result<(), Problem> {
+        let mut lines = ReservedLines::new(self.app, client, body);
         loop {
-            let next = tokio::select! {
-                biased;
-                () = self.app.shutdown.wait() => return Err(Problem::draining()),
-                next = lines.next() => next,
-            };
-            let Some(first) = next else { return Ok(()) };
-            let (batch, broken) = batch(first, &mut lines);
+            let (batch, broken) = lines.next_batch().await?;
+            if batch.is_empty() && broken.is_none() {
+                return Ok(());
+            }
             self.store(batch).await?;
-            if let Some(error) = broken {
-                return Err(encoding::unreadable(&error));
+            if let Some(problem) = broken {
+                return Err(problem);
             }
         }
     }
@@ -99,11 +99,7 @@ impl Upload<'_> {
         while lines.peek().is_some() {
             let mut refused = None;
             // A publisher that uploads faster than it may is read more slowly.
-            let some = self
-                .app
-                .limits
-                .publish_some(self.may.publisher(), lines.len().min(MAX_BATCH))
-                .await;
+            let some = self.app.limits.publish_some(self.may.publisher(), lines.len()).await;
             self.app.takes_messages()?;
             self.may.still_holds()?;
             let (batch, altered): (Vec<_>, Vec<_>) = lines
@@ -131,27 +127,6 @@ impl Upload<'_> {
         }
         Ok(())
     }
-}
-
-/// A line and those behind it that have come already, up to an error.
-fn batch<E>(
-    first: Result<Line, E>,
-    lines: &mut (impl Stream<Item = Result<Line, E>> + Unpin),
-) -> (Vec<Line>, Option<E>) {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    let mut next = Some(first);
-    while let Some(line) = next {
-        match line {
-            Ok(line) => {
-                bytes += line.bytes.len();
-                batch.push(line);
-            }
-            Err(error) => return (batch, Some(error)),
-        }
-        let is_full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
-        next = if is_full { None } else { lines.next().now_or_never().flatten() };
-    }
-    (batch, None)
 }
 
 /// A line as a message, and whether it had to be altered for that.

@@ -24,6 +24,7 @@ pub(super) use self::{
 use super::{
     App,
     access::Visitor,
+    answer::{self, MAX_TEXT_BYTES, PAGE_COST},
     client::Client,
     cursor,
     error::Problem,
@@ -39,9 +40,9 @@ use crate::{
 };
 
 /// How many messages a page is rendered with, and about how many bytes of them.
-const NEWEST: Bound = Bound { messages: 100, bytes: 256 * 1024 };
+const NEWEST: Bound = Bound { messages: 100, bytes: MAX_TEXT_BYTES };
 /// How many messages a permanent link shows before its own, and from there on.
-const NEIGHBOURS: Bound = Bound { messages: 50, bytes: 128 * 1024 };
+const NEIGHBOURS: Bound = Bound { messages: 50, bytes: MAX_TEXT_BYTES / 2 };
 /// Shown to one visitor, as it is now; and not for proxies to rewrite (RFC 9110, section 7.7), since
 /// the page hydrates what was sent.
 const CACHING: &str = "private, no-cache, no-transform";
@@ -191,12 +192,12 @@ async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Proble
 
 /// Says why there is nothing: to a person with a page.
 async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Response {
-    if person {
-        let request = Request::from_parts(parts, Body::empty());
-        render_or_refuse(app, request, Err(problem)).await
-    } else {
-        problem.into_response()
+    if !person {
+        return problem.into_response();
     }
+    let client = Client::of_request(&parts.extensions);
+    let request = Request::from_parts(parts, Body::empty());
+    answer::bounded(app, client, PAGE_COST, render_or_refuse(app, request, Err(problem))).await
 }
 
 /// Renders a page. A page that has failed asks for itself as `text/plain`, so that a proxy which

@@ -4,20 +4,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::{
     Json,
-    body::{Body, HttpBody as _},
+    body::Body,
     extract::{FromRequestParts, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt as _;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
     access::MayPublish,
+    body::{self, ReadBody},
+    client::Client,
     data::{Data, NotData},
-    encoding,
     error::Problem,
     lines::{self, Lines},
     log::{Appended, IdempotencyKey},
@@ -30,12 +29,10 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 /// The longest key, in characters (design, section 2).
 const LONGEST_KEY: usize = 255;
 
-/// The most bytes that room is made for before they come.
-const AT_ONCE: usize = 64 * 1024;
-
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
     State(app): State<App>,
+    client: Client,
     may: MayPublish,
     format: BodyFormat,
     headers: HeaderMap,
@@ -44,14 +41,17 @@ pub(super) async fn publish(
     let key = idempotency_key(&headers)?;
     if let BodyFormat::Lines(lines) = format {
         return match key {
-            None => lines::publish(&app, may, lines, body).await.map(IntoResponse::into_response),
-            Some(key) => lines::publish_whole(&app, may, lines, body, key)
+            None => lines::publish(&app, client, may, lines, body)
+                .await
+                .map(IntoResponse::into_response),
+            Some(key) => lines::publish_whole(&app, client, may, lines, body, key)
                 .await
                 .map(|(stored, replayed)| answer(Json(stored), replayed)),
         };
     }
     let most = app.max_message_bytes;
-    let bytes = read(&app, body, most, || too_large(most)).await?;
+    let ReadBody { bytes, memory: _memory } =
+        body::read(&app, client, body, most, || too_large(most)).await?;
     let data = data(&app, bytes)?;
     let appended = message(&app, &may, data, key).await?;
     let accepted = Json(Accepted::new(appended.last));
@@ -148,39 +148,6 @@ fn malformed_key(detail: &str) -> Problem {
     Problem::new(problem::MALFORMED_KEY, detail)
 }
 
-/// The bytes of a body, if they come in time and before the server stops. More than `most` are
-/// refused with what `too_large` says.
-pub(super) async fn read(
-    app: &App,
-    body: Body,
-    most: usize,
-    too_large: impl FnOnce() -> Problem,
-) -> Result<Vec<u8>, Problem> {
-    app.takes_messages()?;
-    let announced = body.size_hint().lower();
-    if announced > most as u64 {
-        return Err(too_large());
-    }
-    // What is announced may never come.
-    let announced = usize::try_from(announced).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(announced.min(AT_ONCE));
-    let mut pieces = body.into_data_stream();
-    let deadline = Instant::now() + app.body_timeout;
-    loop {
-        let piece = tokio::select! {
-            piece = timeout_at(deadline, pieces.next()) => piece,
-            () = app.shutdown.wait() => return Err(Problem::draining()),
-        };
-        let Some(piece) = piece.map_err(|_| too_late(app))? else { break };
-        let piece = piece.map_err(|error| encoding::unreadable(&error))?;
-        if bytes.len() + piece.len() > most {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
-}
-
 /// The bytes as a message.
 pub(super) fn data(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
     let most = app.max_message_bytes;
@@ -200,9 +167,4 @@ pub(super) fn data(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
 pub(super) fn too_large(most: usize) -> Problem {
     let detail = format!("A message has at most {most} bytes here; send less at a time.");
     Problem::new(problem::MESSAGE_TOO_LARGE, detail)
-}
-
-pub(super) fn too_late(app: &App) -> Problem {
-    let within = humantime::format_duration(app.body_timeout);
-    Problem::new(problem::REQUEST_TIMEOUT, format!("Send the whole body within {within}."))
 }

@@ -24,13 +24,15 @@ use tracing::{Instrument as _, Span};
 use super::{
     App,
     client::{Address, Client, Peer, Trusted},
-    limits::Permit,
 };
 use crate::problem::{self, Kind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a proxy.
 const LONGEST_ID: usize = 64;
+/// The refusals of a server that does as it should.
+const NOT_FAILURES: [Kind; 3] =
+    [problem::DRAINING, problem::SERVER_FULL, problem::MEMORY_EXHAUSTED];
 /// What takes longer is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -131,16 +133,22 @@ pub(super) async fn limit_concurrency(
     if response.extensions().get::<Lasting>().is_some() {
         return response;
     }
-    response.map(|body| Body::new(WithPermit { body, _permit: permit }))
+    response.map(|body| Body::new(WithPermit::new(body, permit)))
 }
 
-/// A body whose request is being answered until it is gone.
-struct WithPermit {
+/// A body that holds a permit of any kind until it is gone.
+pub(super) struct WithPermit<Permit> {
     body: Body,
     _permit: Permit,
 }
 
-impl HttpBody for WithPermit {
+impl<Permit> WithPermit<Permit> {
+    pub(super) fn new(body: Body, permit: Permit) -> Self {
+        Self { body, _permit: permit }
+    }
+}
+
+impl<Permit: Unpin> HttpBody for WithPermit<Permit> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -223,10 +231,11 @@ impl Asked {
         // Files, and what asks every few seconds, would hide the rest.
         let is_file = self.route.is_none() && status < 400;
         let is_minor = is_file || self.route().starts_with("/health/");
+        // Nothing is wrong with a server that stops, or has as much to do as it may.
+        let is_failure = kind.is_none_or(|kind| !NOT_FAILURES.contains(&kind));
         match status {
             _ if is_minor && (status < 500 || kind.is_some()) => line!(debug, "answered"),
-            // Nothing is wrong with a server that stops.
-            500.. if kind != Some(problem::DRAINING) => line!(error, "failed"),
+            500.. if is_failure => line!(error, "failed"),
             _ if is_slow => line!(warn, "answered slowly"),
             400.. => line!(info, "refused"),
             _ => line!(info, "answered"),

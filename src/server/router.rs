@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, header, request::Parts},
     middleware::{from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -20,7 +20,8 @@ use tower_http::{
 
 use super::{
     App,
-    client::{self, Trusted},
+    answer::{self, LIST_COST, PAGE_COST},
+    client::{self, Client, Trusted},
     config::Config,
     counter, delete, encoding, end,
     error::Problem,
@@ -36,10 +37,11 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
     pages::init();
     // What pages of other origins may read, if they are allowed to.
     let limited = from_fn_with_state(app.clone(), request::limit_concurrency);
+    let reads = |cost| from_fn_with_state((app.clone(), cost), answer::limit_reads);
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
         .route("/streams/{name}/events", get(watch::watch))
-        .route("/streams/{name}/messages", get(history::history))
+        .route("/streams/{name}/messages", get(history::history).route_layer(reads(PAGE_COST)))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.
@@ -56,13 +58,17 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
             request.map(Body::new)
         });
     let others = Router::new()
-        .route("/", get(pages::counter))
-        .route("/problems", get(pages::text))
-        .route("/sign-in", get(pages::sign_in_page))
-        .route("/streams", get(pages::streams))
+        .route("/", get(pages::counter).route_layer(reads(PAGE_COST)))
+        .route("/problems", get(pages::text).route_layer(reads(PAGE_COST)))
+        .route("/sign-in", get(pages::sign_in_page).route_layer(reads(PAGE_COST)))
+        .route("/streams", get(pages::streams).route_layer(reads(LIST_COST)))
         .route(
             "/streams/{name}",
-            get(pages::stream).post(publish::publish).put(publish::publish).delete(delete::delete),
+            get(pages::stream)
+                .route_layer(reads(PAGE_COST))
+                .post(publish::publish)
+                .put(publish::publish)
+                .delete(delete::delete),
         )
         .route("/streams/{name}/end", post(end::end))
         .route("/api/publish", post(pages::form))
@@ -81,7 +87,7 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .layer(from_fn_with_state(AllowedHosts::new(&config.access), host::known_host))
         .layer(map_response_with_state(https_only, headers::security))
         .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
-        .layer(from_fn(unread::read_on))
+        .layer(from_fn_with_state(app.memory.clone(), unread::read_on))
         .layer(from_fn_with_state(trusted, client::identify))
         .with_state(app);
     // A trailing slash is not another address.
@@ -90,14 +96,28 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,
 /// a problem for programs.
-async fn file_or_not_found(State(app): State<App>, request: Request) -> Response {
+async fn file_or_not_found(State(app): State<App>, client: Client, request: Request) -> Response {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return not_found();
     }
-    let (parts, body) = request.into_parts();
+    let (parts, _) = request.into_parts();
+    let file = answer::file(&app, client, file(&app, &parts)).await;
+    if file.status() != StatusCode::NOT_FOUND {
+        return file;
+    }
+    if !pages::wants_page(&parts) {
+        return not_found();
+    }
+    let page = pages::not_found(&app, Request::from_parts(parts, Body::empty()));
+    answer::bounded(&app, client, PAGE_COST, page).await
+}
+
+/// A file of the site, or a response that says that there is none.
+async fn file(app: &App, parts: &Parts) -> Response {
     let file = ServeDir::new(app.site.root())
         .precompressed_br()
         .precompressed_gzip()
+        .with_buf_chunk_size(answer::FILE_CHUNK)
         .append_index_html_on_directories(false)
         .try_call(Request::from_parts(parts.clone(), Body::empty()))
         .await;
@@ -119,10 +139,7 @@ async fn file_or_not_found(State(app): State<App>, request: Request) -> Response
             )
             .into_response()
         }
-        _ if pages::wants_page(&parts) => {
-            pages::not_found(&app, Request::from_parts(parts, body)).await
-        }
-        _ => not_found(),
+        _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

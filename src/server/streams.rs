@@ -4,6 +4,7 @@ use super::{
     clock::Clock,
     config::Config,
     hub::{Hub, Sizes},
+    limits::MemoryBudget,
     log::{Limits, Log},
     metrics::{Metrics, Now},
     serve::Connections,
@@ -16,6 +17,8 @@ use super::{
 pub struct Streams {
     pub(super) log: Log,
     pub(super) hub: Hub,
+    /// What bounds the memory that they, and those who use them, take.
+    pub(super) memory: MemoryBudget,
     /// What is counted of them, and of the server that serves them.
     pub(super) metrics: Metrics,
     /// What keeps both at work.
@@ -41,10 +44,13 @@ impl Streams {
             keys: config.keep_keys,
             all_keys: config.keep_keys_total,
         };
+        let max_message_bytes = config.limits.max_message_bytes.0;
+        let memory = MemoryBudget::new(config.limits.memory_budget(), max_message_bytes);
         let log = Log::open(config.data.clone(), limits, clock, supervisor).await?;
-        let hub = Hub::new(log.clone(), supervisor.clone(), Sizes::default());
+        let sizes = Sizes::with_all_tails(memory.tails());
+        let hub = Hub::new(log.clone(), supervisor.clone(), sizes);
         let metrics = Metrics::new(|registry| log.register_metrics(registry));
-        Ok(Self { log, hub, metrics, supervisor: supervisor.clone() })
+        Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
     }
 
     /// What is not counted but looked up.
@@ -56,6 +62,8 @@ impl Streams {
             refused_connections: connections.refused(),
             watched,
             lag,
+            memory: self.memory.usage(),
+            tail_bytes: self.hub.tail_bytes(),
             dropped_log_lines: telemetry::dropped_lines(),
         }
     }

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     body::{Body, HttpBody},
-    extract::Request,
+    extract::{Request, State},
     http::{StatusCode, header},
     middleware::Next,
     response::Response,
@@ -23,6 +23,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
+
+use super::limits::MemoryBudget;
 
 /// How many bytes are read on, and for how long. A client that pauses is not in the middle of
 /// sending: it sees the answer at once.
@@ -34,7 +36,11 @@ const BRIEF_TIME: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers a request, and reads before that what the answer left of its body.
-pub(super) async fn read_on(request: Request, next: Next) -> Response {
+pub(super) async fn read_on(
+    State(memory): State<MemoryBudget>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
@@ -46,7 +52,8 @@ pub(super) async fn read_on(request: Request, next: Next) -> Response {
     let body = Body::new(Lent { body: Some(body), asked: !waits, rest: Arc::clone(&rest) });
     let response = next.run(Request::from_parts(parts, body)).await;
     let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(rest) = rest {
+    // Where too many requests already wait for something, those that are refused do not.
+    if let Some((rest, _room)) = rest.zip(memory.wait_without_reservation()) {
         let is_brief = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
             .contains(&response.status());
         let (bytes, time) =

@@ -297,7 +297,7 @@ async fn as_many_streams_as_there_may_be() {
 #[test]
 fn every_problem_is_provoked() {
     /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 22] = [
+    const ELSEWHERE: [(&str, &str); 24] = [
         ("too-much-for-a-key", "publish::an_upload_is_resumed_in_pieces"),
         ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
         ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
@@ -314,8 +314,10 @@ fn every_problem_is_provoked() {
         ("too-many-messages", "limits::who_publishes_too_fast_has_to_wait"),
         ("too-many-watchers", "limits::an_address_may_watch_so_much"),
         ("too-many-requests", "limits::an_address_is_answered_so_much_at_the_same_time"),
+        ("too-many-reads", "limits::who_reads_too_fast_has_to_wait"),
         ("too-many-sign-ins", "limits::who_guesses_tokens_has_to_wait"),
         ("server-full", "limits::so_many_may_watch"),
+        ("memory-exhausted", "slow::uploads_that_stall_over_http_1"),
         ("draining", "publish::a_server_that_stops_takes_no_more"),
         ("store-unavailable", "store::a_full_disk_is_survived"),
         ("outcome-unknown", "faults::a_commit_that_fails_is_not_claimed_to_have_stored_nothing"),

@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use reqwest::{Client, Response, StatusCode, header};
 use serde_json::Value;
 
-use crate::support::{TestApp, events, lines, next};
+use crate::support::{
+    TestApp, events, lines, next,
+    process::{self, tidings},
+};
 
 const SECRET: &str = "a secret of a length that is enough";
 
@@ -167,4 +170,75 @@ async fn an_address_is_answered_so_much_at_the_same_time() {
     // Whoever watches has a permit of another kind.
     let watchers = [app.get("/stream").await, app.get("/stream").await, app.get("/stream").await];
     assert!(watchers.iter().all(|watcher| watcher.status() == StatusCode::OK));
+}
+
+#[tokio::test]
+async fn who_reads_too_fast_has_to_wait() {
+    let app = TestApp::start(&["--read-rate", "1"]).await;
+    app.publish("a", "one").await;
+    // Ten seconds' worth may come at once, and a list counts for five.
+    assert_eq!(app.get("/streams").await.status(), StatusCode::OK);
+    for path in ["/", "/problems", "/streams/a", "/streams/a/messages", "/sign-in"] {
+        assert_eq!(app.get(path).await.status(), StatusCode::OK, "{path}");
+    }
+    let refusal = loop {
+        let response = app.get("/streams/a/messages").await;
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+    };
+    refused(refusal, StatusCode::TOO_MANY_REQUESTS, "too-many-reads").await;
+    refused(app.get("/streams").await, StatusCode::TOO_MANY_REQUESTS, "too-many-reads").await;
+    // Files of a page, its events, publishing and health are not counted.
+    assert_eq!(app.get("/pkg/tidings.AAA.js").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/health/ready").await.status(), StatusCode::OK);
+    let mut watching = app.watch("a", "earliest").await;
+    assert_eq!(next(&mut watching).await.data, "one");
+    app.publish("a", "two").await;
+
+    let elsewhere = client_at("127.0.0.2").get(format!("{}/streams", app.url)).send().await;
+    assert_eq!(elsewhere.expect("an answer").status(), StatusCode::OK);
+    while app.get("/streams/a/messages").await.status() != StatusCode::OK {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A customer may own a /48, and so 65,536 addresses of ours.
+#[tokio::test]
+async fn networks_of_one_owner_have_the_share_of_a_few_addresses() {
+    let proxy = ["--trusted-proxy", "127.0.0.1/32", "--open", "--sign-in-rate", "5"];
+    let app = TestApp::start(&proxy).await;
+    let allowed = async |address: &dyn Fn(u32) -> String, attempts: u32| {
+        let mut allowed = 0;
+        for n in 0..attempts {
+            let form = app.client.post(format!("{}/api/sign-in", app.url));
+            let form = form.header("content-type", "application/x-www-form-urlencoded");
+            let form = form.header("x-forwarded-for", address(n)).body("token=guess&to=/streams");
+            let status = form.send().await.expect("an answer").status();
+            allowed += u32::from(status != StatusCode::TOO_MANY_REQUESTS);
+        }
+        allowed
+    };
+    // A minute gives more, and this takes less.
+    let about = |allowed: u32, expected: u32| (expected..=2 * expected).contains(&allowed);
+    assert!(about(allowed(&|n| format!("2001:db8:1:1::{n:x}"), 50).await, 5));
+    assert!(about(allowed(&|n| format!("2001:db8:2:{n:x}::1"), 100).await, 20));
+    assert!(about(allowed(&|n| format!("2001:db8:3:{n:x}00::1"), 250).await, 80));
+    assert_eq!(allowed(&|n| format!("2001:db8:{:x}::1", 100 + n), 50).await, 50);
+}
+
+#[test]
+fn a_memory_budget_is_refused_that_does_not_serve_the_largest_request() {
+    for (arguments, said) in [
+        (&["--memory-budget", "1MiB"][..], "--memory-budget 1048576 is too small"),
+        (
+            &["--memory-budget=64MiB", "--max-message-bytes=16MiB", "--keep-bytes=64MiB"],
+            "with --max-message-bytes 16777216, it must be at least",
+        ),
+        (&["--memory-budget", "much"], "must be a number of bytes"),
+    ] {
+        let (output, error) = process::refused(tidings().args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
 }

@@ -294,6 +294,55 @@ async fn a_reader_that_does_not_read_is_seen_to_be_behind() {
 }
 
 #[tokio::test]
+async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
+    let app = TestApp::start(&[]).await;
+    for _ in 0..4 {
+        app.publish("news", &"x".repeat(60 * 1024)).await;
+    }
+    let [bodies, answers, tails] = ["bodies", "answers", "tails"]
+        .map(|part| format!("tidings_memory_bytes{{part=\"{part}\"}}"));
+    let none = [(&*bodies, 0), (&*answers, 0), (&*tails, 0)];
+    Scrape::of(&app).await.says(&none);
+
+    // A body that has not come to its end, an answer that is not read, and a stream that is watched.
+    let (sender, body) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+    let post = app.client.post(format!("{}/streams/news", app.url));
+    let upload = tokio::spawn(post.body(reqwest::Body::wrap_stream(body)).send());
+    sender.unbounded_send(Ok(vec![b'x'; 1_000])).expect("a reader");
+    let address = app.address().parse().expect("an address");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4 * 1024).expect("a socket");
+    let mut unread = socket.connect(address).await.expect("a connection");
+    let request = b"GET /streams/news/messages HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
+    tokio::io::AsyncWriteExt::write_all(&mut unread, &request).await.expect("a server");
+    let watching = app.watch("news", "latest").await;
+    app.publish("news", "one").await;
+    for _ in 0..3_000 {
+        let scrape = Scrape::of(&app).await;
+        // What one may take is reserved as a whole.
+        if scrape.get(&bodies) >= 65_536.0 && scrape.get(&answers) > 0.0 && scrape.get(&tails) > 0.0
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let scrape = Scrape::of(&app).await;
+    for part in [&bodies, &answers, &tails] {
+        assert!(scrape.get(part) > 0.0, "{part}");
+    }
+    scrape.says(&[
+        ("tidings_memory_waits_total{part=\"bodies\"}", 0),
+        ("tidings_memory_refusals_total{part=\"answers\"}", 0),
+    ]);
+
+    drop((sender, watching, unread));
+    upload.await.expect("no panic").expect("an answer");
+    for (part, _) in none {
+        until(&app, part, 0).await;
+    }
+}
+
+#[tokio::test]
 async fn there_is_nothing_else_on_that_port_and_no_metrics_on_the_other() {
     let app = TestApp::start(&[]).await;
     let base = app.metrics.strip_suffix("/metrics").expect("a path");

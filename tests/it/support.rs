@@ -33,7 +33,9 @@ use tokio::{task::JoinHandle, time::Instant};
 pub(crate) const NOW: u64 = 1_763_891_234_567;
 
 /// All come from one address, and mean no harm.
-const UNLIMITED: [&str; 8] = [
+const UNLIMITED: [&str; 10] = [
+    "--read-rate",
+    "0",
     "--publish-rate",
     "0",
     "--max-watchers-per-address",

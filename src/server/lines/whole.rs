@@ -1,20 +1,25 @@
 //! Publishing lines with an idempotency key: as a whole, or not at all.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use futures::TryStreamExt as _;
-use tokio::time::timeout;
+use tokio::time::sleep_until;
+use tokio_util::codec::FramedRead;
 
 use super::{
     super::{
         App,
         access::MayPublish,
+        body::Pace,
+        client::Client,
         data::Data,
         encoding,
         error::{LinesStored, Problem},
+        limits::MemoryPart,
         log::{IdempotencyKey, MAX_KEYED_BATCH},
-        publish::too_late,
     },
-    Lines, decoded, message,
+    Lines,
+    decoder::LineDecoder,
+    message, reader,
 };
 use crate::problem;
 
@@ -25,18 +30,17 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// `POST /streams/{name}?lines` with an `Idempotency-Key`; tells whether it was stored before.
 pub(in super::super) async fn publish_whole(
     app: &App,
+    client: Client,
     may: MayPublish,
     lines: Lines,
     body: Body,
     key: IdempotencyKey,
 ) -> Result<(LinesStored, bool), Problem> {
     app.takes_messages()?;
-    let batch = tokio::select! {
-        batch = timeout(app.body_timeout, collect(app, lines, body)) => {
-            batch.map_err(|_| too_late(app))??
-        }
-        () = app.shutdown.wait() => return Err(Problem::draining()),
-    };
+    // Held until the log has them.
+    let _memory =
+        app.memory.acquire(client.address, MemoryPart::Bodies, max_memory(app, &body)).await?;
+    let batch = collect(app, lines, body).await?;
     let (batch, altered): (Vec<Data>, Vec<bool>) = batch.into_iter().unzip();
     let mut stored = LinesStored::default();
     if batch.is_empty() {
@@ -57,12 +61,36 @@ pub(in super::super) async fn publish_whole(
     Ok((stored, appended.replayed))
 }
 
+/// What the messages of a body may take, and the line that is being read, in bytes.
+fn max_memory(app: &App, body: &Body) -> usize {
+    let max = MAX_BYTES.max(app.max_message_bytes) + 2 * app.max_message_bytes;
+    // A body in chunks, or a compressed one, does not say how long it is. A replacement character takes
+    // three times as much as the byte that it stands for.
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    length.map_or(max, |length| length.saturating_mul(3).min(max))
+}
+
 /// All lines as messages, and for each whether it had to be altered.
 async fn collect(app: &App, lines: Lines, body: Body) -> Result<Vec<(Data, bool)>, Problem> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    let mut decoded = decoded(app, body);
-    while let Some(line) = decoded.try_next().await.map_err(|error| encoding::unreadable(&error))? {
-        bytes += line.bytes.len();
+    let mut decoded = FramedRead::new(reader(body), LineDecoder::new(app.max_message_bytes));
+    let (mut pace, mut begun) = (Pace::begin(app.body_timeout), 0);
+    loop {
+        let line = tokio::select! {
+            line = decoded.try_next() => line.map_err(|error| encoding::unreadable(&error))?,
+            () = sleep_until(pace.next_check()) => {
+                let buffered = decoded.read_buffer().len();
+                pace.advance(buffered.saturating_sub(begun));
+                begun = buffered;
+                pace.check(&app.memory)?;
+                continue;
+            }
+            () = app.shutdown.wait() => return Err(Problem::draining()),
+        };
+        let Some(line) = line else { return Ok(batch) };
+        pace.advance(line.bytes.len());
+        let (data, altered) = message(app, lines, line)?;
+        bytes += data.as_str().len();
         if batch.len() == MAX_KEYED_BATCH || (!batch.is_empty() && bytes > MAX_BYTES) {
             return Err(Problem::new(
                 problem::TOO_MUCH_FOR_A_KEY,
@@ -70,7 +98,6 @@ async fn collect(app: &App, lines: Lines, body: Body) -> Result<Vec<(Data, bool)
                  and the rest with other keys.",
             ));
         }
-        batch.push(message(app, lines, line)?);
+        batch.push((data, altered));
     }
-    Ok(batch)
 }

@@ -17,12 +17,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{CONNECTIONS, Watched};
+use super::{
+    super::limits::{MemoryPart, MemoryUsage},
+    CONNECTIONS, Watched,
+};
 use crate::problem;
 
 /// What tells the members of a family from each other. Whatever comes from outside must not get
 /// into a label: each value costs memory, here and where it is stored.
 pub(super) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+
+/// The part of the memory budget that is not reserved for requests, as a label.
+const TAILS: &str = "tails";
 
 /// The numbers.
 #[derive(Debug)]
@@ -39,6 +45,9 @@ pub(super) struct Numbers {
     watched: Gauge,
     lag: Gauge,
     connections: Gauge,
+    memory_bytes: Family<Labels<1>, Gauge>,
+    memory_waits: Family<Labels<1>, Counter>,
+    memory_refusals: Family<Labels<1>, Counter>,
     dropped_log_lines: Counter,
 }
 
@@ -53,6 +62,10 @@ pub(in crate::server) struct Now {
     pub(in crate::server) watched: usize,
     /// How many messages the slowest reader is behind.
     pub(in crate::server) lag: u64,
+    /// What of the memory budget is in use.
+    pub(in crate::server) memory: [MemoryUsage; MemoryPart::ALL.len()],
+    /// How many bytes the tails of watched streams have.
+    pub(in crate::server) tail_bytes: usize,
     /// How many lines of the log were dropped, so far.
     pub(in crate::server) dropped_log_lines: u64,
 }
@@ -84,6 +97,9 @@ impl Default for Numbers {
             watched: Gauge::default(),
             lag: Gauge::default(),
             connections: Gauge::default(),
+            memory_bytes: Family::default(),
+            memory_waits: Family::default(),
+            memory_refusals: Family::default(),
             dropped_log_lines: Counter::default(),
         };
         // What never happened is 0, and not unknown.
@@ -162,6 +178,19 @@ impl Numbers {
             "What was refused: the problem, or connections beyond the limit",
             self.refusals.clone(),
         );
+        let help = "What is in use of the memory budget: by request bodies, by answers that are not \
+                    streams, by the newest messages of watched streams";
+        to.register_with_unit("memory", help, Unit::Bytes, self.memory_bytes.clone());
+        to.register(
+            "memory_waits",
+            "Requests that had to wait for memory",
+            self.memory_waits.clone(),
+        );
+        to.register(
+            "memory_refusals",
+            "Requests for which there was no memory",
+            self.memory_refusals.clone(),
+        );
         to.register(
             "dropped_log_lines",
             "Lines of the log that standard error did not take",
@@ -175,6 +204,16 @@ impl Numbers {
         self.watched.set(number(now.watched as u64));
         self.lag.set(number(now.lag));
         self.connections.set(number(now.connections));
+        for MemoryUsage { part, bytes, waits, refusals } in now.memory {
+            let part = [("part", part.label().into())];
+            self.memory_bytes.get_or_create(&part).set(number(bytes));
+            for (family, count) in [(&self.memory_waits, waits), (&self.memory_refusals, refusals)]
+            {
+                family.get_or_create(&part).inner().store(count, Ordering::Relaxed);
+            }
+        }
+        let tails = [("part", TAILS.into())];
+        self.memory_bytes.get_or_create(&tails).set(number(now.tail_bytes as u64));
         let refused = self.refusals.get_or_create(&[("reason", CONNECTIONS.into())]);
         self.dropped_log_lines.inner().store(now.dropped_log_lines, Ordering::Relaxed);
         refused.inner().store(now.refused_connections, Ordering::Relaxed);

@@ -19,6 +19,8 @@ use crate::{
     server::{
         App,
         access::{self, MayPublish, Visitor},
+        answer::{self, PAGE_COST},
+        body::{self, ReadBody},
         client::Client,
         end,
         error::Problem,
@@ -37,23 +39,25 @@ pub(in crate::server) async fn form(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let person = wants_page(&parts);
-    let (body, key) = match read(&app, &parts.headers, client, body).await {
+    let (ReadBody { bytes, memory }, key) = match read(&app, &parts.headers, client, body).await {
         Ok(read) => read,
         Err(problem) => return refuse(&app, parts, problem, person).await,
     };
     let outcome = Arc::new(Mutex::new(None));
     let desk = desk(&app, &parts.headers, client, key, &outcome);
-    let request = Request::from_parts(parts.clone(), Body::from(body));
+    let request = Request::from_parts(parts.clone(), Body::from(bytes));
     let response =
         handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(memory);
     match outcome {
         Some(Outcome { stream, refused: None, .. }) if person => {
             Redirect::to(&format!("/streams/{stream}")).into_response()
         }
         Some(Outcome { refused: None, .. }) => response.into_response(),
         Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
-            refused_form(&app, parts, &stream, draft, problem).await
+            let page = refused_form(&app, parts, &stream, draft, problem);
+            answer::bounded(&app, client, PAGE_COST, page).await
         }
         Some(Outcome { refused: Some(problem), .. }) => problem.for_people().into_response(),
         None => {
@@ -70,7 +74,7 @@ async fn read(
     headers: &HeaderMap,
     client: Client,
     body: Body,
-) -> Result<(Vec<u8>, Option<IdempotencyKey>), Problem> {
+) -> Result<(ReadBody, Option<IdempotencyKey>), Problem> {
     let message = app.max_message_bytes;
     // A line break may take six bytes in a form, any other byte three; the rest is for the names.
     let form = message.saturating_mul(6).saturating_add(1024);
@@ -85,7 +89,7 @@ async fn read(
         Visitor::Anyone | Visitor::Holder(_) => publish::too_large(message),
     };
     let key = publish::idempotency_key(headers)?;
-    Ok((publish::read(app, body, most, too_large).await?, key))
+    Ok((body::read(app, client, body, most, too_large).await?, key))
 }
 
 /// What came of a form.
@@ -176,7 +180,8 @@ async fn refused_form(
     // form was sent to.
     let address = Uri::try_from(format!("/streams/{stream}"));
     let (Ok(name), Ok(address)) = (stream.parse(), address) else {
-        return refuse(app, parts, problem, true).await;
+        let request = Request::from_parts(parts, Body::empty());
+        return render_or_refuse(app, request, Err(problem)).await;
     };
     (parts.method, parts.uri) = (Method::GET, address);
     let visitor = app.access.visitor(&parts.headers, Client::of_request(&parts.extensions));

@@ -19,9 +19,10 @@ use crate::{
     server::{
         App,
         access::{self, Visitor},
+        answer::{self, PAGE_COST},
+        body::{self, ReadBody},
         client::Client,
         error::Problem,
-        publish,
     },
 };
 
@@ -86,8 +87,8 @@ fn too_large() -> Problem {
 /// Runs the server function that the form is for, and does what it says.
 async fn door(app: &App, client: Client, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match publish::read(app, body, MAX_FORM_BYTES, too_large).await {
-        Ok(body) => body,
+    let body = match body::read(app, client, body, MAX_FORM_BYTES, too_large).await {
+        Ok(ReadBody { bytes, .. }) => bytes,
         Err(problem) => return refused(app, parts, HOME, problem).await,
     };
     let outcome = Arc::new(Mutex::new(None));
@@ -152,12 +153,16 @@ async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Res
         return problem.into_response();
     }
     let problem = problem.for_people();
+    let client = Client::of_request(&parts.extensions);
     // The views go by the address.
     (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
     let page = Page::SignIn { to: here(to).to_owned(), problem: Some(problem.detail().to_owned()) };
-    let mut response = render(app, Request::from_parts(parts, Body::empty()), page).await;
-    problem.mark(&mut response);
-    response
+    let page = async {
+        let mut response = render(app, Request::from_parts(parts, Body::empty()), page).await;
+        problem.mark(&mut response);
+        response
+    };
+    answer::bounded(app, client, PAGE_COST, page).await
 }
 
 /// A path of this server: nobody is led elsewhere by a link to our form.

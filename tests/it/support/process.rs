@@ -33,7 +33,8 @@ pub(crate) fn tidings() -> Command {
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
     // All come from one address, and mean no harm.
     command.env("TIDINGS_PUBLISH_RATE", "0").env("TIDINGS_MAX_WATCHERS_PER_ADDRESS", "10000");
-    command.env("TIDINGS_MAX_REQUESTS_PER_ADDRESS", "10000").env("TIDINGS_ALLOW_HOST", "*");
+    command.env("TIDINGS_MAX_REQUESTS_PER_ADDRESS", "10000").env("TIDINGS_READ_RATE", "0");
+    command.env("TIDINGS_ALLOW_HOST", "*");
     command
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn refused(command: &mut Command) -> (Output, String) {
 /// A running server, killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) process: Child,
+    scheme: String,
     pub(crate) address: String,
 }
 
@@ -71,17 +73,18 @@ impl Server {
         let mut line = String::new();
         let output = process.stdout.as_mut().expect("an output");
         BufReader::new(output).read_line(&mut line).expect("a line");
-        let Some(address) = line.trim().strip_prefix("Tidings is at http://") else {
+        let url = line.trim().strip_prefix("Tidings is at ");
+        let Some((scheme, address)) = url.and_then(|url| url.split_once("://")) else {
             let mut said = String::new();
             process.stderr.take().expect("a log").read_to_string(&mut said).expect("text");
             panic!("the server does not start: {line}{said}");
         };
-        Self { address: address.to_owned(), process }
+        Self { scheme: scheme.to_owned(), address: address.to_owned(), process }
     }
 
     /// The beginning of every address.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -1,0 +1,90 @@
+//! Answers that are not streams: a rate of reads per client, and memory that is reserved from before
+//! an answer is made until it has been sent.
+
+use std::num::NonZeroU32;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use futures::TryStreamExt as _;
+
+use super::{
+    App,
+    client::Client,
+    error::Problem,
+    limits::{MemoryPart, MemoryPermit},
+    request::WithPermit,
+};
+use crate::problem;
+
+/// About how many bytes of text a page or a page of history has at the most, but for a last message.
+pub(super) const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// What most answers cost of the rate of reads.
+pub(super) const PAGE_COST: NonZeroU32 = NonZeroU32::MIN;
+/// What a list of the streams costs: it has up to a thousand rows.
+pub(super) const LIST_COST: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+/// About how many bytes of a file are read at a time.
+pub(super) const FILE_CHUNK: usize = 16 * 1024;
+
+/// Layer for routes whose answers are pages: see [`bounded`].
+pub(super) async fn limit_reads(
+    State((app, cost)): State<(App, NonZeroU32)>,
+    client: Client,
+    request: Request,
+    next: Next,
+) -> Response {
+    bounded(&app, client, cost, next.run(request)).await
+}
+
+/// Gives an answer, if the client has not had too many and there is memory for it.
+pub(super) async fn bounded(
+    app: &App,
+    client: Client,
+    cost: NonZeroU32,
+    answer: impl Future<Output = Response>,
+) -> Response {
+    if let Err(problem) = app.limits.read(client.address, cost) {
+        return problem.into_response();
+    }
+    // The text and the answer that is made of it: how large that is, is known afterwards.
+    let bytes = 4 * (MAX_TEXT_BYTES + app.max_message_bytes);
+    match app.memory.acquire(client.address, MemoryPart::Answers, bytes).await {
+        Ok(memory) => collected(answer.await, memory).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Gives a file of the site.
+pub(super) async fn file(
+    app: &App,
+    client: Client,
+    file: impl Future<Output = Response>,
+) -> Response {
+    match app.memory.acquire(client.address, MemoryPart::Answers, 2 * FILE_CHUNK).await {
+        Ok(memory) => file.await.map(|body| Body::new(WithPermit::new(body, memory))),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// An answer in one piece, without what it was made of and without room to grow: a client may take
+/// its time to read it.
+async fn collected(response: Response, mut memory: MemoryPermit) -> Response {
+    let (parts, body) = response.into_parts();
+    let pieces: Result<Vec<Bytes>, _> = body.into_data_stream().try_collect().await;
+    let bytes = match pieces {
+        Ok(pieces) => pieces.concat(),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be rendered");
+            return Problem::new(problem::INTERNAL, "The server's log has the cause.")
+                .into_response();
+        }
+    };
+    match memory.resize(bytes.len()) {
+        Ok(()) => Response::from_parts(parts, Body::new(WithPermit::new(bytes.into(), memory))),
+        Err(problem) => problem.into_response(),
+    }
+}
