@@ -1,14 +1,26 @@
-//! Invariant 2 of the design: a reader costs a bounded amount of memory that does not depend on
-//! its speed, and is in nobody's way.
+//! Invariant 2 of the design: memory is bounded in the sum, over both protocols, whatever clients do.
+//! What a slow client costs does not depend on its speed, and it is in no other client's way.
 #![cfg(target_os = "linux")]
 
-use std::{fs, time::Duration};
+mod stalled;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, future::join_all, stream};
-use reqwest::{Body, Client, Response};
+use reqwest::{Body, Client, Response, StatusCode};
 use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::support::{built_site, lines, process::Server};
+use self::stalled::{Protocol, Stalled};
+use crate::support::{
+    built_site, events, lines, next,
+    process::Server,
+    tls::{Files, Identity},
+};
 
 const STALLED: usize = 200;
 const MESSAGES: usize = 100_000;
@@ -45,6 +57,213 @@ async fn read_all(response: Response) {
                 assert_eq!(data, message(expected).as_bytes());
                 expected += 1;
             }
+        }
+    }
+}
+
+/// By how much a process grows at the most while something is done, and two seconds after, in KiB.
+async fn growth(process: u32, attack: impl Future<Output = ()>) -> u64 {
+    let before = memory(process);
+    let (done, mut is_done) = tokio::sync::oneshot::channel::<()>();
+    let watching = async {
+        let (mut most, mut until) = (before, None);
+        while until.is_none_or(|until| Instant::now() < until) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            most = most.max(memory(process));
+            if until.is_none() && is_done.try_recv() != Err(TryRecvError::Empty) {
+                until = Some(Instant::now() + Duration::from_secs(2));
+            }
+        }
+        println!("{} KiB more than {before}", most - before);
+        most - before
+    };
+    let attacking = async {
+        attack.await;
+        drop(done);
+    };
+    tokio::join!(watching, attacking).0
+}
+
+/// What a server may take in these tests, in KiB.
+const BUDGET: u64 = 64 * 1024;
+
+/// A server with a budget, behind a proxy, so that one machine has many addresses.
+struct Budgeted {
+    server: Server,
+    protocol: Protocol,
+    identity: Identity,
+    _folder: TempDir,
+    _files: Files,
+}
+
+impl Budgeted {
+    fn start(protocol: Protocol, arguments: &[&str]) -> Self {
+        let (folder, site) = (tempfile::tempdir().expect("a folder"), built_site());
+        let identity = Identity::new();
+        let files = Files::of(&identity);
+        let (certificate, key) = (files.certificate(), files.key());
+        let tls: &[&str] = match protocol {
+            Protocol::Http1 => &[],
+            Protocol::Http2 => &["--tls-cert", &certificate, "--tls-key", &key],
+        };
+        let budget = ["--memory-budget=64MiB", "--header-timeout=1h"];
+        let proxy = ["--open", "--trusted-proxy=127.0.0.1/32"];
+        let data = folder.path().join("tidings.db");
+        let arguments = [&budget, &proxy, tls, arguments].concat();
+        let server = Server::start_on(&data, site.path(), &arguments);
+        Self { server, protocol, identity, _folder: folder, _files: files }
+    }
+
+    /// A client that does as it should.
+    fn client(&self) -> Client {
+        self.identity.client().build().expect("a client")
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.url())
+    }
+
+    /// Connections that have asked for something and are idle.
+    async fn stalled(&self, requests: usize) -> Stalled {
+        Stalled::connect(&self.server.address, &self.identity, self.protocol, requests).await
+    }
+
+    /// A stream with as much text as a page has.
+    async fn fill(&self, stream: &str) {
+        let text = lines((0..20).map(|_| "<".repeat(32 * 1024)));
+        let upload = self.client().post(self.url(&format!("/streams/{stream}?lines"))).body(text);
+        assert_eq!(upload.send().await.expect("an answer").status(), StatusCode::OK);
+    }
+}
+
+/// An address of its own for each of many clients.
+fn address(n: usize) -> String {
+    format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255)
+}
+
+async fn uploads_that_stall(protocol: Protocol) {
+    const UPLOADS: usize = 1_500;
+    let app = Budgeted::start(protocol, &["--body-timeout=1h"]);
+    let mut stalled = app.stalled(UPLOADS).await;
+    let attack = stalled.upload("/streams/a", 64 * 1024, address);
+    let growth = growth(app.server.process.id(), attack).await;
+    assert!(growth < BUDGET, "{growth} KiB for {UPLOADS} uploads");
+
+    // As soon as another client waits, they have been slow for long enough.
+    let client = app.client();
+    let message = "x".repeat(60 * 1024);
+    for attempt in 0.. {
+        let post = client.post(app.url("/streams/b")).header("x-forwarded-for", "192.0.2.1");
+        let answer = post.body(message.clone()).send().await.expect("an answer");
+        if answer.status() == StatusCode::CREATED {
+            break;
+        }
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.headers().contains_key("retry-after"));
+        let problem: Value = answer.json().await.expect("JSON");
+        assert_eq!(problem["type"], "/problems#memory-exhausted");
+        assert!(attempt < 60, "slow bodies starve the others");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_stall_over_http_1() {
+    uploads_that_stall(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn uploads_that_stall_over_http_2() {
+    uploads_that_stall(Protocol::Http2).await;
+}
+
+/// Answers that one client, and then many, ask for and do not read.
+async fn answers_that_nobody_reads(protocol: Protocol) {
+    const READERS: usize = 100;
+    let app = Budgeted::start(protocol, &[]);
+    app.fill("a").await;
+    let client = app.client();
+    for path in ["/streams/a/messages?limit=1000", "/streams/a"] {
+        let mut of_one = app.stalled(READERS).await;
+        let attack = of_one.get(0..READERS, path, "text/html", |_| "192.0.2.66".to_owned());
+        let growth_by_one = growth(app.server.process.id(), attack).await;
+        assert!(growth_by_one < BUDGET, "{growth_by_one} KiB for {READERS} of {path}");
+        // It has used up its own share.
+        let get = client.get(app.url(path)).header("x-forwarded-for", "192.0.2.1");
+        let answer = get.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!(answer.bytes().await.expect("a body").len() > 256 * 1024);
+
+        let mut of_many = app.stalled(READERS).await;
+        let attack = of_many.get(0..READERS, path, "text/html", address);
+        let growth_by_many = growth(app.server.process.id(), attack).await;
+        assert!(growth_by_many < BUDGET, "{growth_by_many} KiB for {READERS} of {path}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_over_http_1() {
+    answers_that_nobody_reads(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_over_http_2() {
+    answers_that_nobody_reads(Protocol::Http2).await;
+}
+
+/// Readers that stall, each at another place of what was stored in large blocks.
+async fn readers_that_stall(protocol: Protocol) {
+    const READERS: usize = 180;
+    let app = Budgeted::start(protocol, &[]);
+    let mut stalled = app.stalled(READERS).await;
+    let client = app.client();
+    let text = lines((0..1_000).map(|n| format!("{n:.>250}")));
+    let publish = async {
+        for n in 0..READERS {
+            let path = "/streams/a/events?last_event_id=latest";
+            stalled.get(n..n + 1, path, "*/*", address).await;
+            let upload = client.post(app.url("/streams/a?lines")).body(text.clone()).send().await;
+            assert_eq!(upload.expect("an answer").status(), StatusCode::OK);
+        }
+    };
+    let growth = growth(app.server.process.id(), publish).await;
+    assert!(growth < BUDGET, "{growth} KiB for {READERS} readers");
+}
+
+#[tokio::test]
+async fn readers_that_stall_over_http_1() {
+    readers_that_stall(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn readers_that_stall_over_http_2() {
+    readers_that_stall(Protocol::Http2).await;
+}
+
+/// The newest messages of many watched streams.
+#[tokio::test]
+async fn many_tails_have_a_total() {
+    const STREAMS: usize = 48;
+    let app = Budgeted::start(Protocol::Http1, &["--keep-bytes=2MiB"]);
+    let client = app.client();
+    let watch = |n: usize| {
+        let get = client.get(app.url(&format!("/streams/{n}/events"))).send();
+        async { events(get.await.expect("an answer")) }
+    };
+    let mut readers = join_all((0..STREAMS).map(watch)).await;
+    let text = lines((0..1_500).map(|n| format!("{n:.>1000}")));
+    let publish = async {
+        for n in 0..STREAMS {
+            let upload = client.post(app.url(&format!("/streams/{n}?lines"))).body(text.clone());
+            assert_eq!(upload.send().await.expect("an answer").status(), StatusCode::OK);
+        }
+    };
+    let growth = growth(app.server.process.id(), publish).await;
+    assert!(growth < BUDGET, "{growth} KiB for {STREAMS} streams");
+    // Whatever was evicted is read from the log.
+    for reader in &mut readers {
+        for n in 0..1_500 {
+            assert_eq!(next(reader).await.data, format!("{n:.>1000}"), "each once and in order");
         }
     }
 }
