@@ -1,5 +1,5 @@
-//! Somebody who wishes the server ill, in seven ways at once: each from a loopback address of its
-//! own, so that what stops one does not stop the others, and each at a rate of its own.
+//! Somebody who wishes the server ill, in eleven ways at once: each from a loopback address of its
+//! own, or from many, so that what stops one does not stop the others, and each at a rate of its own.
 
 use std::{
     fmt,
@@ -21,8 +21,10 @@ pub(crate) const MOST_CONNECTIONS: usize = WAYS.len() * HELD;
 const HELD: usize = HANDS as usize * HELD_BY_ONE;
 /// How many threads share the rate of a way. One alone would wait for its answers, and so be the
 /// slower the slower the server is: no attacker is so kind.
-const HANDS: u32 = 32;
+const HANDS: u8 = 32;
 const HELD_BY_ONE: usize = 32;
+/// What the kernel may receive for a connection in advance, in bytes: the rest is left to the server.
+const WINDOW: usize = 4 * 1024;
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -35,7 +37,7 @@ struct Way {
 }
 
 /// Rates are five to ten times what one address is allowed, where that is a rate.
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 11] = [
     Way { name: "publishing", rate: 1_000, act: publish },
     Way { name: "watching, and trying again at once", rate: 200, act: watch },
     Way { name: "connections that ask for nothing", rate: 100, act: ask_slowly },
@@ -43,6 +45,10 @@ const WAYS: [Way; 7] = [
     Way { name: "signing in", rate: 50, act: sign_in },
     Way { name: "what is not HTTP", rate: 200, act: babble },
     Way { name: "bodies of a megabyte", rate: 20, act: send_much },
+    Way { name: "bodies that stop, from many addresses", rate: 200, act: stop_sending },
+    Way { name: "history that is not read", rate: 100, act: leave_history_unread },
+    Way { name: "pages that are not read", rate: 100, act: leave_page_unread },
+    Way { name: "the list of streams", rate: 200, act: list },
 ];
 
 /// What became of an attempt.
@@ -76,10 +82,10 @@ impl Attack {
         let stop = Arc::new(AtomicBool::new(false));
         let ways = (1..).zip(WAYS).map(|(number, way)| {
             let from = Ipv4Addr::new(127, 0, 2, number);
-            let hand = |number| {
-                let attacker = Attacker { address, from, held: Vec::new(), turn: 0 };
+            let hand = |hand| {
+                let attacker = Attacker { address, from, hand, held: Vec::new(), turn: 0 };
                 let stop = Arc::clone(&stop);
-                thread::spawn(move || attacker.attack(way, number, &stop))
+                thread::spawn(move || attacker.attack(way, &stop))
             };
             (way, (0..HANDS).map(hand).collect())
         });
@@ -103,6 +109,8 @@ impl Attack {
 struct Attacker {
     address: SocketAddr,
     from: Ipv4Addr,
+    /// Which of the hands of its way it is.
+    hand: u8,
     /// Connections that are kept open.
     held: Vec<TcpStream>,
     /// Whose turn it is.
@@ -110,13 +118,13 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn attack(mut self, way: Way, hand: u32, stop: &AtomicBool) -> Report {
+    fn attack(mut self, way: Way, stop: &AtomicBool) -> Report {
         let start = Instant::now();
         let between = Duration::from_secs(1) / way.rate;
-        let period = between * HANDS;
+        let period = between * u32::from(HANDS);
         let mut report = Report::default();
         // Not all at once.
-        let mut due = start + between * hand;
+        let mut due = start + between * self.hand.into();
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             // What could not be done in time is not made up for: that would be another rate.
@@ -132,8 +140,13 @@ impl Attacker {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_from(self.from)
+    }
+
+    fn connect_from(&self, from: Ipv4Addr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((self.from, 0)).into())?;
+        socket.set_recv_buffer_size(WINDOW)?;
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
         socket.connect_timeout(&self.address.into(), PATIENCE)?;
         let connection = TcpStream::from(socket);
         connection.set_nodelay(true)?;
@@ -166,6 +179,20 @@ impl Attacker {
         let mut connection = self.connect()?;
         connection.write_all(request)?;
         status(&mut connection).map(Outcome::Answered)
+    }
+
+    /// Asks on a connection of its own, and keeps that without reading on.
+    fn leave_unread(&mut self, path: &str) -> io::Result<Outcome> {
+        let mut connection = self.connect()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/html\r\n\r\n", self.address);
+        connection.write_all(request.as_bytes())?;
+        let mut begun = [0; 12];
+        connection.read_exact(&mut begun)?;
+        self.hold(connection);
+        let status = begun.strip_prefix(b"HTTP/1.1 ").and_then(|one| str::from_utf8(one).ok());
+        let status = status.and_then(|status| status.parse().ok());
+        status.map(Outcome::Answered).ok_or_else(|| ErrorKind::InvalidData.into())
     }
 
     fn post(&self, path: &str, kind: &str, body: &str) -> String {
@@ -244,6 +271,36 @@ fn send_much(attacker: &mut Attacker) -> io::Result<Outcome> {
     let status = status(&mut connection)?;
     let _ = connection.shutdown(Shutdown::Both);
     Ok(Outcome::Answered(status))
+}
+
+/// Bodies that stop before their last byte, each from an address of its own.
+fn stop_sending(attacker: &mut Attacker) -> io::Result<Outcome> {
+    attacker.turn += 1;
+    let [low, high, ..] = attacker.turn.to_le_bytes();
+    let from = Ipv4Addr::new(127, 10 + attacker.hand, high, low.max(1));
+    let mut connection = attacker.connect_from(from)?;
+    let head = attacker.post("/streams/attack", "text/plain", "");
+    let head = head.replace("content-length: 0", "content-length: 65536");
+    connection.write_all(head.as_bytes())?;
+    let _ = connection.write_all(&vec![b'x'; 65_535]);
+    attacker.hold(connection);
+    Ok(Outcome::Held)
+}
+
+/// A page of history, of which only the beginning is read.
+fn leave_history_unread(attacker: &mut Attacker) -> io::Result<Outcome> {
+    attacker.leave_unread("/streams/bench/messages?limit=1000")
+}
+
+/// A page, of which only the beginning is read.
+fn leave_page_unread(attacker: &mut Attacker) -> io::Result<Outcome> {
+    attacker.leave_unread("/streams/bench")
+}
+
+/// The page that costs the most to make.
+fn list(attacker: &mut Attacker) -> io::Result<Outcome> {
+    let request = format!("GET /streams HTTP/1.1\r\nhost: {}\r\n\r\n", attacker.address);
+    attacker.ask(request.as_bytes())
 }
 
 /// The status at the beginning of an answer.

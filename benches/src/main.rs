@@ -6,6 +6,7 @@
 
 mod attacker;
 mod crowd;
+mod held;
 mod parts;
 mod process;
 mod publisher;

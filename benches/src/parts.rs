@@ -4,6 +4,7 @@ mod attack;
 mod catch_up;
 mod fan_out;
 mod idle;
+mod memory;
 mod publish;
 mod stalled;
 mod store;
@@ -54,6 +55,8 @@ pub(crate) enum Part {
     Attack,
     /// Bytes on the disk for each byte of text
     Store,
+    /// Memory of a server whose clients do not read, or do not send on
+    Memory,
 }
 
 impl Part {
@@ -67,6 +70,7 @@ impl Part {
             Self::CatchUp => catch_up::measure(bench, table),
             Self::Attack => attack::measure(bench, table),
             Self::Store => store::measure(bench, table),
+            Self::Memory => memory::measure(bench, table),
         }
     }
 
@@ -80,6 +84,7 @@ impl Part {
             Self::CatchUp => 1,
             Self::Store => store::PUBLISHERS,
             Self::Attack => bench.size(attack::WATCHERS) + attacker::MOST_CONNECTIONS,
+            Self::Memory => bench.size(memory::MOST_CONNECTIONS),
         };
         watchers as u64
     }
@@ -113,16 +118,32 @@ impl Bench {
 
     /// Starts a server with nothing stored.
     fn start_with(&self, who: Who, limits: &[&str]) -> anyhow::Result<Running> {
+        self.start_in(who, limits, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    fn start_in(
+        &self,
+        who: Who,
+        limits: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Running> {
         let data = tempfile::Builder::new()
             .prefix("tidings-bench-")
             .tempdir_in(&self.folder)
             .with_context(|| format!("no data can be kept in {}", self.folder.display()))?;
         // A site without pages: nobody looks at any.
         fs::create_dir_all(data.path().join("site/pkg"))?;
-        Ok(Running { server: self.server(who, data.path(), limits)?, data })
+        Ok(Running { server: self.server(who, data.path(), limits, environment)?, data })
     }
 
-    fn server(&self, who: Who, data: &Path, limits: &[&str]) -> anyhow::Result<Server> {
+    fn server(
+        &self,
+        who: Who,
+        data: &Path,
+        limits: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
         let executable = match who {
             Who::Ours => &self.ours,
             Who::Baseline => &self.baseline,
@@ -134,7 +155,7 @@ impl Bench {
         // Nothing that is measured may be trimmed away.
         let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
         // The last of two flags wins.
-        Server::start(executable, &[&arguments[..], &keep, limits].concat())
+        Server::start(executable, &[&arguments[..], &keep, limits].concat(), environment)
     }
 }
 
@@ -157,7 +178,7 @@ impl Running {
     fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
         let Self { server, data } = self;
         drop(server);
-        Ok(Self { server: bench.server(who, data.path(), &NO_LIMITS)?, data })
+        Ok(Self { server: bench.server(who, data.path(), &NO_LIMITS, &[])?, data })
     }
 }
 

@@ -19,11 +19,16 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `executable`, whose first line on standard output must end with its address.
-    pub(crate) fn start(executable: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        executable: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let mut child = Command::new(executable)
             .args(arguments)
             // What the developer has set for a server of theirs is not meant for this one.
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -31,7 +36,7 @@ impl Server {
         let mut line = String::new();
         let output = child.stdout.take().context("the server has no standard output")?;
         let read = BufReader::new(output).read_line(&mut line);
-        let address = line.trim().rsplit_once("http://").map(|(_, address)| address.parse());
+        let address = line.trim().rsplit_once("://").map(|(_, address)| address.parse());
         if let (Ok(_), Some(Ok(address))) = (read, address) {
             return Ok(Self { child, address });
         }
