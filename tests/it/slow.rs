@@ -211,19 +211,22 @@ async fn answers_that_nobody_reads_over_http_2() {
     answers_that_nobody_reads(Protocol::Http2).await;
 }
 
-/// Readers that stall, each at another place of what was stored in large blocks.
+/// Readers that stall, each at another place of what was stored at the same time by many publishers.
 async fn readers_that_stall(protocol: Protocol) {
     const READERS: usize = 180;
     let app = Budgeted::start(protocol, &[]);
     let mut stalled = app.stalled(READERS).await;
     let client = app.client();
-    let text = lines((0..1_000).map(|n| format!("{n:.>250}")));
+    let text = "x".repeat(32 * 1024);
     let publish = async {
         for n in 0..READERS {
             let path = "/streams/a/events?last_event_id=latest";
             stalled.get(n..n + 1, path, "*/*", address).await;
-            let upload = client.post(app.url("/streams/a?lines")).body(text.clone()).send().await;
-            assert_eq!(upload.expect("an answer").status(), StatusCode::OK);
+            let posts =
+                (0..16).map(|_| client.post(app.url("/streams/a")).body(text.clone()).send());
+            for answer in join_all(posts).await {
+                assert_eq!(answer.expect("an answer").status(), StatusCode::CREATED);
+            }
         }
     };
     let growth = growth(app.server.process.id(), publish).await;
@@ -253,9 +256,13 @@ async fn many_tails_have_a_total() {
     let mut readers = join_all((0..STREAMS).map(watch)).await;
     let text = lines((0..1_500).map(|n| format!("{n:.>1000}")));
     let publish = async {
-        for n in 0..STREAMS {
-            let upload = client.post(app.url(&format!("/streams/{n}?lines"))).body(text.clone());
-            assert_eq!(upload.send().await.expect("an answer").status(), StatusCode::OK);
+        // At the same time, and from many addresses, so that they share commits.
+        let uploads = (0..STREAMS).map(|n| {
+            let upload = client.post(app.url(&format!("/streams/{n}?lines")));
+            upload.header("x-forwarded-for", address(n)).body(text.clone()).send()
+        });
+        for answer in join_all(uploads).await {
+            assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
         }
     };
     let growth = growth(app.server.process.id(), publish).await;

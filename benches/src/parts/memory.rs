@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use futures::future::join_all;
 use reqwest::{Client, StatusCode};
 use tokio::runtime::Runtime;
 
@@ -212,7 +213,10 @@ impl Load<'_> {
                 let path = |_| "/streams/read/events?last_event_id=latest".to_owned();
                 for n in all {
                     held.get(n..n + 1, path, "*/*", Addresses::Many).await?;
-                    self.publish(client, "read", &"x".repeat(250), 1_000).await?;
+                    // At the same time, so that they are stored together.
+                    let line = "x".repeat(32 * 1024);
+                    let posts = (0..16).map(|_| self.publish(client, "read", &line, 1));
+                    join_all(posts).await.into_iter().collect::<anyhow::Result<()>>()?;
                 }
             }
             Way::Tails => {
