@@ -8,7 +8,8 @@
 //! - `check`, `health`: whether it is sound, and can be written
 //! - `write`, `batch`, `keys`: the writer, a transaction, idempotency keys
 //! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
-//! - `retention`, `space`: what is too old goes, and the disk gets its space back
+//! - `retention`, `space`, `scrub`: what is too old goes, from the files too, and the disk gets its
+//!   space back
 
 mod batch;
 mod check;
@@ -22,6 +23,7 @@ mod migrate;
 mod read;
 mod retention;
 mod schema;
+mod scrub;
 mod space;
 mod write;
 
@@ -48,7 +50,8 @@ use self::{
     followers::Followers,
     health::{Health, what_happened},
     metrics::{EngineMetrics, LogStats},
-    write::{Command, PROBE, Writer},
+    space::Purged,
+    write::{Command, PROBE, Reports, Writer},
 };
 use super::{
     Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Listed, NotRead, Page,
@@ -103,12 +106,15 @@ impl Sqlite {
     ) -> anyhow::Result<Self> {
         let (health, followers) = (Health::default(), Followers::default());
         let metrics = EngineMetrics::default();
-        let of_writer = (health.clone(), followers.clone(), metrics.clone());
+        let reports = Reports {
+            health: health.clone(),
+            followers: followers.clone(),
+            metrics: metrics.clone(),
+        };
         let (location, writer, unchecked) = spawn_blocking(move || {
             let (location, claim) = Location::claim(store)?;
             let Opened { connection, unchecked } = location.open_to_write()?;
-            let (health, followers, metrics) = of_writer;
-            let writer = Writer::new(connection, claim, limits, clock, health, followers, metrics)?;
+            let writer = Writer::new(connection, &location, claim, limits, clock, reports)?;
             anyhow::Ok((location, writer, unchecked))
         })
         .await??;
@@ -282,9 +288,10 @@ impl Sqlite {
 /// Has the writer look for old messages now and then, soon after something was deleted, and more
 /// often whether a store in trouble has recovered.
 async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, deleted: Arc<Notify>) {
-    let mut purged = true;
+    let mut purged = Purged::Done;
     loop {
-        let pause = if health.trouble().is_some() || !purged { PROBE } else { SWEEP };
+        let pause =
+            if health.trouble().is_some() || purged == Purged::Busy { PROBE } else { SWEEP };
         // Trouble may begin in the middle of a long pause.
         let mut waited = Duration::ZERO;
         while waited < pause && (waited < PROBE || health.trouble().is_none()) {
@@ -305,12 +312,17 @@ async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, deleted: Arc<N
                 break;
             }
         }
-        let Some(writer) = writer.upgrade() else { return };
-        let (done, answer) = oneshot::channel();
-        if writer.send(Command::Purge { done }).await.is_err() {
-            return;
+        loop {
+            let Some(writer) = writer.upgrade() else { return };
+            let (done, answer) = oneshot::channel();
+            if writer.send(Command::Purge { done }).await.is_err() {
+                return;
+            }
+            purged = answer.await.unwrap_or(Purged::Done);
+            if purged != Purged::More {
+                break;
+            }
         }
-        purged = answer.await.unwrap_or(true);
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     check::{Found, Pace, check},
     migrate,
     schema::{self, Content},
+    scrub, space,
 };
 
 /// How long a connection waits for another one: only while a file is checked or recovered.
@@ -122,6 +123,7 @@ impl Location {
                         &connection,
                         "the server before this one did not stop in order",
                     )?;
+                    space::scrub_all(&mut connection)?;
                 }
                 unchecked = clean;
             }
@@ -137,8 +139,13 @@ impl Location {
         // Waits for the disk at each commit: what is acknowledged survives a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        // The writer does that, when it has seen what was changed.
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
         // What is deleted is overwritten.
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+        if !scrub::is_compiled_in(&connection)? {
+            tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
+        }
         connection.execute("UPDATE store SET clean = 0", [])?;
         Ok(Opened { connection, unchecked })
     }
@@ -160,6 +167,14 @@ impl Location {
                 };
                 Ok(number("page_count")? * number("page_size")?)
             }
+        }
+    }
+
+    /// The file that is written ahead; there is none in memory.
+    pub(super) fn wal(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(beside(path, "-wal")),
+            Self::Memory(_) => None,
         }
     }
 

@@ -9,7 +9,7 @@ const APPLICATION_ID: i32 = 0x5469_6469;
 const VERSION: i32 = 2;
 
 /// Four KiB, `SQLite`'s own choice: what a commit writes is whole pages.
-const PAGE_SIZE: i64 = 4096;
+pub(super) const PAGE_SIZE: u32 = 4096;
 /// `PRAGMA auto_vacuum`: pages are given back when that is asked for.
 const INCREMENTAL: i64 = 2;
 
@@ -103,7 +103,7 @@ pub(super) fn create(connection: &mut Connection) -> anyhow::Result<()> {
     let number = |pragma| tx.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (page_size, auto_vacuum) = (number("page_size")?, number("auto_vacuum")?);
     ensure!(
-        (page_size, auto_vacuum) == (PAGE_SIZE, INCREMENTAL),
+        (page_size, auto_vacuum) == (PAGE_SIZE.into(), INCREMENTAL),
         "SQLite chose pages of {page_size} bytes and auto_vacuum {auto_vacuum}"
     );
     tx.commit()?;

@@ -1,19 +1,30 @@
-//! Disk space: the write-ahead log is kept short and free of what was deleted, and pages that are no
-//! longer needed are given back.
+//! Disk space: the write-ahead log is kept short, nothing stays in the files of what was deleted, and
+//! pages that are no longer needed are given back.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
-use super::file::BUSY;
+use super::{file::BUSY, scrub};
 
-/// After how many bytes the write-ahead log is begun anew. `SQLite` does so by itself, but only in a
-/// moment without readers, which may be long in coming.
-const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// After how many pages in the write-ahead log they are moved into the file.
+const CHECKPOINT_FRAMES: u64 = 1000;
+/// After how many pages it is begun anew though there are readers. `SQLite` does so by itself, but
+/// only in a moment without readers, which may be long in coming.
+const RESTART_FRAMES: u64 = 16 * 1024;
 /// How long the writer waits for that moment, and publishers with it.
 const NO_READERS: Duration = Duration::from_millis(20);
 /// How long it leaves them alone when there was none.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many pages are scrubbed in one transaction.
+const SCRUB: usize = 512;
+/// The same, while no publisher waits for it.
+const SCRUB_ALL: u32 = 8192;
 
 /// Free pages that stay in the file: what is trimmed makes room for what is published next. So many,
 /// and one of so many that the file has.
@@ -23,59 +34,160 @@ const FREE_SHARE: u64 = 64;
 const GIVE_BACK: u64 = 1024;
 const GIVE_BACK_TIME: Duration = Duration::from_millis(5);
 
-/// What the writer knows of the write-ahead log.
-#[derive(Debug, Default)]
+/// What the writer knows of the write-ahead log. It is the writer that moves it into the file: it has
+/// to see each page once before that.
+#[derive(Debug)]
 pub(super) struct WriteAheadLog {
+    /// None in memory.
+    path: Option<PathBuf>,
     /// Whether something was removed from the tables whose text may still be in it.
     pub(super) removed: bool,
-    /// About how many bytes were written since it was begun anew.
-    bytes: usize,
+    /// How many of its pages are among the changed ones.
+    collected: u64,
+    /// Pages that were changed and have still to be scrubbed.
+    changed: BTreeSet<u32>,
     /// When beginning it anew was tried last.
     tried: Option<Instant>,
 }
 
+/// How far purging came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purged {
+    /// Nothing is left of what was removed.
+    Done,
+    /// There is more to do.
+    More,
+    /// A reader is in the way: later.
+    Busy,
+}
+
 impl WriteAheadLog {
-    /// Notes that about so many bytes were written.
-    pub(super) fn written(&mut self, bytes: usize) {
-        self.bytes += bytes;
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        let changed = BTreeSet::new();
+        Self { path, removed: false, collected: 0, changed, tried: None }
     }
 
-    /// Begins it anew when it has become long. Where a reader is in the way it goes on to grow, and
-    /// that is tried again later.
-    pub(super) fn restart_if_large(&mut self, connection: &Connection) {
+    /// Moves it into the file when it has become long.
+    pub(super) fn keep_short(&mut self, connection: &Connection) {
+        if let Err(error) = self.checkpoint_if_long(connection) {
+            tracing::debug!(%error, "the write-ahead log cannot be moved into the file");
+        }
+    }
+
+    fn checkpoint_if_long(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Length { frames, moved } = checkpoint(connection, "NOOP")?;
+        if frames - moved < CHECKPOINT_FRAMES {
+            return Ok(());
+        }
+        self.collect(frames);
         let is_due = self.tried.is_none_or(|tried| tried.elapsed() > AGAIN);
-        if self.bytes > LOG_BYTES && is_due {
+        let now = if frames > RESTART_FRAMES && is_due {
             self.tried = Some(Instant::now());
-            if checkpoint(connection, "RESTART") {
-                self.bytes = 0;
-            }
+            let _ = connection.busy_timeout(NO_READERS);
+            let restarted = checkpoint(connection, "RESTART");
+            let _ = connection.busy_timeout(BUSY);
+            restarted?
+        } else {
+            checkpoint(connection, "PASSIVE")?
+        };
+        if now.moved == now.frames {
+            // The next transaction may begin it anew.
+            self.collected = 0;
         }
+        Ok(())
     }
 
-    /// Empties it if anything was removed; tells whether all of that is gone.
-    pub(super) fn purge(&mut self, connection: &Connection) -> bool {
-        if self.removed && checkpoint(connection, "TRUNCATE") {
-            self.removed = false;
-            self.bytes = 0;
+    /// Notes which pages it holds.
+    fn collect(&mut self, frames: u64) {
+        let Some(path) = &self.path else { return };
+        let from = if frames < self.collected { 0 } else { self.collected };
+        match scrub::pages_in(path, from, frames) {
+            Ok(mut pages) => self.changed.append(&mut pages),
+            Err(error) => tracing::warn!(%error, "the write-ahead log cannot be read"),
         }
-        !self.removed
+        self.collected = frames;
+    }
+
+    /// Does a part of what it takes until nothing is left in the files of what was removed.
+    pub(super) fn purge(&mut self, connection: &mut Connection) -> Purged {
+        self.purge_some(connection).unwrap_or_else(|error| {
+            tracing::debug!(%error, "what was removed cannot be purged yet");
+            Purged::Busy
+        })
+    }
+
+    fn purge_some(&mut self, connection: &mut Connection) -> rusqlite::Result<Purged> {
+        if self.path.is_none() {
+            return Ok(Purged::Done);
+        }
+        let Length { frames, .. } = checkpoint(connection, "NOOP")?;
+        self.collect(frames);
+        if !scrub::is_possible(connection)? {
+            self.changed.clear();
+        }
+        if !self.changed.is_empty() {
+            let some: Vec<u32> = self.changed.iter().copied().take(SCRUB).collect();
+            scrub_pages(connection, some.iter().copied())?;
+            for page in &some {
+                self.changed.remove(page);
+            }
+            return Ok(Purged::More);
+        }
+        if self.removed {
+            let _ = connection.busy_timeout(NO_READERS);
+            let emptied = checkpoint(connection, "TRUNCATE");
+            let _ = connection.busy_timeout(BUSY);
+            let Length { frames, moved } = emptied?;
+            if frames != moved {
+                return Ok(Purged::Busy);
+            }
+            (self.removed, self.collected) = (false, 0);
+        }
+        Ok(Purged::Done)
     }
 }
 
-/// Moves what is in the write-ahead log into the file; tells whether all of it went. The log can be
-/// written from its beginning afterwards.
-fn checkpoint(connection: &Connection, mode: &str) -> bool {
-    let _ = connection.busy_timeout(NO_READERS);
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    let busy = connection.query_row(&sql, [], |row| row.get::<_, bool>(0));
-    let _ = connection.busy_timeout(BUSY);
-    match busy {
-        Ok(busy) => !busy,
-        Err(error) => {
-            tracing::debug!(%error, mode, "the write-ahead log cannot be emptied");
-            false
-        }
+/// Scrubs pages in one transaction.
+fn scrub_pages(
+    connection: &mut Connection,
+    pages: impl Iterator<Item = u32>,
+) -> rusqlite::Result<()> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for page in pages {
+        scrub::page(&tx, page)?;
     }
+    tx.commit()
+}
+
+/// Scrubs the whole file: which pages were changed is not known after a server that was killed.
+pub(super) fn scrub_all(connection: &mut Connection) -> rusqlite::Result<()> {
+    let pages = connection.pragma_query_value(None, "page_count", |row| row.get::<_, u32>(0))?;
+    if !scrub::is_possible(connection)? {
+        return Ok(());
+    }
+    let starts = (1..=pages).step_by(SCRUB_ALL as usize);
+    starts.into_iter().try_for_each(|start| {
+        scrub_pages(connection, start..=pages.min(start.saturating_add(SCRUB_ALL - 1)))
+    })
+}
+
+/// How many pages a write-ahead log has, and how many of them were moved into the file.
+struct Length {
+    frames: u64,
+    moved: u64,
+}
+
+/// Moves what is in the write-ahead log into the file, as far as the mode does.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Length> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    // Negative without such a log.
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    connection.prepare_cached(&sql)?.query_row([], |row| {
+        let busy: bool = row.get(0)?;
+        let (frames, moved) = (number(row.get(1)?), number(row.get(2)?));
+        // One that was moved but not begun anew counts as busy too.
+        Ok(Length { frames: frames + u64::from(busy && frames == moved), moved })
+    })
 }
 
 /// Writes something, even if nothing changes: `SQLite` leaves out what is the same as before.
@@ -117,10 +229,7 @@ mod tests {
         let (location, _claim) =
             Location::claim(Store::File(folder.path().join("tidings.db"))).expect("a store");
         let opened = location.open_to_write().expect("a connection");
-        let frames = || -> i64 {
-            let sql = "PRAGMA wal_checkpoint(NOOP)";
-            opened.connection.query_row(sql, [], |row| row.get(1)).expect("a number")
-        };
+        let frames = || checkpoint(&opened.connection, "NOOP").expect("a length").frames;
         for _ in 0..3 {
             let before = frames();
             touch(&opened.connection).expect("written");

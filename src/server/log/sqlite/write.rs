@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     super::{Change, Clock, Limits, Refusal, StreamName},
     batch::{CommitError, Committed, Totals, WriteBatch, holds},
-    file::Claim,
+    file::{Claim, Location},
     followers::Followers,
     health::{Health, what_happened},
     metrics::EngineMetrics,
-    space,
+    space::{self, Purged, WriteAheadLog},
 };
 
 /// How often a store in trouble is tried.
@@ -24,6 +24,8 @@ pub(super) const PROBE: Duration = Duration::from_secs(1);
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// About how many bytes a transaction writes beside what it brings: some pages, whole.
 const PER_COMMIT: usize = 16 * 1024;
+/// For how long the files are purged when the store is closed.
+const CLOSING: Duration = Duration::from_secs(2);
 /// A transaction that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -35,10 +37,10 @@ pub(super) enum Command {
         size: usize,
         job: Box<dyn Job>,
     },
-    /// Remove from the write-ahead log what was removed from the tables, if anything was.
+    /// Do a part of what it takes until nothing is left in the files of what was removed.
     Purge {
-        /// Told whether all of it is gone.
-        done: oneshot::Sender<bool>,
+        /// Told how far that came.
+        done: oneshot::Sender<Purged>,
     },
     /// Stop, once what came before is done.
     Close,
@@ -109,6 +111,13 @@ where
 /// What a transaction did, in its order.
 type Changes = Vec<(StreamName, Change)>;
 
+/// By what the writer tells others how it is, and what it stored.
+pub(super) struct Reports {
+    pub(super) health: Health,
+    pub(super) followers: Followers,
+    pub(super) metrics: EngineMetrics,
+}
+
 /// The thread that writes.
 pub(super) struct Writer {
     connection: Connection,
@@ -120,7 +129,7 @@ pub(super) struct Writer {
     followers: Followers,
     metrics: EngineMetrics,
     totals: Totals,
-    wal: space::WriteAheadLog,
+    wal: WriteAheadLog,
     /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
     /// tried whether they do.
     unstored: usize,
@@ -130,12 +139,11 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        location: &Location,
         claim: Claim,
         limits: Limits,
         clock: Clock,
-        health: Health,
-        followers: Followers,
-        metrics: EngineMetrics,
+        Reports { health, followers, metrics }: Reports,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Self {
@@ -147,7 +155,7 @@ impl Writer {
             health,
             followers,
             metrics,
-            wal: space::WriteAheadLog::default(),
+            wal: WriteAheadLog::new(location.wal()),
             unstored: 0,
             tried: Instant::now(),
         })
@@ -175,15 +183,14 @@ impl Writer {
                     }
                     self.health.set_storing(true);
                     self.serve(jobs, bytes);
-                    self.wal.written(bytes + PER_COMMIT);
-                    self.wal.restart_if_large(&self.connection);
+                    self.wal.keep_short(&self.connection);
                     self.health.set_storing(false);
                 }
                 Command::Purge { done } => {
                     self.health.set_storing(true);
-                    let gone = self.wal.purge(&self.connection);
+                    let purged = self.wal.purge(&mut self.connection);
                     self.health.set_storing(false);
-                    let _ = done.send(gone);
+                    let _ = done.send(purged);
                 }
                 Command::Close => break,
             }
@@ -195,7 +202,7 @@ impl Writer {
     }
 
     /// Refuses what came too late, and notes that everything is in order.
-    fn close(self, mut commands: mpsc::Receiver<Command>) {
+    fn close(mut self, mut commands: mpsc::Receiver<Command>) {
         self.followers.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
@@ -203,8 +210,15 @@ impl Writer {
                 job.reply(&Outcome::NotStored(super::CLOSED.into()));
             }
         }
-        // A file that is known to be damaged is checked before it is served again.
-        if self.health.damaged().is_none()
+        // What is not done by then is done before the store is served again.
+        let began = Instant::now();
+        let mut purged = Purged::More;
+        while purged == Purged::More && began.elapsed() < CLOSING {
+            purged = self.wal.purge(&mut self.connection);
+        }
+        // A file that is known to be damaged is checked then, too.
+        if purged != Purged::More
+            && self.health.damaged().is_none()
             && let Err(error) = self.connection.execute("UPDATE store SET clean = 1", [])
         {
             tracing::warn!(%error, "the store will be checked when it is opened again");
