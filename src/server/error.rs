@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::log::{NotRead, Refusal};
+use super::log::{AppendError, ReadError};
 use crate::{
     message::EventId,
     problem::{self, Kind},
@@ -145,29 +145,29 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoStream => Self::new(
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NoStream => Self::new(
                 problem::NO_SUCH_STREAM,
                 "Check the name; GET /streams lists the streams there are.",
             ),
-            Refusal::Ended => Self::new(
+            AppendError::Ended => Self::new(
                 problem::STREAM_ENDED,
                 "Publish under another name, or DELETE the stream to begin it anew.",
             ),
-            Refusal::KeyReused => Self::new(
+            AppendError::KeyReused => Self::new(
                 problem::KEY_REUSED,
                 "This key came with another message before; take a new one.",
             ),
-            Refusal::TooManyStreams => Self::new(
+            AppendError::TooManyStreams => Self::new(
                 problem::TOO_MANY_STREAMS,
                 "DELETE a stream that is not needed, or publish to one that exists.",
             ),
-            Refusal::Unavailable(why) => {
+            AppendError::Unavailable(why) => {
                 Self::new(problem::STORE_UNAVAILABLE, format!("Try again shortly ({why})."))
             }
-            Refusal::Unknown(why) => Self::new(
+            AppendError::Unknown(why) => Self::new(
                 problem::OUTCOME_UNKNOWN,
                 format!(
                     "It may have been stored: repeat it with the same Idempotency-Key, and it is \
@@ -179,16 +179,18 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<NotRead> for Problem {
-    fn from(not_read: NotRead) -> Self {
-        match not_read {
-            NotRead::NoStream => Refusal::NoStream.into(),
-            NotRead::UnknownPlace | NotRead::Trimmed => Self::new(
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoStream => AppendError::NoStream.into(),
+            ReadError::UnknownPlace | ReadError::Trimmed => Self::new(
                 problem::UNKNOWN_CURSOR,
                 "Begin from earliest or latest, or with an id that the stream still has.",
             ),
-            NotRead::Behind => Refusal::Unavailable("what can be read is behind".into()).into(),
-            NotRead::Unavailable(why) => Refusal::Unavailable(why).into(),
+            ReadError::Behind => {
+                AppendError::Unavailable("what can be read is behind".into()).into()
+            }
+            ReadError::Unavailable(why) => AppendError::Unavailable(why).into(),
         }
     }
 }

@@ -25,14 +25,14 @@ use crate::{
 
 /// How many messages a page has unless the request says otherwise, and at the most.
 const LIMIT: usize = 100;
-const MOST: usize = 1000;
+const MAX_LIMIT: usize = 1000;
 const NDJSON: &str = "application/x-ndjson";
 
 /// `GET /streams/{name}/messages`
 pub(super) async fn history(
     State(app): State<App>,
     MayWatch { stream, .. }: MayWatch,
-    Asked { range, limit }: Asked,
+    HistoryParams { range, limit }: HistoryParams,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let bound = Bound { messages: limit, bytes: MAX_TEXT_BYTES };
@@ -110,12 +110,12 @@ fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// What is asked for.
-pub(super) struct Asked {
+pub(super) struct HistoryParams {
     range: Range,
     limit: usize,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for HistoryParams {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -129,7 +129,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         };
         let limit = match limit.map(|limit| limit.parse()) {
             None => LIMIT,
-            Some(Ok(limit)) if (1..=MOST).contains(&limit) => limit,
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
             Some(_) => return Err(malformed("limit must be 1 to 1000.")),
         };
         Ok(Self { range, limit })

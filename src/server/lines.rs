@@ -22,7 +22,7 @@ use super::{
     client::Client,
     data::Data,
     error::{LinesStored, Problem},
-    log::PartlyAppended,
+    log::AppendAllError,
     publish,
 };
 use crate::message::EventId;
@@ -114,9 +114,9 @@ impl Upload<'_> {
                         self.taken.count(&altered, Some(appended.last));
                         Ok(())
                     }
-                    Err(PartlyAppended { stored, last, refusal }) => {
+                    Err(AppendAllError { stored, last, error }) => {
                         self.taken.count(altered.get(..stored).unwrap_or(&altered), last);
-                        Err(refusal)
+                        Err(error)
                     }
                 };
                 appended?;

@@ -7,7 +7,7 @@
 //! - A key that was used within the last day ([`KEY_LIFETIME`]), and is among the newest
 //!   [`keys`](Limits::keys) of its stream and of the store, gives the first answer again and appends
 //!   nothing; with other messages it is refused.
-//! - Where it is not known whether something was stored the answer is [`Refusal::Unknown`]: it may
+//! - Where it is not known whether something was stored the answer is [`AppendError::Unknown`]: it may
 //!   still appear. To repeat it with the same key is safe. Every other refusal means that nothing was
 //!   stored, and that nothing will be.
 //! - Ids: sequences rise strictly within a stream, and may have gaps. They go on across its
@@ -20,7 +20,7 @@
 //!   one moment, and no position before the place. It sees everything that was acknowledged before it
 //!   began, by whichever server. An engine that reads from a copy may fall short of that for a moment:
 //!   a page may show the stream as it was a little earlier, and only that. What a read denies (no such
-//!   stream, no such place) is so; an engine that cannot be sure says [`NotRead::Behind`]. A place that
+//!   stream, no such place) is so; an engine that cannot be sure says [`ReadError::Behind`]. A place that
 //!   is not in the log is never taken for another one. That of the last message that was trimmed is as
 //!   good as any: nothing is missing.
 //! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
@@ -136,7 +136,7 @@ pub(super) struct Appended {
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AppendError {
     /// There is no such stream.
     NoStream,
     /// The stream has ended.
@@ -154,18 +154,18 @@ pub(super) enum Refusal {
 
 /// Why a batch was not appended, or not all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PartlyAppended {
+pub(super) struct AppendAllError {
     /// How many messages, the first ones, were appended all the same; 0 of a batch with a key.
     pub(super) stored: usize,
     /// The id of the last of them.
     pub(super) last: Option<EventId>,
     /// Why the next one was not.
-    pub(super) refusal: Refusal,
+    pub(super) error: AppendError,
 }
 
-impl From<Refusal> for PartlyAppended {
-    fn from(refusal: Refusal) -> Self {
-        Self { stored: 0, last: None, refusal }
+impl From<AppendError> for AppendAllError {
+    fn from(error: AppendError) -> Self {
+        Self { stored: 0, last: None, error }
     }
 }
 
@@ -216,7 +216,7 @@ pub(super) struct Page {
 
 /// Why there is nothing to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NotRead {
+pub(super) enum ReadError {
     /// There is no such stream.
     NoStream,
     /// The place is not in the log: it never was, or it is of another generation.
@@ -231,7 +231,7 @@ pub(super) enum NotRead {
 
 /// A stream as the list of streams shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct StreamInfo {
     pub(super) name: StreamName,
     /// How many messages are kept.
     pub(super) messages: u64,
@@ -262,9 +262,9 @@ impl Log {
         stream: StreamName,
         message: Data,
         key: Option<IdempotencyKey>,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, AppendError> {
         let appended = self.append_all(stream, vec![message], key).await;
-        appended.map_err(|failed| failed.refusal)
+        appended.map_err(|failed| failed.error)
     }
 
     /// Appends a batch that is not empty; with a key, of at most [`MAX_KEYED_BATCH`] messages.
@@ -273,7 +273,7 @@ impl Log {
         stream: StreamName,
         batch: Vec<Data>,
         key: Option<IdempotencyKey>,
-    ) -> Result<Appended, PartlyAppended> {
+    ) -> Result<Appended, AppendAllError> {
         match self {
             Self::Sqlite(engine) => Ok(engine.append_all(stream, batch, key).await?),
             #[cfg(test)]
@@ -282,7 +282,7 @@ impl Log {
     }
 
     /// Ends a stream with a closing text.
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
+    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
         match self {
             Self::Sqlite(engine) => engine.end(stream, text).await,
             #[cfg(test)]
@@ -291,7 +291,7 @@ impl Log {
     }
 
     /// Forgets a stream.
-    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
+    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         match self {
             Self::Sqlite(engine) => engine.delete(stream).await,
             #[cfg(test)]
@@ -305,7 +305,7 @@ impl Log {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, NotRead> {
+    ) -> Result<Page, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.read(stream, range, bound).await,
             #[cfg(test)]
@@ -318,7 +318,7 @@ impl Log {
     pub(super) fn follow(
         &self,
         stream: &StreamName,
-    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
+    ) -> BoxFuture<'static, Result<Follow, ReadError>> {
         match self {
             Self::Sqlite(engine) => engine.follow(stream),
             #[cfg(test)]
@@ -327,7 +327,7 @@ impl Log {
     }
 
     /// The streams there are, newest activity first, at most `max`.
-    pub(super) async fn streams(&self, max: usize) -> Result<Vec<Listed>, NotRead> {
+    pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.streams(max).await,
             #[cfg(test)]

@@ -29,7 +29,7 @@ use super::{
     cursor,
     error::Problem,
     headers,
-    log::{Bound, NotRead, Place, Range},
+    log::{Bound, Place, Range, ReadError},
     named::Named,
     site::Built,
 };
@@ -79,7 +79,7 @@ pub(super) async fn streams(State(app): State<App>, request: Request) -> Respons
     let listed = app.log.streams(STREAMS).await.map_err(Problem::from);
     let page = listed.map(|mut listed| {
         listed.retain(|listed| app.access.watch(&visitor, &listed.name).is_ok());
-        let summary = |listed: super::log::Listed| Summary {
+        let summary = |listed: super::log::StreamInfo| Summary {
             watchers: app.hub.watchers(&listed.name),
             name: listed.name,
             messages: listed.messages,
@@ -144,8 +144,8 @@ async fn newest(
             ..Snapshot::default()
         },
         // People open the page first and publish afterwards.
-        Err(NotRead::NoStream) => Snapshot { events, ..Snapshot::default() },
-        Err(not_read) => return Err(not_read.into()),
+        Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
+        Err(error) => return Err(error.into()),
     };
     let watchers = app.hub.watchers(&name);
     let may_publish = app.access.publish(visitor, &name).is_ok();

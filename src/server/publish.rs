@@ -27,7 +27,7 @@ use crate::{message::EventId, problem};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters (design, section 2).
-const LONGEST_KEY: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 /// `POST /streams/{name}`, and the same with `?lines`
 pub(super) async fn publish(
@@ -135,7 +135,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
     match key.to_str() {
         Ok(text)
             if keys.next().is_none()
-                && (1..=LONGEST_KEY).contains(&text.len())
+                && (1..=MAX_KEY_LENGTH).contains(&text.len())
                 && printable(text.as_bytes()) =>
         {
             Ok(Some(IdempotencyKey(text.to_owned())))

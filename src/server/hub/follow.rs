@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    super::log::{Bound, Change, Follow, Log, NotRead},
+    super::log::{Bound, Change, Follow, Log, ReadError},
     Shared,
     backoff::Backoff,
     budget::TailBudget,
@@ -41,7 +41,7 @@ pub(super) struct TailKeeper {
 impl TailKeeper {
     /// Follows the stream until this is dropped, first with the follow that is `starting`. While
     /// nothing is followed the tail is unknown, and the watchers read the log.
-    pub(super) async fn keep(self, starting: BoxFuture<'static, Result<Follow, NotRead>>) {
+    pub(super) async fn keep(self, starting: BoxFuture<'static, Result<Follow, ReadError>>) {
         let Self { log, stream, tail, .. } = &self;
         let mut backoff = Backoff::default();
         let mut starting = Some(starting);

@@ -13,7 +13,7 @@ use super::{
     super::{
         events::{self, Batch},
         frame,
-        log::{Generation, NotRead, Page, Place, Position, Range},
+        log::{Generation, Page, Place, Position, Range, ReadError},
     },
     Hub, LagHandle, Tail,
     backoff::Backoff,
@@ -73,7 +73,7 @@ impl Watcher {
         hub: &Hub,
         stream: StreamName,
         place: Option<Place>,
-    ) -> Result<Start, NotRead> {
+    ) -> Result<Start, ReadError> {
         let (tail, lag) = hub.join(&stream);
         let mut watcher = Self {
             hub: hub.clone(),
@@ -89,16 +89,16 @@ impl Watcher {
         let begun = Instant::now();
         loop {
             match watcher.begin(place).await {
-                Err(NotRead::Behind) if begun.elapsed() < START_PATIENCE => watcher.pause().await,
+                Err(ReadError::Behind) if begun.elapsed() < START_PATIENCE => watcher.pause().await,
                 Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
                 Ok(None) => return Ok(Start::Finished),
-                Err(not_read) => return Err(not_read),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// The first frames, or none if there is nothing left to watch.
-    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, NotRead> {
+    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, ReadError> {
         let mut first = Batch::default();
         match place {
             None => self.reset(Reset::UnknownCursor, &mut first).await?,
@@ -226,50 +226,52 @@ impl Watcher {
         self.tail.as_ref().is_some_and(|tail| tail.borrow().is_of(generation))
     }
 
-    async fn page(&self, place: Place) -> Result<Page, NotRead> {
+    async fn page(&self, place: Place) -> Result<Page, ReadError> {
         let shared = &self.hub.0;
         let read = shared.log.read(&self.stream, Range::After(place), shared.sizes.page);
-        let no_answer = |_| NotRead::Unavailable("the store does not answer".into());
+        let no_answer = |_| ReadError::Unavailable("the store does not answer".into());
         timeout(READ_TIMEOUT, read).await.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
     }
 
     /// Reads a page of the log; tells whether there is such a stream.
-    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, NotRead> {
+    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, ReadError> {
         match self.page(place).await {
             Ok(page) => self.take(page, place, out),
-            Err(NotRead::NoStream | NotRead::UnknownPlace | NotRead::Trimmed)
+            Err(ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed)
                 if matches!(place, Place::Id(_)) =>
             {
                 self.reset(Reset::UnknownCursor, out).await?;
             }
-            Err(NotRead::NoStream) => {
+            Err(ReadError::NoStream) => {
                 match self.position.generation {
                     None => {
                         self.more = false;
                         return Ok(false);
                     }
                     // What the tail has would follow a reader that begins anew.
-                    Some(generation) if self.tail_is_of(generation) => return Err(NotRead::Behind),
+                    Some(generation) if self.tail_is_of(generation) => {
+                        return Err(ReadError::Behind);
+                    }
                     Some(_) => self.reset(Reset::Deleted, out).await?,
                 }
             }
-            Err(NotRead::UnknownPlace) => self.reset(Reset::Deleted, out).await?,
-            Err(NotRead::Trimmed) => self.reset(Reset::Trimmed, out).await?,
-            Err(not_read @ (NotRead::Behind | NotRead::Unavailable(_))) => return Err(not_read),
+            Err(ReadError::UnknownPlace) => self.reset(Reset::Deleted, out).await?,
+            Err(ReadError::Trimmed) => self.reset(Reset::Trimmed, out).await?,
+            Err(error @ (ReadError::Behind | ReadError::Unavailable(_))) => return Err(error),
         }
         Ok(true)
     }
 
     /// Begins anew with everything there is, and says so.
-    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), NotRead> {
+    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), ReadError> {
         let page = match self.page(Place::Earliest).await {
             Ok(page) => Some(page),
-            Err(NotRead::NoStream | NotRead::UnknownPlace | NotRead::Trimmed) => None,
-            Err(not_read) => return Err(not_read),
+            Err(ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed) => None,
+            Err(error) => return Err(error),
         };
         let deleted = self.position.generation.filter(|_| reason == Reset::Deleted);
         if deleted.is_some() && page.as_ref().and_then(|page| page.position.generation) == deleted {
-            return Err(NotRead::Behind);
+            return Err(ReadError::Behind);
         }
         let reason = match reason {
             Reset::UnknownCursor => "unknown-cursor",

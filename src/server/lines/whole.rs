@@ -53,7 +53,7 @@ pub(in super::super) async fn publish_whole(
     app.takes_messages()?;
     may.still_holds()?;
     let appended = app.log.append_all(may.stream().clone(), batch, Some(key)).await;
-    let appended = appended.map_err(|failed| failed.refusal)?;
+    let appended = appended.map_err(|failed| failed.error)?;
     if appended.replayed {
         app.metrics.replayed();
     }

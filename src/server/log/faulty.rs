@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 pub(in crate::server) use self::model::Past;
 use self::state::{Fate, State};
 use super::{
-    Appended, Bound, Data, EventId, Follow, IdempotencyKey, Limits, Listed, NotRead, Page,
-    PartlyAppended, Range, Refusal, StreamName,
+    AppendAllError, AppendError, Appended, Bound, Data, EventId, Follow, IdempotencyKey, Limits,
+    Page, Range, ReadError, StreamInfo, StreamName,
 };
 
 /// How often what goes wrong, in percent, and how badly.
@@ -138,18 +138,18 @@ impl Faulty {
     /// Does something to the store, or not, and says so, or not.
     async fn write<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut State) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        act: impl FnOnce(&mut State) -> Result<T, AppendError> + Send + 'static,
+    ) -> Result<T, AppendError> {
         self.delay().await;
         let fate = self.state().fate();
         let outcome = match fate {
             Fate::Done => act(&mut self.state()),
-            Fate::Refused => Err(Refusal::Unavailable("the model refuses".into())),
+            Fate::Refused => Err(AppendError::Unavailable("the model refuses".into())),
             Fate::Lost { done, later: None } => {
                 if done {
                     drop(act(&mut self.state()));
                 }
-                Err(Refusal::Unknown("the model does not say".into()))
+                Err(AppendError::Unknown("the model does not say".into()))
             }
             Fate::Lost { later: Some(later), .. } => {
                 let late = self.clone();
@@ -157,7 +157,7 @@ impl Faulty {
                     sleep(later).await;
                     drop(act(&mut late.state()));
                 });
-                Err(Refusal::Unknown("the model does not say".into()))
+                Err(AppendError::Unknown("the model does not say".into()))
             }
         };
         self.delay().await;
@@ -169,7 +169,7 @@ impl Faulty {
         stream: StreamName,
         mut batch: Vec<Data>,
         key: Option<IdempotencyKey>,
-    ) -> Result<Appended, PartlyAppended> {
+    ) -> Result<Appended, AppendAllError> {
         let part = {
             let mut state = self.state();
             let percent = state.faults.partly;
@@ -183,15 +183,15 @@ impl Faulty {
         let appended = self.write(act).await?;
         match part {
             None => Ok(appended),
-            Some(stored) => Err(PartlyAppended {
+            Some(stored) => Err(AppendAllError {
                 stored,
                 last: Some(appended.last),
-                refusal: Refusal::Unavailable("the model stops half way".into()),
+                error: AppendError::Unavailable("the model stops half way".into()),
             }),
         }
     }
 
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
+    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
         self.write(move |state| {
             let millis = state.millis();
             let (id, change) = state.model.end(&stream, text, millis)?;
@@ -201,7 +201,7 @@ impl Faulty {
         .await
     }
 
-    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
+    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         self.write(move |state| {
             let change = state.model.delete(&stream)?;
             state.tell(&stream, &change);
@@ -215,7 +215,7 @@ impl Faulty {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, NotRead> {
+    ) -> Result<Page, ReadError> {
         self.delay().await;
         let hangs = self.state().asked_to_hang();
         if hangs {
@@ -229,7 +229,7 @@ impl Faulty {
     pub(super) fn follow(
         &self,
         stream: &StreamName,
-    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
+    ) -> BoxFuture<'static, Result<Follow, ReadError>> {
         let (engine, stream) = (self.clone(), stream.clone());
         Box::pin(async move {
             engine.delay().await;
@@ -244,7 +244,7 @@ impl Faulty {
         })
     }
 
-    pub(super) async fn streams(&self, max: usize) -> Result<Vec<Listed>, NotRead> {
+    pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         self.delay().await;
         Ok(self.state().model.streams(max))
     }

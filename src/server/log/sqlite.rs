@@ -54,8 +54,8 @@ use self::{
     write::{Command, PROBE, Reports, Writer},
 };
 use super::{
-    Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Listed, NotRead, Page,
-    Range, Refusal, Store, StreamName, Supervisor,
+    AppendError, Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Page,
+    Range, ReadError, Store, StreamInfo, StreamName, Supervisor,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -153,16 +153,16 @@ impl Sqlite {
         stream: StreamName,
         batch: Vec<Data>,
         key: Option<IdempotencyKey>,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, AppendError> {
         let size = batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
         self.write(size, move |write| write.append(stream, batch, key.as_ref())).await
     }
 
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, Refusal> {
+    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
         self.write(text.as_str().len(), |batch| batch.end(stream, text)).await
     }
 
-    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), Refusal> {
+    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         self.write(0, |batch| batch.delete(stream)).await?;
         self.deleted.notify_one();
         Ok(())
@@ -188,17 +188,18 @@ impl Sqlite {
     async fn write<T: Send + 'static>(
         &self,
         size: usize,
-        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
+        + Send
+        + 'static,
+    ) -> Result<T, AppendError> {
         let (command, answer) = Command::write(size, act);
-        self.writer
-            .send(command)
-            .await
-            .map_err(|_| Refusal::Unavailable(self.trouble().unwrap_or_else(|| CLOSED.into())))?;
+        self.writer.send(command).await.map_err(|_| {
+            AppendError::Unavailable(self.trouble().unwrap_or_else(|| CLOSED.into()))
+        })?;
         // The writer answers whatever it takes, unless it breaks off, nobody knows where.
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Refusal::Unknown("the writer of the store broke off".into())))
+        answer.await.unwrap_or_else(|_| {
+            Err(AppendError::Unknown("the writer of the store broke off".into()))
+        })
     }
 
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
@@ -215,12 +216,12 @@ impl Sqlite {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, NotRead> {
+    ) -> Result<Page, ReadError> {
         let stream = stream.clone();
         self.reading(move |connection| read::page(connection, &stream, range, bound)).await
     }
 
-    pub(super) async fn streams(&self, most: usize) -> Result<Vec<Listed>, NotRead> {
+    pub(super) async fn streams(&self, most: usize) -> Result<Vec<StreamInfo>, ReadError> {
         self.reading(move |connection| read::streams(connection, most).map(Ok)).await
     }
 
@@ -229,11 +230,11 @@ impl Sqlite {
     pub(super) fn follow(
         &self,
         stream: &StreamName,
-    ) -> BoxFuture<'static, Result<Follow, NotRead>> {
+    ) -> BoxFuture<'static, Result<Follow, ReadError>> {
         let (engine, stream) = (self.clone(), stream.clone());
         let starting = self.followers.add(&stream);
         Box::pin(async move {
-            let starting = starting.ok_or_else(|| NotRead::Unavailable(CLOSED.into()))?;
+            let starting = starting.ok_or_else(|| ReadError::Unavailable(CLOSED.into()))?;
             let seen =
                 engine.reading(move |connection| read::position(connection, &stream).map(Ok));
             Ok(starting.at(seen.await?))
@@ -257,11 +258,11 @@ impl Sqlite {
 
     async fn reading<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Connection) -> rusqlite::Result<Result<T, NotRead>> + Send + 'static,
-    ) -> Result<T, NotRead> {
+        read: impl FnOnce(&mut Connection) -> rusqlite::Result<Result<T, ReadError>> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let readers = Arc::clone(&self.readers);
         let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| NotRead::Unavailable(CLOSED.into()))?;
+        let permit = permit.map_err(|_| ReadError::Unavailable(CLOSED.into()))?;
         let found = spawn_blocking(move || {
             let _permit = permit;
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -275,11 +276,11 @@ impl Sqlite {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the store cannot be read");
-                Err(NotRead::Unavailable(what_happened(&error)))
+                Err(ReadError::Unavailable(what_happened(&error)))
             }
             Err(error) => {
                 tracing::error!(%error, "a read of the store broke off");
-                Err(NotRead::Unavailable("a read broke off".into()))
+                Err(ReadError::Unavailable("a read broke off".into()))
             }
         }
     }
@@ -363,7 +364,7 @@ mod tests {
         let engine = Sqlite::open(Store::Memory, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
         let died = engine.write::<()>(0, |_| panic!("planted")).await;
-        assert!(matches!(died, Err(Refusal::Unknown(_))), "the publisher is told");
+        assert!(matches!(died, Err(AppendError::Unknown(_))), "the publisher is told");
         let said = supervisor.failed().await.to_string();
         assert_eq!(said, "the store-writer panicked: planted");
         assert!(engine.trouble().is_some(), "readiness says no until the process has ended");

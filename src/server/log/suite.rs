@@ -80,7 +80,7 @@ fn data(text: &str) -> Data {
 }
 
 impl Trial {
-    async fn append(&self, stream: &str, texts: &[&str]) -> Result<Appended, Refusal> {
+    async fn append(&self, stream: &str, texts: &[&str]) -> Result<Appended, AppendError> {
         self.append_with(stream, texts, None).await
     }
 
@@ -89,13 +89,13 @@ impl Trial {
         stream: &str,
         texts: &[&str],
         key: Option<&str>,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, AppendError> {
         let batch = texts.iter().map(|text| data(text)).collect();
         let key = key.map(|key| IdempotencyKey(key.to_owned()));
-        self.log.append_all(name(stream), batch, key).await.map_err(|failed| failed.refusal)
+        self.log.append_all(name(stream), batch, key).await.map_err(|failed| failed.error)
     }
 
-    async fn read(&self, range: Range, bound: Bound) -> Result<Page, NotRead> {
+    async fn read(&self, range: Range, bound: Bound) -> Result<Page, ReadError> {
         self.log.read(&name("news"), range, bound).await
     }
 
@@ -208,7 +208,7 @@ async fn a_key_stands_for_one_batch() {
         assert_eq!(again, Appended { replayed: true, ..first });
         for other in [&["ab"][..], &["a", "b", "c"], &["a"], &["b", "a"], &["a", "b "]] {
             let refused = trial.append_with("news", other, Some("k")).await;
-            assert_eq!(refused, Err(Refusal::KeyReused), "{other:?}");
+            assert_eq!(refused, Err(AppendError::KeyReused), "{other:?}");
         }
         let elsewhere = trial.append_with("other", &["c"], Some("k")).await.expect("appended");
         assert!(!elsewhere.replayed);
@@ -216,7 +216,7 @@ async fn a_key_stands_for_one_batch() {
         let late = trial.append_with("news", &["a", "b"], Some("k")).await.expect("replayed");
         assert_eq!(late, again, "what is done is done");
         let new = trial.append_with("news", &["a", "b"], Some("l")).await;
-        assert_eq!(new, Err(Refusal::Ended));
+        assert_eq!(new, Err(AppendError::Ended));
         assert_eq!(texts(&trial.all("news").await), ["a", "b"]);
         let told = told(&trial.log, follow).await;
         assert_eq!(texts(&told), ["a", "b", "bye"], "nothing is told twice");
@@ -229,12 +229,12 @@ async fn an_end_is_the_last_thing() {
     every_engine(|trial| async move {
         let follow = trial.follow("news").await;
         let end = trial.log.end(name("news"), data("bye")).await;
-        assert_eq!(end, Err(Refusal::NoStream), "what is not there cannot end");
+        assert_eq!(end, Err(AppendError::NoStream), "what is not there cannot end");
         let last = trial.append("news", &["a"]).await.expect("appended").last;
         let end = trial.log.end(name("news"), data("bye")).await.expect("ended");
         assert!(end.seq > last.seq && end.millis >= last.millis);
-        assert_eq!(trial.append("news", &["b"]).await, Err(Refusal::Ended));
-        assert_eq!(trial.log.end(name("news"), data("again")).await, Err(Refusal::Ended));
+        assert_eq!(trial.append("news", &["b"]).await, Err(AppendError::Ended));
+        assert_eq!(trial.log.end(name("news"), data("again")).await, Err(AppendError::Ended));
         let page = trial.read(Range::After(Place::Id(last)), ALL).await.expect("a page");
         let closing = Some(Message { id: end, data: "bye".to_owned() });
         assert_eq!((texts(&page.messages), &page.end), (vec![], &closing));
@@ -250,18 +250,18 @@ async fn an_end_is_the_last_thing() {
 async fn a_deleted_stream_is_gone_and_begins_anew() {
     every_engine(|trial| async move {
         let follow = trial.follow("news").await;
-        assert_eq!(trial.log.delete(name("news")).await, Err(Refusal::NoStream));
+        assert_eq!(trial.log.delete(name("news")).await, Err(AppendError::NoStream));
         let old = trial.append_with("news", &["a", "b"], Some("k")).await.expect("appended").last;
         let page = trial.read(Range::After(Place::Earliest), ALL).await.expect("a page");
         trial.log.delete(name("news")).await.expect("deleted");
         for place in [Place::Earliest, Place::Latest, Place::Id(old)] {
-            assert_eq!(trial.read(Range::After(place), ALL).await, Err(NotRead::NoStream));
+            assert_eq!(trial.read(Range::After(place), ALL).await, Err(ReadError::NoStream));
         }
         let new = trial.append_with("news", &["c", "d"], Some("k")).await.expect("appended");
         assert!(!new.replayed && new.last.seq > old.seq, "{new:?} after {old:?}");
         for place in [Place::Id(old), Place::Position(page.position)] {
-            assert_eq!(trial.read(Range::After(place), ALL).await, Err(NotRead::UnknownPlace));
-            assert_eq!(trial.read(Range::Before(place), ALL).await, Err(NotRead::UnknownPlace));
+            assert_eq!(trial.read(Range::After(place), ALL).await, Err(ReadError::UnknownPlace));
+            assert_eq!(trial.read(Range::Before(place), ALL).await, Err(ReadError::UnknownPlace));
         }
         assert_eq!(texts(&trial.all("news").await), ["c", "d"]);
         let streams = trial.log.streams(10).await.expect("streams");
@@ -342,7 +342,7 @@ async fn there_are_as_many_streams_as_there_may_be() {
         for n in 0..LIMITS.streams {
             trial.append(&format!("stream-{n}"), &["a"]).await.expect("appended");
         }
-        assert_eq!(trial.append("one-more", &["a"]).await, Err(Refusal::TooManyStreams));
+        assert_eq!(trial.append("one-more", &["a"]).await, Err(AppendError::TooManyStreams));
         trial.append("stream-7", &["b"]).await.expect("appended");
         let listed = trial.log.streams(5).await.expect("streams");
         assert_eq!(listed.len(), 5);
@@ -362,7 +362,7 @@ async fn a_log_that_is_closed_stores_nothing() {
         trial.append("news", &["a"]).await.expect("appended");
         trial.log.close().await;
         let late = trial.append("news", &["b"]).await;
-        assert!(matches!(late, Err(Refusal::Unavailable(_))), "{late:?}");
+        assert!(matches!(late, Err(AppendError::Unavailable(_))), "{late:?}");
     })
     .await;
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::super::{
     data::Data,
     error::Problem,
-    log::{IdempotencyKey, Log, PartlyAppended, Refusal, faulty::Faulty},
+    log::{AppendAllError, AppendError, IdempotencyKey, Log, faulty::Faulty},
 };
 use crate::message::{EventId, StreamName};
 
@@ -61,7 +61,7 @@ impl Publisher {
             let batch = texts.iter().map(|text| data(text)).collect();
             match self.log.append_all(self.stream.clone(), batch, key.clone()).await {
                 Ok(appended) => return self.is_stored(&texts, appended.last),
-                Err(failed) => match self.advice(failed.refusal) {
+                Err(failed) => match self.advice(failed.error) {
                     // That this attempt did nothing says nothing of the one before.
                     Advice::Again if unknown => {}
                     Advice::Again => key = self.key(with_key),
@@ -83,7 +83,7 @@ impl Publisher {
         let mut texts: Vec<_> = (0..lines).map(|_| self.text()).collect();
         for _ in 0..30 {
             let batch = texts.iter().map(|text| data(text)).collect();
-            let PartlyAppended { stored, last, refusal } =
+            let AppendAllError { stored, last, error } =
                 match self.log.append_all(self.stream.clone(), batch, None).await {
                     Ok(appended) => return self.is_stored(&texts, appended.last),
                     Err(failed) => failed,
@@ -92,7 +92,7 @@ impl Publisher {
             if let Some(last) = last {
                 self.is_stored(&texts, last)?;
             }
-            if !matches!(self.advice(refusal), Advice::Again) {
+            if !matches!(self.advice(error), Advice::Again) {
                 return Ok(());
             }
             texts = rest;
@@ -112,8 +112,8 @@ impl Publisher {
     }
 
     /// What the answer says, as a client sees it.
-    fn advice(&self, refusal: Refusal) -> Advice {
-        match Problem::from(refusal).status() {
+    fn advice(&self, error: AppendError) -> Advice {
+        match Problem::from(error).status() {
             StatusCode::SERVICE_UNAVAILABLE => Advice::Again,
             StatusCode::INTERNAL_SERVER_ERROR if self.mistaken => Advice::Again,
             StatusCode::INTERNAL_SERVER_ERROR => Advice::WithSameKey,

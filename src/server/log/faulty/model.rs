@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 
 use super::super::{
-    Appended, Bound, Change, Data, EventId, Generation, IdempotencyKey, Limits, Listed, NotRead,
-    Page, Place, Position, Range, Refusal, StreamName,
+    AppendError, Appended, Bound, Change, Data, EventId, Generation, IdempotencyKey, Limits, Page,
+    Place, Position, Range, ReadError, StreamInfo, StreamName,
 };
 use crate::message::Message;
 
@@ -87,25 +87,29 @@ impl Model {
         key: Option<&IdempotencyKey>,
         millis: u64,
         skip: u64,
-    ) -> Result<(Appended, Option<Change>), Refusal> {
+    ) -> Result<(Appended, Option<Change>), AppendError> {
         let open = self.streams.values().filter(|history| history.is_open()).count();
         let history = self.streams.entry(stream.clone()).or_insert_with(History::new);
         if !history.is_open() {
             if open as u64 >= self.limits.streams {
-                return Err(Refusal::TooManyStreams);
+                return Err(AppendError::TooManyStreams);
             }
             self.generations += 1;
             history.begin(Generation(self.generations), self.rising);
         }
-        let Some(past) = history.generations.last_mut() else { return Err(Refusal::NoStream) };
+        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
         if let Some(key) = key
             && let Some((first, last)) = past.keys.get(&key.0)
         {
             let appended = Appended { last: *last, replayed: true };
-            return if *first == batch { Ok((appended, None)) } else { Err(Refusal::KeyReused) };
+            return if *first == batch {
+                Ok((appended, None))
+            } else {
+                Err(AppendError::KeyReused)
+            };
         }
         if past.ended {
-            return Err(Refusal::Ended);
+            return Err(AppendError::Ended);
         }
         let after = past.messages.last().map_or(0, |last| last.id.seq);
         if let Some(key) = key {
@@ -134,12 +138,12 @@ impl Model {
         stream: &StreamName,
         text: Data,
         millis: u64,
-    ) -> Result<(EventId, Change), Refusal> {
+    ) -> Result<(EventId, Change), AppendError> {
         let history = self.streams.get_mut(stream).filter(|history| history.is_open());
-        let history = history.ok_or(Refusal::NoStream)?;
-        let Some(past) = history.generations.last_mut() else { return Err(Refusal::NoStream) };
+        let history = history.ok_or(AppendError::NoStream)?;
+        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
         if past.ended {
-            return Err(Refusal::Ended);
+            return Err(AppendError::Ended);
         }
         let after = past.messages.last().map_or(0, |last| last.id.seq);
         history.last = history.last.next(millis, 0);
@@ -151,10 +155,10 @@ impl Model {
         Ok((history.last, change))
     }
 
-    pub(super) fn delete(&mut self, stream: &StreamName) -> Result<Change, Refusal> {
+    pub(super) fn delete(&mut self, stream: &StreamName) -> Result<Change, AppendError> {
         let history = self.streams.get_mut(stream).filter(|history| history.is_open());
-        let history = history.ok_or(Refusal::NoStream)?;
-        let Some(past) = history.generations.last_mut() else { return Err(Refusal::NoStream) };
+        let history = history.ok_or(AppendError::NoStream)?;
+        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
         past.deleted = true;
         let change = Change::Deleted { generation: past.generation };
         history.changed();
@@ -167,9 +171,9 @@ impl Model {
         range: Range,
         bound: Bound,
         copy: Copy,
-    ) -> Result<Page, NotRead> {
-        let history = self.streams.get(stream).ok_or(NotRead::NoStream)?;
-        let view = history.view(copy).ok_or(NotRead::NoStream)?;
+    ) -> Result<Page, ReadError> {
+        let history = self.streams.get(stream).ok_or(ReadError::NoStream)?;
+        let view = history.view(copy).ok_or(ReadError::NoStream)?;
         let past = &history.generations[view.generation];
         let all = &past.messages[..view.messages];
         let kept = &all[view.trimmed.min(all.len())..];
@@ -185,18 +189,18 @@ impl Model {
             Place::Latest => all.len() - usize::from(view.ended),
             Place::Id(id) => {
                 let found = all.iter().position(|message| message.id == id);
-                let found = found.ok_or(NotRead::UnknownPlace)? + 1;
+                let found = found.ok_or(ReadError::UnknownPlace)? + 1;
                 // The last one that was trimmed is as good as one that is there.
-                if found < view.trimmed { Err(NotRead::UnknownPlace) } else { Ok(found) }?
+                if found < view.trimmed { Err(ReadError::UnknownPlace) } else { Ok(found) }?
             }
             Place::Position(Position { generation: Some(generation), .. })
                 if generation != past.generation =>
             {
-                return Err(NotRead::UnknownPlace);
+                return Err(ReadError::UnknownPlace);
             }
             Place::Position(Position { seq, .. }) => {
                 let from = all.partition_point(|message| message.id.seq <= seq);
-                if from < view.trimmed { Err(NotRead::Trimmed) } else { Ok(from) }?
+                if from < view.trimmed { Err(ReadError::Trimmed) } else { Ok(from) }?
             }
         };
         let from_kept = (from - view.trimmed).min(kept.len());
@@ -225,11 +229,11 @@ impl Model {
         Ok(Page { messages, more, position, head, end })
     }
 
-    pub(super) fn streams(&self, max: usize) -> Vec<Listed> {
+    pub(super) fn streams(&self, max: usize) -> Vec<StreamInfo> {
         let listed = self.streams.iter().filter_map(|(name, history)| {
             let past = history.generations.last().filter(|past| !past.deleted)?;
             let messages = past.messages.len() - past.trimmed - usize::from(past.ended);
-            Some(Listed {
+            Some(StreamInfo {
                 name: name.clone(),
                 messages: messages as u64,
                 ended: past.ended,

@@ -9,8 +9,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     super::{
-        Appended, Bound, Change, Data, Follow, IdempotencyKey, Limits, NotRead, Page, Range,
-        Refusal, StreamName,
+        AppendError, Appended, Bound, Change, Data, Follow, IdempotencyKey, Limits, Page, Range,
+        ReadError, StreamName,
         follow::{self, Feed},
     },
     Faults, Sabotage,
@@ -111,7 +111,7 @@ impl State {
         stream: &StreamName,
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, AppendError> {
         let skip = if self.happens(self.faults.sparse) { self.chance.u64(1..5) } else { 0 };
         let millis = self.millis();
         let (appended, change) = self.model.append(stream, batch, key, millis, skip)?;
@@ -126,9 +126,9 @@ impl State {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, NotRead> {
+    ) -> Result<Page, ReadError> {
         if self.closed || self.happens(self.faults.failed_reads) {
-            return Err(NotRead::Unavailable("the model does not read".into()));
+            return Err(ReadError::Unavailable("the model does not read".into()));
         }
         let stale = self.happens(self.faults.stale_reads);
         let copy = match self.frozen {
@@ -145,15 +145,15 @@ impl State {
         let current = self.model.read(stream, range, bound, Copy::Current);
         self.stale_reads += u64::from(page != current);
         match (page, copy) {
-            (Err(_), Copy::AsOf(_)) => Err(NotRead::Behind),
+            (Err(_), Copy::AsOf(_)) => Err(ReadError::Behind),
             (page, _) => page,
         }
     }
 
-    pub(super) fn follow(&mut self, stream: &StreamName) -> Result<(Follow, Delivery), NotRead> {
+    pub(super) fn follow(&mut self, stream: &StreamName) -> Result<(Follow, Delivery), ReadError> {
         let one = self.sabotage == Some(Sabotage::OneFollow) && self.follows > 0;
         if self.closed || one || self.happens(self.faults.failed_follows) {
-            return Err(NotRead::Unavailable("the model does not follow".into()));
+            return Err(ReadError::Unavailable("the model does not follow".into()));
         }
         self.forget_gone();
         self.follows += 1;

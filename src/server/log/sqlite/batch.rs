@@ -6,7 +6,8 @@ use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, Transacti
 
 use super::{
     super::{
-        Appended, Change, Data, EventId, Generation, IdempotencyKey, Limits, Refusal, StreamName,
+        AppendError, Appended, Change, Data, EventId, Generation, IdempotencyKey, Limits,
+        StreamName,
     },
     key::{MAX_OFFSET, MAX_SLOT, Slot},
     keys,
@@ -102,12 +103,12 @@ impl<'conn> WriteBatch<'conn> {
         name: StreamName,
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
-    ) -> rusqlite::Result<Result<Appended, Refusal>> {
+    ) -> rusqlite::Result<Result<Appended, AppendError>> {
         let mut dirty = match self.load(&name)? {
             Some(dirty) => dirty,
             None => match self.create(&name)? {
                 Some(dirty) => dirty,
-                None => return Ok(Err(Refusal::TooManyStreams)),
+                None => return Ok(Err(AppendError::TooManyStreams)),
             },
         };
         let outcome = self.append_to(&mut dirty, batch, key);
@@ -120,7 +121,7 @@ impl<'conn> WriteBatch<'conn> {
         dirty: &mut DirtyStream,
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
-    ) -> rusqlite::Result<Result<Appended, Refusal>> {
+    ) -> rusqlite::Result<Result<Appended, AppendError>> {
         let key = key.map(|key| (keys::name(dirty.stream.generation, key), keys::digest(&batch)));
         // Before anything else: what is done is done, even if the stream has ended since.
         if let Some((name, digest)) = &key
@@ -129,13 +130,13 @@ impl<'conn> WriteBatch<'conn> {
             return Ok(if used.digest == *digest {
                 Ok(Appended { last: used.last, replayed: true })
             } else {
-                Err(Refusal::KeyReused)
+                Err(AppendError::KeyReused)
             });
         }
         let offset = dirty.stream.head.seq.saturating_sub(dirty.stream.base);
         let is_full = offset.saturating_add(batch.len() as u64) > MAX_OFFSET;
         if dirty.stream.closing.is_some() || is_full {
-            return Ok(Err(Refusal::Ended));
+            return Ok(Err(AppendError::Ended));
         }
         for data in batch {
             let message = Message { id: self.next(&dirty.stream), data: data.into_text() };
@@ -160,10 +161,10 @@ impl<'conn> WriteBatch<'conn> {
         &mut self,
         name: StreamName,
         text: Data,
-    ) -> rusqlite::Result<Result<EventId, Refusal>> {
-        let Some(mut dirty) = self.load(&name)? else { return Ok(Err(Refusal::NoStream)) };
+    ) -> rusqlite::Result<Result<EventId, AppendError>> {
+        let Some(mut dirty) = self.load(&name)? else { return Ok(Err(AppendError::NoStream)) };
         let outcome = if dirty.stream.closing.is_some() {
-            Err(Refusal::Ended)
+            Err(AppendError::Ended)
         } else {
             dirty.stream.head = self.next(&dirty.stream);
             dirty.stream.closing = Some(text.into_text());
@@ -175,8 +176,8 @@ impl<'conn> WriteBatch<'conn> {
     }
 
     /// Forgets a stream. Its messages are out of reach at once, and removed step by step.
-    pub(super) fn delete(&mut self, name: StreamName) -> rusqlite::Result<Result<(), Refusal>> {
-        let Some(dirty) = self.load(&name)? else { return Ok(Err(Refusal::NoStream)) };
+    pub(super) fn delete(&mut self, name: StreamName) -> rusqlite::Result<Result<(), AppendError>> {
+        let Some(dirty) = self.load(&name)? else { return Ok(Err(AppendError::NoStream)) };
         let Stream { slot, generation, head, keys, .. } = dirty.stream;
         self.tx.execute("DELETE FROM streams WHERE slot = ?1", [slot.0])?;
         self.tx.execute("INSERT INTO garbage VALUES (?1)", [slot.0])?;

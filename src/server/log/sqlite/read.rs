@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::{
     super::{
-        Bound, EventId, Generation, Listed, NotRead, Page, Place, Position, Range, StreamName,
+        Bound, EventId, Generation, Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
     },
     key::{Slot, offset},
 };
@@ -141,14 +141,18 @@ impl Stream {
     }
 
     /// The sequence after which a range begins, or before which it ends.
-    fn locate(&self, tx: &Transaction<'_>, place: Place) -> rusqlite::Result<Result<u64, NotRead>> {
+    fn locate(
+        &self,
+        tx: &Transaction<'_>,
+        place: Place,
+    ) -> rusqlite::Result<Result<u64, ReadError>> {
         Ok(match place {
             Place::Earliest => Ok(self.trimmed.seq),
             // The end is no message: a reader that begins there is still told of it.
             Place::Latest if self.closing.is_some() => Ok(self.head.seq.saturating_sub(1)),
             Place::Latest => Ok(self.head.seq),
             Place::Id(id) if self.is_place(tx, id)? => Ok(id.seq),
-            Place::Id(_) => Err(NotRead::UnknownPlace),
+            Place::Id(_) => Err(ReadError::UnknownPlace),
             // Before the first message.
             Place::Position(Position { generation: None, .. }) if self.trimmed.seq == self.base => {
                 Ok(self.base)
@@ -156,10 +160,10 @@ impl Stream {
             Place::Position(Position { generation: Some(generation), .. })
                 if generation != self.generation =>
             {
-                Err(NotRead::UnknownPlace)
+                Err(ReadError::UnknownPlace)
             }
             Place::Position(Position { seq, .. }) if seq >= self.trimmed.seq => Ok(seq),
-            Place::Position(_) => Err(NotRead::Trimmed),
+            Place::Position(_) => Err(ReadError::Trimmed),
         })
     }
 
@@ -187,13 +191,13 @@ pub(super) fn page(
     name: &StreamName,
     range: Range,
     bound: Bound,
-) -> rusqlite::Result<Result<Page, NotRead>> {
+) -> rusqlite::Result<Result<Page, ReadError>> {
     let tx = connection.transaction()?;
-    let Some(stream) = Stream::of(&tx, name)? else { return Ok(Err(NotRead::NoStream)) };
+    let Some(stream) = Stream::of(&tx, name)? else { return Ok(Err(ReadError::NoStream)) };
     let (Range::After(place) | Range::Before(place)) = range;
     let from = match stream.locate(&tx, place)? {
         Ok(from) => from,
-        Err(not_read) => return Ok(Err(not_read)),
+        Err(error) => return Ok(Err(error)),
     };
     let (messages, more) = match range {
         Range::After(_) => after(&tx, &stream, from, bound)?,
@@ -269,7 +273,10 @@ pub(super) fn position(connection: &Connection, name: &StreamName) -> rusqlite::
 const PART: i64 = 200;
 
 /// The streams there are, newest activity first.
-pub(super) fn streams(connection: &mut Connection, most: usize) -> rusqlite::Result<Vec<Listed>> {
+pub(super) fn streams(
+    connection: &mut Connection,
+    most: usize,
+) -> rusqlite::Result<Vec<StreamInfo>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let tx = connection.transaction()?;
     // Sorted before the texts are read, one seek for each stream that is listed.
@@ -294,7 +301,7 @@ pub(super) fn streams(connection: &mut Connection, most: usize) -> rusqlite::Res
         // What is stored under a name that cannot be a stream's is not ours to show.
         let Ok(name) = row.get::<_, String>(2)?.parse() else { continue };
         let last = last.map(|data| Message { id, data });
-        listed.push(Listed { name, messages: unsigned(row, 3)?, ended, last });
+        listed.push(StreamInfo { name, messages: unsigned(row, 3)?, ended, last });
     }
     Ok(listed)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{KEY_LIFETIME, Refusal, StreamName},
+    super::{AppendError, KEY_LIFETIME, StreamName},
     batch::WriteBatch,
     key::{OFFSET_BITS, Slot, offset},
     keys,
@@ -136,7 +136,7 @@ fn forget_silent_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
         let still_silent = stream.count == 0 && is_silent;
         batch.stash(name.clone(), dirty);
         if still_silent {
-            let _: Result<(), Refusal> = batch.delete(name)?;
+            let _: Result<(), AppendError> = batch.delete(name)?;
         }
     }
     Ok(more)

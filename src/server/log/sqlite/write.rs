@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    super::{Change, Clock, Limits, Refusal, StreamName},
+    super::{AppendError, Change, Clock, Limits, StreamName},
     batch::{CommitError, Committed, Totals, WriteBatch, holds},
     file::{Claim, Location},
     followers::Followers,
@@ -68,16 +68,18 @@ pub(super) enum Outcome {
 /// A job that is a function.
 struct Task<T, F> {
     act: Option<F>,
-    result: Option<Result<T, Refusal>>,
-    reply: oneshot::Sender<Result<T, Refusal>>,
+    result: Option<Result<T, AppendError>>,
+    reply: oneshot::Sender<Result<T, AppendError>>,
 }
 
 impl Command {
     /// Something to do in the next transaction, and where its result will be.
     pub(super) fn write<T: Send + 'static>(
         size: usize,
-        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send + 'static,
-    ) -> (Self, oneshot::Receiver<Result<T, Refusal>>) {
+        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
+        + Send
+        + 'static,
+    ) -> (Self, oneshot::Receiver<Result<T, AppendError>>) {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Task { act: Some(act), result: None, reply });
         (Self::Write { size, job }, answer)
@@ -87,7 +89,7 @@ impl Command {
 impl<T, F> Job for Task<T, F>
 where
     T: Send,
-    F: FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, Refusal>> + Send,
+    F: FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>> + Send,
 {
     fn run(&mut self, batch: &mut WriteBatch<'_>) -> rusqlite::Result<()> {
         if let Some(act) = self.act.take() {
@@ -99,8 +101,8 @@ where
     fn reply(self: Box<Self>, outcome: &Outcome) {
         let result = match outcome {
             Outcome::Stored => self.result,
-            Outcome::NotStored(why) => Some(Err(Refusal::Unavailable(Arc::clone(why)))),
-            Outcome::Unknown(why) => Some(Err(Refusal::Unknown(Arc::clone(why)))),
+            Outcome::NotStored(why) => Some(Err(AppendError::Unavailable(Arc::clone(why)))),
+            Outcome::Unknown(why) => Some(Err(AppendError::Unknown(Arc::clone(why)))),
         };
         if let Some(result) = result {
             drop(self.reply.send(result));

@@ -41,7 +41,7 @@ async fn an_append_whose_answer_is_lost_is_repeated_with_its_key() {
             let (text, key) = (format!("{n}"), format!("key-{n}"));
             faults.set_faults(Faults { lost_answers: 100, ..Faults::default() });
             let lost = trial.append_with("news", &[&text, "and"], Some(&key)).await;
-            assert!(matches!(lost, Err(Refusal::Unknown(_))), "{lost:?}");
+            assert!(matches!(lost, Err(AppendError::Unknown(_))), "{lost:?}");
             faults.set_faults(Faults::default());
             let known =
                 trial.append_with("news", &[&text, "and"], Some(&key)).await.expect("known");
@@ -74,7 +74,7 @@ async fn a_part_of_a_batch_is_its_first_part() {
         let whole = trial.log.append_all(name("news"), batch, key).await;
         assert_eq!(whole.map(|_| ()), Ok(()), "with a key it is whole");
         faults.set_faults(Faults { refused: 100, ..Faults::default() });
-        assert!(matches!(trial.append("news", &["e"]).await, Err(Refusal::Unavailable(_))));
+        assert!(matches!(trial.append("news", &["e"]).await, Err(AppendError::Unavailable(_))));
         assert_eq!(trial.all("news").await.len(), partly.stored + 4);
     })
     .await;
@@ -97,9 +97,9 @@ async fn a_read_that_is_behind_says_so_where_it_cannot_be_sure() {
         assert_eq!((page.messages.len(), page.position.seq), (0, early.seq));
         let page = trial.read(Range::After(Place::Position(start)), ALL).await.expect("a page");
         assert_eq!(page.position, start, "no reader goes back");
-        assert_eq!(trial.read(Range::After(Place::Id(late)), ALL).await, Err(NotRead::Behind));
+        assert_eq!(trial.read(Range::After(Place::Id(late)), ALL).await, Err(ReadError::Behind));
         let fresh = trial.log.read(&name("fresh"), Range::After(Place::Earliest), ALL).await;
-        assert_eq!(fresh, Err(NotRead::Behind));
+        assert_eq!(fresh, Err(ReadError::Behind));
         faults.freeze_reads(false);
         let page = trial.read(Range::After(Place::Id(early)), ALL).await.expect("a page");
         assert_eq!(page.position, start);

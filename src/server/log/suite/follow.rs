@@ -138,8 +138,8 @@ async fn a_place_that_was_trimmed_is_no_place() {
         }
         trial.append("news", &["c", "d", "e", "f"]).await.expect("appended");
         for (place, found) in [
-            (Position::NOWHERE, Err(NotRead::Trimmed)),
-            (Position { seq: early.seq - 1, ..early }, Err(NotRead::Trimmed)),
+            (Position::NOWHERE, Err(ReadError::Trimmed)),
+            (Position { seq: early.seq - 1, ..early }, Err(ReadError::Trimmed)),
             (Position { seq: early.seq + 1, ..early }, Ok(3)),
         ] {
             let page = trial.read(Range::After(Place::Position(place)), ALL).await;
@@ -173,7 +173,7 @@ async fn two_servers_have_one_log() {
         other.delete(name("news")).await.expect("deleted");
         trial.append("news", &["c"]).await.expect("a new generation");
         let gone = trial.read(Range::After(Place::Position(page.position)), ALL).await;
-        assert_eq!(gone, Err(NotRead::UnknownPlace));
+        assert_eq!(gone, Err(ReadError::UnknownPlace));
     })
     .await;
 }
