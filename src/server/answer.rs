@@ -23,6 +23,9 @@ use crate::problem;
 
 /// About how many bytes of text a page or a page of history has at the most, but for a last message.
 pub(super) const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// How many times its text an answer takes while it is made: a page has all of it twice, escaped. (Less
+/// than what the least budget serves, see `limits/memory/layout.rs`.)
+const MAKING_FACTOR: usize = 10;
 /// What most answers cost of the rate of reads.
 pub(super) const PAGE_COST: NonZeroU32 = NonZeroU32::MIN;
 /// What a list of the streams costs: it has up to a thousand rows.
@@ -50,8 +53,8 @@ pub(super) async fn bounded(
     if let Err(problem) = app.limits.read(client.address, cost) {
         return problem.into_response();
     }
-    // The text and the answer that is made of it: how large that is, is known afterwards.
-    let bytes = 4 * (MAX_TEXT_BYTES + app.max_message_bytes);
+    // The text, and the answer that is made of it: how large that is, is known afterwards.
+    let bytes = MAKING_FACTOR * (MAX_TEXT_BYTES + app.max_message_bytes);
     match app.memory.acquire(client.address, MemoryPart::Answers, bytes).await {
         Ok(memory) => collected(answer.await, memory).await,
         Err(problem) => problem.into_response(),
