@@ -113,8 +113,8 @@ impl Sqlite {
         };
         let (location, writer, unchecked) = spawn_blocking(move || {
             let (location, claim) = Location::claim(store)?;
-            let Opened { connection, unchecked } = location.open_to_write()?;
-            let writer = Writer::new(connection, &location, claim, limits, clock, reports)?;
+            let Opened { connection, wal, unchecked } = location.open_to_write()?;
+            let writer = Writer::new(connection, wal, claim, limits, clock, reports)?;
             anyhow::Ok((location, writer, unchecked))
         })
         .await??;

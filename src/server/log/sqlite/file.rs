@@ -18,7 +18,8 @@ use super::{
     check::{Found, Pace, check},
     migrate,
     schema::{self, Content},
-    scrub, space,
+    scrub,
+    space::WriteAheadLog,
 };
 
 /// How long a connection waits for another one: only while a file is checked or recovered.
@@ -41,6 +42,7 @@ pub(super) struct Claim {
 /// A store that can be written.
 pub(super) struct Opened {
     pub(super) connection: Connection,
+    pub(super) wal: WriteAheadLog,
     /// Whether the file has still to be checked. Its last server stopped in order, so that it can be
     /// served meanwhile.
     pub(super) unchecked: bool,
@@ -100,7 +102,7 @@ impl Location {
             create_private(path)?;
         }
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let mut unchecked = false;
+        let (mut unchecked, mut unknown) = (false, 0);
         match (schema::identify(&connection)?, self) {
             (Content::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
             (Content::Nothing, Self::File(path)) => {
@@ -123,7 +125,8 @@ impl Location {
                         &connection,
                         "the server before this one did not stop in order",
                     )?;
-                    space::scrub_all(&mut connection)?;
+                    unknown =
+                        connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
                 }
                 unchecked = clean;
             }
@@ -147,7 +150,11 @@ impl Location {
             tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
         }
         connection.execute("UPDATE store SET clean = 0", [])?;
-        Ok(Opened { connection, unchecked })
+        let wal = match self {
+            Self::File(path) => Some(beside(path, "-wal")),
+            Self::Memory(_) => None,
+        };
+        Ok(Opened { connection, wal: WriteAheadLog::new(wal, unknown), unchecked })
     }
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {
@@ -167,14 +174,6 @@ impl Location {
                 };
                 Ok(number("page_count")? * number("page_size")?)
             }
-        }
-    }
-
-    /// The file that is written ahead; there is none in memory.
-    pub(super) fn wal(&self) -> Option<PathBuf> {
-        match self {
-            Self::File(path) => Some(beside(path, "-wal")),
-            Self::Memory(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -23,8 +24,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How many pages are scrubbed in one transaction.
 const SCRUB: usize = 512;
-/// The same, while no publisher waits for it.
-const SCRUB_ALL: u32 = 8192;
 
 /// Free pages that stay in the file: what is trimmed makes room for what is published next. So many,
 /// and one of so many that the file has.
@@ -46,6 +45,8 @@ pub(super) struct WriteAheadLog {
     collected: u64,
     /// Pages that were changed and have still to be scrubbed.
     changed: BTreeSet<u32>,
+    /// Pages of which it is not known whether they were.
+    unknown: Range<u32>,
     /// When beginning it anew was tried last.
     tried: Option<Instant>,
 }
@@ -62,9 +63,10 @@ pub(super) enum Purged {
 }
 
 impl WriteAheadLog {
-    pub(super) fn new(path: Option<PathBuf>) -> Self {
-        let changed = BTreeSet::new();
-        Self { path, removed: false, collected: 0, changed, tried: None }
+    /// After a server that was killed it is not known which of `unknown` pages were changed.
+    pub(super) fn new(path: Option<PathBuf>, unknown: u32) -> Self {
+        let (changed, unknown) = (BTreeSet::new(), 1..unknown.saturating_add(1));
+        Self { path, removed: false, collected: 0, changed, unknown, tried: None }
     }
 
     /// Moves it into the file when it has become long.
@@ -122,12 +124,19 @@ impl WriteAheadLog {
         }
         let Length { frames, .. } = checkpoint(connection, "NOOP")?;
         self.collect(frames);
+        if self.changed.len() < SCRUB {
+            self.changed.extend(self.unknown.by_ref().take(SCRUB));
+        }
         if !scrub::is_possible(connection)? {
             self.changed.clear();
         }
         if !self.changed.is_empty() {
             let some: Vec<u32> = self.changed.iter().copied().take(SCRUB).collect();
-            scrub_pages(connection, some.iter().copied())?;
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for page in &some {
+                scrub::page(&tx, *page)?;
+            }
+            tx.commit()?;
             for page in &some {
                 self.changed.remove(page);
             }
@@ -145,30 +154,6 @@ impl WriteAheadLog {
         }
         Ok(Purged::Done)
     }
-}
-
-/// Scrubs pages in one transaction.
-fn scrub_pages(
-    connection: &mut Connection,
-    pages: impl Iterator<Item = u32>,
-) -> rusqlite::Result<()> {
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for page in pages {
-        scrub::page(&tx, page)?;
-    }
-    tx.commit()
-}
-
-/// Scrubs the whole file: which pages were changed is not known after a server that was killed.
-pub(super) fn scrub_all(connection: &mut Connection) -> rusqlite::Result<()> {
-    let pages = connection.pragma_query_value(None, "page_count", |row| row.get::<_, u32>(0))?;
-    if !scrub::is_possible(connection)? {
-        return Ok(());
-    }
-    let starts = (1..=pages).step_by(SCRUB_ALL as usize);
-    starts.into_iter().try_for_each(|start| {
-        scrub_pages(connection, start..=pages.min(start.saturating_add(SCRUB_ALL - 1)))
-    })
 }
 
 /// How many pages a write-ahead log has, and how many of them were moved into the file.

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     super::{AppendError, Change, Clock, Limits, StreamName},
     batch::{CommitError, Committed, Totals, WriteBatch, holds},
-    file::{Claim, Location},
+    file::Claim,
     followers::Followers,
     health::{Health, what_happened},
     metrics::EngineMetrics,
@@ -25,7 +25,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// About how many bytes a transaction writes beside what it brings: some pages, whole.
 const PER_COMMIT: usize = 16 * 1024;
 /// For how long the files are purged when the store is closed.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING: Duration = Duration::from_secs(5);
 /// A transaction that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -141,7 +141,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        location: &Location,
+        wal: WriteAheadLog,
         claim: Claim,
         limits: Limits,
         clock: Clock,
@@ -157,7 +157,7 @@ impl Writer {
             health,
             followers,
             metrics,
-            wal: WriteAheadLog::new(location.wal()),
+            wal,
             unstored: 0,
             tried: Instant::now(),
         })
