@@ -142,6 +142,36 @@ async fn damage_that_is_found_behind_is_loud() {
     is_refused(&file, "damaged");
 }
 
+/// A file that was prepared for the store keeps its owner and permissions: it stays the same file.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_empty_file_is_taken_as_it_is() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["touched.db", "created.db"] {
+        let file = folder.path().join(name);
+        fs::write(&file, "").expect("a file");
+        if name == "created.db" {
+            // By a program that has chosen what would stay.
+            let other = Connection::open(&file).expect("a database");
+            other.execute_batch("PRAGMA page_size = 1024; PRAGMA journal_mode = WAL").expect("set");
+            other.execute_batch("CREATE TABLE t (x); DROP TABLE t; VACUUM").expect("made");
+            other.close().expect("closed");
+            assert!(fs::metadata(&file).expect("a file").len() > 0);
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
+        let before = fs::metadata(&file).expect("a file");
+        let app = TestApp::start_on(&file, NOW, &[]).await;
+        app.publish("news", "hello").await;
+        let after = fs::metadata(&file).expect("a file");
+        assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()), "{name}");
+        app.stop().await;
+        let store = Connection::open(&file).expect("a database");
+        let number = |pragma| store.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        assert_eq!((number("page_size"), number("auto_vacuum")), (Ok(4096), Ok(2)), "{name}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn what_is_stored_is_for_its_owner_alone() {

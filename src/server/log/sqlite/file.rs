@@ -106,10 +106,10 @@ impl Location {
         match (schema::identify(&connection)?, self) {
             (Content::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
             (Content::Nothing, Self::File(path)) => {
-                // What a server was about to create when it was killed has properties that stay.
+                // What a program was about to create has properties that stay. It stays the same file:
+                // it may have been put there for us, with an owner.
                 drop(connection);
-                fs::remove_file(path)?;
-                create_private(path)?;
+                private().write(true).truncate(true).open(path)?;
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
                 schema::create(&mut connection)?;
             }
