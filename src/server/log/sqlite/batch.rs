@@ -12,9 +12,13 @@ use super::{
     key::{MAX_OFFSET, MAX_SLOT, Slot},
     keys,
     read::{Stream, signed, unsigned},
-    retention,
+    retention::{self, Most},
 };
 use crate::message::Message;
+
+/// Why nothing is appended any more to a stream that has had as many messages as there are keys for.
+const FULL: &str =
+    "the stream has had 2^40 messages, as many as one can; delete it to begin it anew";
 
 /// A transaction, and the streams that it has changed.
 pub(super) struct WriteBatch<'conn> {
@@ -26,6 +30,8 @@ pub(super) struct WriteBatch<'conn> {
     pub(super) totals: Totals,
     /// Whether text was removed.
     pub(super) removed: bool,
+    /// How many idempotency keys are new.
+    pub(super) fresh_keys: usize,
     /// Written back once, when all is done.
     dirty: BTreeMap<StreamName, DirtyStream>,
     changes: Vec<(StreamName, Change)>,
@@ -48,13 +54,16 @@ pub(super) struct Totals {
     pub(super) streams: u64,
     /// Idempotency keys.
     pub(super) keys: u64,
+    /// Since when some of them are known to have been used in the future, by the clock.
+    pub(super) keys_ahead_since: Option<u64>,
 }
 
 impl Totals {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let select = "SELECT count(*), coalesce(sum(keys), 0) FROM streams";
         connection.query_row(select, [], |row| {
-            Ok(Self { streams: unsigned(row, 0)?, keys: unsigned(row, 1)? })
+            let (streams, keys) = (unsigned(row, 0)?, unsigned(row, 1)?);
+            Ok(Self { streams, keys, keys_ahead_since: None })
         })
     }
 }
@@ -94,7 +103,7 @@ impl<'conn> WriteBatch<'conn> {
         // once another program has written.
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (dirty, changes) = (BTreeMap::new(), Vec::new());
-        Ok(Self { tx, limits, now, totals, removed: false, dirty, changes })
+        Ok(Self { tx, limits, now, totals, removed: false, fresh_keys: 0, dirty, changes })
     }
 
     /// Appends a batch; creates the stream if there is none.
@@ -133,10 +142,12 @@ impl<'conn> WriteBatch<'conn> {
                 Err(AppendError::KeyReused)
             });
         }
-        let offset = dirty.stream.head.seq.saturating_sub(dirty.stream.base);
-        let is_full = offset.saturating_add(batch.len() as u64) > MAX_OFFSET;
-        if dirty.stream.closing.is_some() || is_full {
+        if dirty.stream.closing.is_some() {
             return Ok(Err(AppendError::Ended));
+        }
+        let offset = dirty.stream.head.seq.saturating_sub(dirty.stream.base);
+        if offset.saturating_add(batch.len() as u64) > MAX_OFFSET {
+            return Ok(Err(AppendError::Unavailable(FULL.into())));
         }
         for data in batch {
             let message = Message { id: self.next(&dirty.stream), data: data.into_text() };
@@ -270,11 +281,17 @@ impl<'conn> WriteBatch<'conn> {
         EventId { millis: self.now.max(stream.head.millis), seq: stream.head.seq + 1 }
     }
 
-    /// Writes back what was changed, and makes all of it durable.
-    pub(super) fn commit(mut self) -> Result<Committed, CommitError> {
+    /// Writes back what was changed, and makes all of it durable. `over_old` says whether it may go over
+    /// what was in the write-ahead log before.
+    pub(super) fn commit(mut self, over_old: bool) -> Result<Committed, CommitError> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for dirty in dirty.values_mut() {
-            let most = 2 * dirty.fresh.len() + retention::STEP / 10;
+            // More than came, or what is beyond a limit would grow.
+            let fresh_bytes: u64 = dirty.fresh.iter().map(|one| one.data.len() as u64).sum();
+            let most = Most {
+                messages: 2 * dirty.fresh.len() + retention::STEP / 10,
+                bytes: retention::STEP_BYTES.max(2 * fresh_bytes),
+            };
             retention::trim(&mut self, &mut dirty.stream, most)?;
             self.trim_keys(&mut dirty.stream)?;
         }
@@ -290,7 +307,7 @@ impl<'conn> WriteBatch<'conn> {
             Ok(()) => Ok(committed),
             // What makes a transaction one is the last that is written: if something could not be
             // written, that was not either.
-            Err(error) if could_not_write(&error) => Err(CommitError::NotStored(error)),
+            Err(error) if could_not_write(&error, over_old) => Err(CommitError::NotStored(error)),
             Err(error) => Err(CommitError::Unknown(error, committed)),
         }
     }
@@ -311,14 +328,35 @@ impl<'conn> WriteBatch<'conn> {
     }
 }
 
-/// Whether an error says that a page could not be written, as opposed to made durable.
-fn could_not_write(error: &Error) -> bool {
+/// Whether an error says that a page could not be written, as opposed to made durable. The half of a
+/// page that was written may be a whole one where the other half was there before; a disk that is full
+/// does not refuse what it has already.
+fn could_not_write(error: &Error, over_old: bool) -> bool {
     let Error::SqliteFailure(failure, _) = error else { return false };
-    [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE].contains(&failure.extended_code)
+    match failure.extended_code {
+        ffi::SQLITE_FULL => true,
+        ffi::SQLITE_IOERR_WRITE => !over_old,
+        _ => false,
+    }
 }
 
-/// Whether a change is in the store.
-pub(super) fn holds(
+/// Whether what a transaction has changed is in the store. The last change of each stream tells: what
+/// it has done to those before it is not to be seen any more.
+pub(super) fn are_stored(
+    connection: &Connection,
+    changes: &[(StreamName, Change)],
+) -> rusqlite::Result<bool> {
+    let last: BTreeMap<&StreamName, &Change> =
+        changes.iter().map(|(name, change)| (name, change)).collect();
+    for (name, change) in &last {
+        if !is_stored(connection, name, change)? {
+            return Ok(false);
+        }
+    }
+    Ok(!last.is_empty())
+}
+
+fn is_stored(
     connection: &Connection,
     name: &StreamName,
     change: &Change,
@@ -334,3 +372,6 @@ pub(super) fn holds(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use super::{
     super::{Data, EventId, Generation, IdempotencyKey, KEY_LIFETIME},
     batch::WriteBatch,
     key::{Slot, offset},
-    read::{Stream, signed, unsigned},
+    read::{Stream, far_ahead, signed, unsigned},
     retention::before,
 };
 
@@ -19,6 +19,9 @@ use super::{
 const SLACK: u64 = 64;
 /// How many keys a step of the sweep forgets at the most.
 pub(super) const STEP: usize = 256;
+/// For how many milliseconds keys are used in the future before the clock is believed: one that is
+/// wrong since the machine has started is usually right again by then.
+const SURELY_AHEAD: u64 = 60 * 60 * 1000;
 /// How many bytes of a hash tell keys, and what was appended under them, from each other.
 const HASH: usize = 16;
 pub(super) type Hash = [u8; HASH];
@@ -28,6 +31,11 @@ pub(super) struct Used {
     /// The id of its last message.
     pub(super) last: EventId,
     pub(super) digest: Hash,
+}
+
+/// From how many keys on some are forgotten, with this limit.
+pub(super) fn too_many(limit: u64) -> u64 {
+    limit.saturating_add(SLACK.min(limit))
 }
 
 /// Stands for a key of a generation of a stream.
@@ -97,22 +105,27 @@ impl WriteBatch<'_> {
         ))?;
         stream.keys += 1;
         self.totals.keys += 1;
+        self.fresh_keys += 1;
         Ok(())
     }
 
     /// Forgets the oldest keys of a stream that has too many, some at a time.
     pub(super) fn trim_keys(&mut self, stream: &mut Stream) -> rusqlite::Result<()> {
-        let surplus = stream.keys.saturating_sub(self.limits.keys);
-        if surplus < SLACK.min(self.limits.keys) {
+        if stream.keys < too_many(self.limits.keys) {
             return Ok(());
         }
+        let surplus = stream.keys - self.limits.keys;
         let forgotten = self
             .tx
             .prepare_cached(
                 "DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE key BETWEEN ?1 AND ?2 \
                  ORDER BY key LIMIT ?3)",
             )?
-            .execute((stream.slot.start(), stream.slot.end(), surplus.min(STEP as u64)))?;
+            .execute((
+                stream.slot.start(),
+                stream.slot.end(),
+                surplus.min(self.most_keys() as u64),
+            ))?;
         // Should the number ever be wrong, it does not stay so.
         let forgotten = if forgotten == 0 { stream.keys } else { forgotten as u64 };
         self.forgot(stream, forgotten);
@@ -122,16 +135,44 @@ impl WriteBatch<'_> {
     /// Forgets the oldest keys of all when there are too many, some at a time.
     pub(super) fn trim_all_keys(&mut self) -> rusqlite::Result<()> {
         if self.has_too_many_keys() {
-            let surplus = self.totals.keys.saturating_sub(self.limits.all_keys);
-            let surplus = usize::try_from(surplus).unwrap_or(STEP);
-            self.forget_oldest_keys(u64::MAX, surplus.min(STEP))?;
+            let surplus = usize::try_from(self.totals.keys - self.limits.all_keys);
+            let most = self.most_keys();
+            self.forget_oldest_keys(u64::MAX, surplus.unwrap_or(most).min(most))?;
         }
         Ok(())
     }
 
     pub(super) fn has_too_many_keys(&self) -> bool {
-        let surplus = self.totals.keys.saturating_sub(self.limits.all_keys);
-        surplus >= SLACK.min(self.limits.all_keys)
+        self.totals.keys >= too_many(self.limits.all_keys)
+    }
+
+    /// How many keys this transaction forgets at a time: more than it brings.
+    fn most_keys(&self) -> usize {
+        STEP.max(2 * self.fresh_keys)
+    }
+
+    /// Has keys that were used in the future, by the clock, expire as if they were used just now, once
+    /// it has been so for long enough that the clock was wrong then and is not wrong now. Tells whether
+    /// there are more.
+    pub(super) fn restamp_keys(&mut self) -> rusqlite::Result<bool> {
+        let (now, ahead) = (self.now, signed(far_ahead(self.now)));
+        let is_any: bool = self
+            .tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE used > ?1)")?
+            .query_row([ahead], |row| row.get(0))?;
+        let since = self.totals.keys_ahead_since.filter(|since| *since <= now).unwrap_or(now);
+        self.totals.keys_ahead_since = is_any.then_some(since);
+        if !is_any || now - since < SURELY_AHEAD {
+            return Ok(false);
+        }
+        let restamped = self
+            .tx
+            .prepare_cached(
+                "UPDATE keys SET used = ?1 WHERE key IN \
+                 (SELECT key FROM keys WHERE used > ?2 LIMIT ?3)",
+            )?
+            .execute((signed(now), ahead, STEP))?;
+        Ok(restamped == STEP)
     }
 
     /// Forgets keys that are too old; tells whether there are more.
@@ -175,5 +216,130 @@ impl WriteBatch<'_> {
         let keys = keys.min(stream.keys);
         stream.keys -= keys;
         self.totals.keys = self.totals.keys.saturating_sub(keys);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::server::log::{
+        Limits, Store, StreamName,
+        sqlite::{batch::Totals, file::Location, retention},
+    };
+
+    const HOUR: u64 = 60 * 60 * 1000;
+    const LIMITS: Limits = Limits {
+        messages: 5,
+        age: Duration::from_secs(1_000_000_000),
+        bytes: 1000,
+        streams: 10,
+        keys: 100,
+        all_keys: 300,
+    };
+
+    /// A store that takes one transaction after the other.
+    struct Trial {
+        connection: Connection,
+        totals: Totals,
+        limits: Limits,
+    }
+
+    impl Trial {
+        fn new() -> (Self, impl Sized) {
+            let (location, claim) = Location::claim(Store::Memory).expect("a store");
+            let connection = location.open_to_write().expect("a connection").connection;
+            (Self { connection, totals: Totals::default(), limits: LIMITS }, claim)
+        }
+
+        fn run<T>(&mut self, now: u64, act: impl FnOnce(&mut WriteBatch<'_>) -> T) -> T {
+            let batch = WriteBatch::begin(&mut self.connection, self.limits, now, self.totals);
+            let mut batch = batch.expect("a transaction");
+            let result = act(&mut batch);
+            self.totals = batch.commit(false).expect("stored").totals;
+            result
+        }
+
+        fn sweep(&mut self, now: u64) {
+            while self.run(now, |batch| retention::step(batch).expect("a step")) {}
+        }
+
+        /// How many keys there are of a stream, and of all.
+        fn keys(&self, name: &str) -> (u64, u64) {
+            let name = name.parse().expect("a name");
+            let stream = Stream::of(&self.connection, &name).expect("readable").expect("a stream");
+            let all = "SELECT count(*) FROM keys";
+            let all = self.connection.query_row(all, [], |row| unsigned(row, 0)).expect("a number");
+            assert_eq!(self.totals.keys, all);
+            (stream.keys, all)
+        }
+    }
+
+    /// Appends with a key; tells whether it had been used.
+    fn is_replayed(batch: &mut WriteBatch<'_>, stream: &str, key: &str) -> bool {
+        let name: StreamName = stream.parse().expect("a name");
+        let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+        let key = IdempotencyKey(key.to_owned());
+        let appended = batch.append(name, data, Some(&key)).expect("stored").expect("taken");
+        appended.replayed
+    }
+
+    #[test]
+    fn keys_are_bounded_however_many_come_at_a_time() {
+        let (mut trial, _claim) = Trial::new();
+        for round in 0..4 {
+            for stream in ["one", "two", "three", "four"] {
+                trial.run(round, |batch| {
+                    for key in 0..1000 {
+                        assert!(!is_replayed(batch, stream, &format!("{round} {key}")));
+                    }
+                });
+                let (of_stream, all) = trial.keys(stream);
+                assert!(of_stream < LIMITS.keys + SLACK, "{of_stream} in round {round}");
+                assert!(all < LIMITS.all_keys + SLACK, "{all} in round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lower_bound_holds_for_streams_that_are_silent_too() {
+        let (mut trial, _claim) = Trial::new();
+        trial.limits.keys = 1000;
+        trial.limits.all_keys = 1000;
+        trial.run(1, |batch| {
+            for key in 0..900 {
+                assert!(!is_replayed(batch, "one", &key.to_string()));
+            }
+        });
+        assert_eq!(trial.keys("one"), (900, 900));
+        trial.limits.keys = 100;
+        trial.sweep(1);
+        assert!(trial.keys("one").0 < 100 + SLACK);
+    }
+
+    #[test]
+    fn keys_of_a_clock_that_was_ahead_expire() {
+        let (mut trial, _claim) = Trial::new();
+        let (now, ahead) = (1_000 * HOUR, 100_000 * HOUR);
+        trial.run(ahead, |batch| assert!(!is_replayed(batch, "one", "ahead")));
+        trial.sweep(now);
+        trial.sweep(now + HOUR);
+        let replayed = |batch: &mut WriteBatch<'_>| is_replayed(batch, "one", "ahead");
+        assert!(trial.run(now + 24 * HOUR, replayed), "they are remembered for a day");
+        assert!(!trial.run(now + 26 * HOUR, replayed));
+    }
+
+    #[test]
+    fn a_clock_that_was_behind_costs_no_key() {
+        let (mut trial, _claim) = Trial::new();
+        let now = 1_000 * HOUR;
+        trial.run(now, |batch| assert!(!is_replayed(batch, "one", "first")));
+        for clock in [0, 1, HOUR / 2, now, now + 1, HOUR / 2, now + HOUR] {
+            trial.sweep(clock);
+        }
+        assert!(trial.run(now + 2 * HOUR, |batch| is_replayed(batch, "one", "first")));
     }
 }

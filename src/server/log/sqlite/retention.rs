@@ -15,7 +15,7 @@ use super::{
 /// How many messages of one stream one step removes at the most.
 pub(super) const STEP: usize = 1000;
 /// About how many bytes of one stream one step removes at the most: they are overwritten.
-const STEP_BYTES: u64 = 1024 * 1024;
+pub(super) const STEP_BYTES: u64 = 1024 * 1024;
 /// How many streams one step looks after.
 const STREAMS: usize = 20;
 
@@ -23,7 +23,7 @@ const STREAMS: usize = 20;
 /// finds out whether the store can be written.
 pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     space::touch(&batch.tx)?;
-    let keys = batch.forget_old_keys()?;
+    let keys = batch.restamp_keys()? | batch.forget_old_keys()?;
     let garbage = remove_garbage(batch)?;
     let trimmed = trim_streams(batch)?;
     let silent = forget_silent_streams(batch)?;
@@ -50,7 +50,7 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
         if messages >= STEP || bytes >= STEP_BYTES {
             return Ok(true);
         }
-        let most = STEP - messages;
+        let most = Most { messages: STEP - messages, bytes: STEP_BYTES };
         let oldest = Oldest::of(batch, slot, most, |_| true)?;
         oldest.remove(batch, slot)?;
         messages += oldest.messages;
@@ -77,7 +77,7 @@ fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     let too_old = before(now, limits.age);
     let due = names(
         batch,
-        "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 \
+        "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 OR keys >= ?7 \
          OR (SELECT millis FROM messages WHERE key > slot << ?6 AND key < (slot + 1) << ?6 \
              ORDER BY key LIMIT 1) < ?3 \
          OR (ahead_since IS NULL) = (millis > ?4) \
@@ -89,6 +89,7 @@ fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
             signed(far_ahead(now)),
             STREAMS,
             OFFSET_BITS,
+            signed(keys::too_many(limits.keys)),
         ),
     )?;
     let more = !due.is_empty();
@@ -152,11 +153,18 @@ fn names(
     names.filter_map(|name| name.map(|name| name.parse().ok()).transpose()).collect()
 }
 
-/// Removes the oldest messages of a stream that are beyond a limit, at most `most`.
+/// How much is removed at a time: so many messages at the most, and about so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+}
+
+/// Removes the oldest messages of a stream that are beyond a limit.
 pub(super) fn trim(
     batch: &mut WriteBatch<'_>,
     stream: &mut Stream,
-    most: usize,
+    most: Most,
 ) -> rusqlite::Result<()> {
     let limits = batch.limits;
     let too_old = before(batch.now, limits.age);
@@ -192,23 +200,22 @@ struct Oldest {
 }
 
 impl Oldest {
-    /// As long as `goes` says of what was found that the next one goes too; at most `most`, and
-    /// about [`STEP_BYTES`].
+    /// As long as `goes` says of what was found that the next one goes too.
     fn of(
         batch: &WriteBatch<'_>,
         slot: Slot,
-        most: usize,
+        most: Most,
         goes: impl Fn(&Self) -> bool,
     ) -> rusqlite::Result<Self> {
         let mut select = batch.tx.prepare_cached(
             "SELECT key, millis, octet_length(data) FROM messages WHERE key BETWEEN ?1 AND ?2 \
              ORDER BY key LIMIT ?3",
         )?;
-        let mut rows = select.query((slot.start(), slot.end(), most))?;
+        let mut rows = select.query((slot.start(), slot.end(), most.messages))?;
         let mut oldest = Self::default();
         while let Some(row) = rows.next()? {
             oldest.next = Some((offset(row.get(0)?), unsigned(row, 1)?));
-            if oldest.bytes >= STEP_BYTES || !goes(&oldest) {
+            if oldest.bytes >= most.bytes || !goes(&oldest) {
                 break;
             }
             oldest.messages += 1;
@@ -274,9 +281,29 @@ mod tests {
             if sweeps {
                 step(&mut batch).expect("a step");
             }
-            batch.commit().expect("stored");
+            batch.commit(false).expect("stored");
         }
         let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
         assert_eq!((stream.head.seq, stream.count), (2, 1));
+    }
+
+    /// One stream that takes all that a transaction does.
+    #[test]
+    fn bytes_are_bounded_however_many_come_at_a_time() {
+        let (location, _claim) = Location::claim(Store::Memory).expect("a store");
+        let mut connection = location.open_to_write().expect("a connection").connection;
+        let name: StreamName = "news".parse().expect("a name");
+        let limits = Limits { messages: 1_000_000, bytes: 1024 * 1024, ..LIMITS };
+        for round in 0..5 {
+            let totals = Totals::of(&connection).expect("readable");
+            let mut batch =
+                WriteBatch::begin(&mut connection, limits, 0, totals).expect("a transaction");
+            let data = (0..64).map(|_| Data::new(vec![b'x'; 64 * 1024], usize::MAX));
+            let data = data.collect::<Result<_, _>>().expect("data");
+            batch.append(name.clone(), data, None).expect("stored").expect("taken");
+            batch.commit(false).expect("stored");
+            let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
+            assert!(stream.bytes <= limits.bytes, "round {round}: {} bytes", stream.bytes);
+        }
     }
 }

@@ -28,6 +28,11 @@ const LEAF_HEADER: usize = 8;
 /// that could be taken for a leaf, in a file of 640 GiB.
 const AMBIGUOUS: u64 = 10 << 24;
 
+/// How many bytes a write-ahead log of so many frames has.
+pub(super) fn wal_length(frames: u64) -> u64 {
+    WAL_HEADER + frames * FRAME
+}
+
 /// The numbers of the pages that the frames of a write-ahead log hold, from the frame `from` on.
 ///
 /// # Errors
@@ -36,7 +41,7 @@ pub(super) fn pages_in(wal: &Path, from: u64, frames: u64) -> io::Result<BTreeSe
     let mut log = BufReader::with_capacity(64, File::open(wal)?);
     let mut pages = BTreeSet::new();
     for frame in from..frames {
-        log.seek(SeekFrom::Start(WAL_HEADER + frame * FRAME))?;
+        log.seek(SeekFrom::Start(wal_length(frame)))?;
         let mut number = [0; 4];
         match log.read_exact(&mut number) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
@@ -67,6 +68,14 @@ impl WriteAheadLog {
     pub(super) fn new(path: Option<PathBuf>, unknown: u32) -> Self {
         let (changed, unknown) = (BTreeSet::new(), 1..unknown.saturating_add(1));
         Self { path, removed: false, collected: 0, changed, unknown, tried: None }
+    }
+
+    /// Whether what is written next may go over what was in it before it was begun anew.
+    pub(super) fn is_reused(&self, connection: &Connection) -> bool {
+        let Some(path) = &self.path else { return false };
+        let Ok(Length { frames, moved, .. }) = checkpoint(connection, "NOOP") else { return true };
+        let used = if frames == moved { 0 } else { scrub::wal_length(frames) };
+        fs::metadata(path).map_or(true, |wal| wal.len() > used)
     }
 
     /// Moves it into the file when it has become long.

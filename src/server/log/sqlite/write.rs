@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{AppendError, Change, Clock, Limits, StreamName},
-    batch::{CommitError, Committed, Totals, WriteBatch, holds},
+    batch::{CommitError, Committed, Totals, WriteBatch, are_stored},
     file::Claim,
     followers::Followers,
     health::{Health, what_happened},
@@ -252,11 +252,12 @@ impl Writer {
 
     fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, CommitError> {
         let (limits, now) = (self.limits, self.clock.now());
+        let over_old = self.wal.is_reused(&self.connection);
         let mut batch = WriteBatch::begin(&mut self.connection, limits, now, self.totals)?;
         for job in jobs {
             job.run(&mut batch)?;
         }
-        let committed = batch.commit()?;
+        let committed = batch.commit(over_old)?;
         Ok(self.take_over(committed))
     }
 
@@ -301,11 +302,10 @@ impl Writer {
     /// Writes something, durably; tells whether these changes are in the store.
     fn probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let stored = changes.iter().map(|(stream, change)| holds(&tx, stream, change));
-        let stored = stored.collect::<Result<Vec<_>, _>>()?;
+        let stored = are_stored(&tx, changes)?;
         space::touch(&tx)?;
         tx.commit()?;
-        Ok(!stored.is_empty() && stored.into_iter().all(|stored| stored))
+        Ok(stored)
     }
 
     /// What was stored just now ends a trouble, if it was as much as what could not be stored: a

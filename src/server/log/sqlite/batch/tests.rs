@@ -1,0 +1,65 @@
+use super::*;
+use crate::server::log::{
+    Store,
+    sqlite::file::{Claim, Location},
+};
+
+const LIMITS: Limits = Limits {
+    messages: 10,
+    age: std::time::Duration::from_secs(1000),
+    bytes: 1000,
+    streams: 10,
+    keys: 10,
+    all_keys: 20,
+};
+
+fn store() -> (Claim, Connection) {
+    let (location, claim) = Location::claim(Store::Memory).expect("a store");
+    (claim, location.open_to_write().expect("a connection").connection)
+}
+
+fn news() -> StreamName {
+    "news".parse().expect("a name")
+}
+
+/// Appends a message in a transaction that does something more.
+fn append<T>(
+    connection: &mut Connection,
+    more: impl FnOnce(&mut WriteBatch<'_>) -> T,
+) -> (Result<Appended, AppendError>, T, Committed) {
+    let totals = Totals::of(connection).expect("readable");
+    let mut batch = WriteBatch::begin(connection, LIMITS, 1, totals).expect("a transaction");
+    let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+    let appended = batch.append(news(), data, None).expect("no failure");
+    let more = more(&mut batch);
+    (appended, more, batch.commit(false).expect("stored"))
+}
+
+/// Also where it has undone what it had done before.
+#[test]
+fn what_was_committed_is_known_to_be_stored() {
+    let (_claim, mut connection) = store();
+    let delete = |batch: &mut WriteBatch<'_>| batch.delete(news()).expect("no failure");
+    let (appended, deleted, committed) = append(&mut connection, delete);
+    assert!(appended.is_ok() && deleted.is_ok());
+    assert_eq!(committed.changes.len(), 2);
+    assert_eq!(are_stored(&connection, &committed.changes), Ok(true));
+    let (_, _, again) = append(&mut connection, |_| ());
+    assert_eq!(are_stored(&connection, &again.changes), Ok(true));
+    connection.execute("DELETE FROM streams", []).expect("undone");
+    assert_eq!(are_stored(&connection, &again.changes), Ok(false));
+}
+
+#[test]
+fn a_stream_without_keys_left_says_so_and_has_not_ended() {
+    let (_claim, mut connection) = store();
+    append(&mut connection, |_| ()).0.expect("appended");
+    let last = "UPDATE streams SET seq = base + ?1";
+    connection.execute(last, [MAX_OFFSET.cast_signed()]).expect("stored");
+    let (refused, ended, _) = append(&mut connection, |batch| {
+        let text = Data::new(b"bye".to_vec(), 10).expect("data");
+        batch.end(news(), text).expect("no failure")
+    });
+    assert_eq!(refused, Err(AppendError::Unavailable(FULL.into())));
+    assert!(ended.is_ok(), "it can be ended");
+}
