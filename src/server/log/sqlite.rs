@@ -10,7 +10,9 @@
 //! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
 //! - `retention`, `space`, `scrub`: what is too old goes, from the files too, and the disk gets its
 //!   space back
+//! - `background`: what goes on without being asked for
 
+mod background;
 mod batch;
 mod check;
 mod file;
@@ -38,20 +40,20 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use rusqlite::Connection;
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc},
     task::spawn_blocking,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 use self::{
     batch::WriteBatch,
-    check::{Found, Pace, Stop, check},
+    check::Stop,
     file::{Location, Opened},
     followers::Followers,
     health::{Health, what_happened},
     metrics::{EngineMetrics, LogStats},
-    space::Purged,
-    write::{Command, PROBE, Reports, Writer},
+    write::{Command, Reports, Writer},
 };
 use super::{
     AppendError, Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Page,
@@ -64,10 +66,8 @@ const WAITING: usize = 1024;
 const READERS: u32 = 4;
 /// What a message takes in the store beside its text, about.
 const PER_MESSAGE: usize = 64;
-/// How often old messages are looked for.
-const SWEEP: Duration = Duration::from_mins(1);
-/// How soon after something was deleted: what is deleted together goes together.
-const SOON: Duration = Duration::from_millis(200);
+/// How long closing waits for the check in the background.
+const CHECK_STOPS: Duration = Duration::from_secs(1);
 
 /// Why a store that was closed does nothing any more.
 const CLOSED: &str = "the store is closed";
@@ -84,8 +84,9 @@ pub(in crate::server) struct Sqlite {
     metrics: EngineMetrics,
     /// Tells the sweep that something was deleted.
     deleted: Arc<Notify>,
-    /// Stops the check of the file that goes on behind.
+    /// Stops the check in the background, and tells whether its connection is closed.
     stop_check: Stop,
+    check: TaskTracker,
 }
 
 /// Connections that read; as many as there are permits.
@@ -128,11 +129,13 @@ impl Sqlite {
             idle: Mutex::default(),
         });
         let (deleted, stop_check) = (Arc::<Notify>::default(), Stop::default());
-        let sweep = sweep(sender.downgrade(), health.clone(), Arc::clone(&deleted));
+        let sweep = background::sweep(sender.downgrade(), health.clone(), Arc::clone(&deleted));
         supervisor.spawn("sweep of old messages", sweep);
+        let check = TaskTracker::new();
         if unchecked {
-            let check = check_behind(readers.location.clone(), health.clone(), stop_check.clone());
-            supervisor.spawn("check of the store", check);
+            let (location, stop) = (readers.location.clone(), stop_check.clone());
+            let checking = background::check_file(location, health.clone(), stop, check.clone());
+            supervisor.spawn("check of the store", checking);
         }
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok(Self {
@@ -144,6 +147,7 @@ impl Sqlite {
             metrics,
             deleted,
             stop_check,
+            check,
         })
     }
 
@@ -169,9 +173,13 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
-        self.stop_check.stop();
         // The last connection that closes takes the write-ahead log into the file: it is to be the
-        // writer's. Reads that go on are waited for, later ones refused.
+        // writer's. The check is stopped, reads that go on are waited for, later ones refused.
+        self.stop_check.stop();
+        self.check.close();
+        if timeout(CHECK_STOPS, self.check.wait()).await.is_err() {
+            tracing::warn!("the check of the store does not stop: some of it stays written ahead");
+        }
         if let Ok(_all) = self.readers.permits.acquire_many(READERS).await {
             self.readers.permits.close();
             self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -286,74 +294,9 @@ impl Sqlite {
     }
 }
 
-/// Has the writer look for old messages now and then, soon after something was deleted, and more
-/// often whether a store in trouble has recovered.
-async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, deleted: Arc<Notify>) {
-    let mut purged = Purged::Done;
-    loop {
-        let pause =
-            if health.trouble().is_some() || purged == Purged::Busy { PROBE } else { SWEEP };
-        // Trouble may begin in the middle of a long pause.
-        let mut waited = Duration::ZERO;
-        while waited < pause && (waited < PROBE || health.trouble().is_none()) {
-            if timeout(PROBE, deleted.notified()).await.is_ok() {
-                tokio::time::sleep(SOON).await;
-                break;
-            }
-            waited += PROBE;
-        }
-        loop {
-            // The writer is gone when the log is.
-            let Some(writer) = writer.upgrade() else { return };
-            let (command, done) = Command::write(0, |batch| retention::step(batch).map(Ok));
-            if writer.send(command).await.is_err() {
-                return;
-            }
-            if !matches!(done.await, Ok(Ok(true))) {
-                break;
-            }
-        }
-        loop {
-            let Some(writer) = writer.upgrade() else { return };
-            let (done, answer) = oneshot::channel();
-            if writer.send(Command::Purge { done }).await.is_err() {
-                return;
-            }
-            purged = answer.await.unwrap_or(Purged::Done);
-            if purged != Purged::More {
-                break;
-            }
-        }
-    }
-}
-
-/// Checks a file that is served meanwhile. Damage is not survived in silence: it is in the log, in the
-/// metrics, and makes the server not ready, until it is restored from a copy.
-async fn check_behind(location: Location, health: Health, stop: Stop) {
-    let checked = spawn_blocking(move || {
-        let connection = location.open_to_read()?;
-        check(&connection, "it goes on behind, while the store is served", Pace::Behind(stop))
-    });
-    match checked.await {
-        Ok(Ok(Found::Sound | Found::Stopped)) => {}
-        Ok(Ok(Found::Damaged(what))) => {
-            tracing::error!(damage = what, "the store is damaged; restore it from a copy");
-            health.set_damaged(format!("its file is damaged ({what})").into());
-        }
-        Ok(Err(error)) => tracing::error!(%error, "the store cannot be checked"),
-        Err(error) => {
-            if let Ok(panic) = error.try_into_panic() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-    // What is supervised does not return.
-    std::future::pending::<()>().await;
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{background::SWEEP, *};
     use crate::server::shutdown::Shutdown;
 
     #[tokio::test]
@@ -368,5 +311,39 @@ mod tests {
         let said = supervisor.failed().await.to_string();
         assert_eq!(said, "the store-writer panicked: planted");
         assert!(engine.trouble().is_some(), "readiness says no until the process has ended");
+    }
+
+    /// Whatever goes on: a copy of the file alone is whole then.
+    #[tokio::test]
+    async fn a_store_that_is_closed_is_one_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tidings.db");
+        let supervisor = Supervisor::new(Shutdown::default());
+        let limits = Limits {
+            messages: u64::MAX,
+            age: SWEEP,
+            bytes: u64::MAX,
+            streams: 1,
+            keys: 1,
+            all_keys: 1,
+        };
+        let open = || Sqlite::open(Store::File(file.clone()), limits, Clock::System, &supervisor);
+        let name: StreamName = "news".parse().expect("a name");
+        let texts =
+            || (0..10_000).map(|_| Data::new(vec![b'x'; 500], 500).expect("data")).collect();
+        let engine = open().await.expect("a store");
+        engine.append_all(name.clone(), texts(), None).await.expect("appended");
+        engine.close().await;
+        let engine = open().await.expect("a store");
+        engine.append_all(name, texts(), None).await.expect("appended");
+        // The check in the background has begun.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        engine.close().await;
+        let mut files: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        files.sort();
+        assert_eq!(files, ["tidings.db", "tidings.db.lock"]);
     }
 }

@@ -2,37 +2,48 @@
 //! while it is.
 
 use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    fmt, fs,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode};
 
+use super::health::is_damage;
+
 /// How often a check says how far it is.
 const REPORT: Duration = Duration::from_secs(5);
-/// After how many steps it looks at the clock.
-const STEPS: u32 = 1000;
+/// After how many steps it looks at the clock, and whether it is to stop: a page that has to come from
+/// a slow disk is a step.
+const STEPS: u32 = 50;
+/// After how many steps it looks at the length of the write-ahead log.
+const LOOK: u64 = 20 * STEPS as u64;
 /// About how many steps it takes to look at a row, beside a step for each page.
 const STEPS_PER_ROW: u64 = 17;
-/// How long a check that must not be in the way pauses at the most, at a time.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// How long a check in the background works before it pauses for as long.
+const WORK: Duration = Duration::from_millis(10);
 
-/// Tells a check that goes on behind to stop.
+/// Tells a check in the background to stop; a cheap clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(super) struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
     pub(super) fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        let (stopped, told) = &*self.0;
+        *stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        told.notify_all();
     }
 
-    fn is_asked_for(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(super) fn is_asked_for(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps, but not longer than until it is told to stop.
+    fn sleep(&self, pause: Duration) {
+        let (stopped, told) = &*self.0;
+        let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = told.wait_timeout_while(stopped, pause, |stopped| !*stopped);
     }
 }
 
@@ -42,7 +53,7 @@ pub(super) enum Found {
     Sound,
     /// What is damaged.
     Damaged(String),
-    /// It was stopped before it came to an end.
+    /// It was stopped before it came to an end, or the write-ahead log has become too long.
     Stopped,
 }
 
@@ -52,7 +63,14 @@ pub(super) enum Pace {
     /// As fast as can be: the server waits for it.
     Waiting,
     /// Half of the time, so that the disk has the other half for those who read and publish.
-    Behind(Stop),
+    Background {
+        stop: Stop,
+        /// The write-ahead log. It cannot be begun anew while the check reads the file as it was when
+        /// the check began.
+        wal: PathBuf,
+        /// How many bytes it may have: then the check is given up.
+        max_wal: u64,
+    },
 }
 
 /// Reads the whole file, and says in the log how far it is.
@@ -60,46 +78,48 @@ pub(super) enum Pace {
 /// # Errors
 /// When it cannot be read at all.
 pub(super) fn check(connection: &Connection, why: &str, pace: Pace) -> rusqlite::Result<Found> {
-    let bytes: u64 = connection.query_row(
-        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-        [],
-        |row| row.get(0),
-    )?;
+    let bytes = size(connection)?;
     let mut progress = Progress::new(bytes, steps(connection)?, why.to_owned());
-    let stop = match &pace {
-        Pace::Waiting => Stop::default(),
-        Pace::Behind(stop) => stop.clone(),
-    };
-    let stopped = stop.clone();
     connection.progress_handler(
         i32::try_from(STEPS).unwrap_or(i32::MAX),
         Some(move || {
-            let took = progress.advance();
-            if matches!(pace, Pace::Behind(_)) {
-                thread::sleep(took.min(MAX_PAUSE));
-                progress.last = Instant::now();
+            progress.advance();
+            match &pace {
+                Pace::Background { stop, wal, max_wal } => {
+                    if let Some(worked) = progress.has_worked() {
+                        stop.sleep(worked);
+                        progress.resumed = Instant::now();
+                    }
+                    let is_too_long = progress.done.is_multiple_of(LOOK)
+                        && fs::metadata(wal).is_ok_and(|wal| wal.len() > *max_wal);
+                    is_too_long || stop.is_asked_for()
+                }
+                Pace::Waiting => false,
             }
-            stop.is_asked_for()
         }),
     )?;
     let began = Instant::now();
     let found = connection.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0));
     connection.progress_handler(0, None::<fn() -> bool>)?;
     match found {
-        _ if stopped.is_asked_for() => Ok(Found::Stopped),
         Ok(found) if found == "ok" => {
             let duration_ms = began.elapsed().as_millis();
             tracing::debug!(duration_ms, bytes, why, "the store is sound");
             Ok(Found::Sound)
         }
         Ok(found) => Ok(Found::Damaged(found.replace('\n', " "))),
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Ok(Found::Damaged(error.to_string()))
-            }
-            _ => Err(error),
-        },
+        Err(error) if is_damage(&error) => Ok(Found::Damaged(error.to_string())),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Ok(Found::Stopped)
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// How many bytes the file has, with what is written ahead of it.
+pub(super) fn size(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    connection.query_row(sql, [], |row| row.get(0))
 }
 
 /// About how many steps a check takes.
@@ -116,27 +136,29 @@ struct Progress {
     bytes: u64,
     done: u64,
     all: u64,
-    /// When the steps before this one were done.
-    last: Instant,
+    /// Since when it has worked without a pause.
+    resumed: Instant,
     reported: Instant,
 }
 
 impl Progress {
     fn new(bytes: u64, all: u64, why: String) -> Self {
         let now = Instant::now();
-        Self { why, bytes, done: 0, all, last: now, reported: now }
+        Self { why, bytes, done: 0, all, resumed: now, reported: now }
     }
 
-    /// Counts some steps; gives back how long they took.
-    fn advance(&mut self) -> Duration {
+    /// Counts some steps.
+    fn advance(&mut self) {
         self.done += u64::from(STEPS);
-        let took = self.last.elapsed();
-        self.last = Instant::now();
         if self.reported.elapsed() >= REPORT {
-            self.reported = self.last;
+            self.reported = Instant::now();
             tracing::info!(bytes = self.bytes, progress = %self, "checking the store: {}", self.why);
         }
-        took
+    }
+
+    /// How long it has worked, if that was long enough for a pause.
+    fn has_worked(&self) -> Option<Duration> {
+        Some(self.resumed.elapsed()).filter(|worked| *worked >= WORK)
     }
 }
 
@@ -145,5 +167,35 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = (self.done * 100 / self.all.max(1)).min(99);
         write!(f, "{percent} %")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::log::{Store, sqlite::file::Location};
+
+    #[test]
+    fn a_check_in_the_background_ends_when_it_is_in_the_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (location, _claim) =
+            Location::claim(Store::File(folder.path().join("tidings.db"))).expect("a store");
+        let mut writer = location.open_to_write().expect("a connection").connection;
+        let tx = writer.transaction().expect("a transaction");
+        for key in 0..5_000 {
+            let insert = "INSERT INTO messages VALUES (?1, 0, 'text')";
+            tx.execute(insert, [key]).expect("stored");
+        }
+        tx.commit().expect("stored");
+        let reader = location.open_to_read().expect("a connection");
+        let stop = Stop::default();
+        let found = |max_wal| {
+            let wal = location.wal().expect("a file");
+            check(&reader, "a test", Pace::Background { stop: stop.clone(), wal, max_wal })
+        };
+        assert_eq!(found(u64::MAX), Ok(Found::Sound));
+        assert_eq!(found(1000), Ok(Found::Stopped), "what is written ahead has become long");
+        stop.stop();
+        assert_eq!(found(u64::MAX), Ok(Found::Stopped));
     }
 }

@@ -150,11 +150,15 @@ impl Location {
             tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
         }
         connection.execute("UPDATE store SET clean = 0", [])?;
-        let wal = match self {
+        Ok(Opened { connection, wal: WriteAheadLog::new(self.wal(), unknown), unchecked })
+    }
+
+    /// The write-ahead log. None in memory.
+    pub(super) fn wal(&self) -> Option<PathBuf> {
+        match self {
             Self::File(path) => Some(beside(path, "-wal")),
             Self::Memory(_) => None,
-        };
-        Ok(Opened { connection, wal: WriteAheadLog::new(wal, unknown), unchecked })
+        }
     }
 
     pub(super) fn open_to_read(&self) -> rusqlite::Result<Connection> {

@@ -61,6 +61,12 @@ impl Health {
     }
 }
 
+/// Whether an error says that the file is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 /// What went wrong, as far as it concerns the client. The log has the rest.
 pub(super) fn what_happened(error: &rusqlite::Error) -> Arc<str> {
     let what = match error.sqlite_error_code() {
