@@ -207,6 +207,40 @@ async fn a_file_that_cannot_be_written_loses_nothing() {
     assert!(app.log().await == texts);
 }
 
+/// What is written ahead grows while the file cannot be written: that is said, once, and is over when
+/// the file can be written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_written_is_loud() {
+    let app = Faulty::start();
+    let fill = async || {
+        for number in 0..150 {
+            let text = format!("{number}").repeat(20_000);
+            let answer = app.client.post(app.url()).body(text).send().await.expect("an answer");
+            assert_eq!(answer.status(), 201, "it is in the write-ahead log");
+        }
+    };
+    app.faults.set(&[always_fail("write", ".", EIO)]);
+    fill().await;
+    let ready = app.client.get(format!("{}/health/ready", app.server.url())).send().await;
+    let ready = ready.expect("an answer");
+    assert_eq!(ready.status(), 503);
+    let problem = problem(ready).await;
+    let detail = problem["detail"].as_str().expect("text");
+    assert!(detail.contains("Not ready") && detail.contains("I/O"), "{detail}");
+    fill().await;
+    app.faults.forget_calls();
+    app.faults.set(&[]);
+    app.until_ready().await;
+    let moved = |(call, name, done): &(String, String, String)| {
+        [call.as_str(), name.as_str(), done.as_str()] == ["write", ".", "pass"]
+    };
+    assert!(app.faults.calls().iter().any(moved), "it found out by itself");
+    let Faulty { server, .. } = app;
+    let said = server.kill_and_hear();
+    let complaints = said.matches("its write-ahead log grows").count();
+    assert_eq!(complaints, 1, "{said}");
+}
+
 /// What a publisher heard of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {

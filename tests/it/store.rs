@@ -142,6 +142,24 @@ async fn damage_that_is_found_behind_is_loud() {
     is_refused(&file, "damaged");
 }
 
+/// Damage that was not there when the file was checked is as loud as damage that the check finds.
+#[tokio::test]
+async fn damage_that_a_reader_meets_with_is_loud() {
+    let (_folder, file) = stored().await;
+    was_killed(&file);
+    let app = TestApp::start_on(&file, NOW, &[]).await;
+    assert_eq!(app.get("/health/ready").await.status(), 200, "it was checked before it is served");
+    let length = fs::metadata(&file).expect("a file").len();
+    overwrite(&file, 8192, usize::try_from(length).expect("a length") - 8192);
+    let read = app.get("/streams/news/messages?limit=1000").await;
+    assert_eq!(read.status(), 503);
+    let ready: Value = app.get("/health/ready").await.json().await.expect("JSON");
+    let detail = ready["detail"].as_str().expect("text");
+    assert!(detail.contains("its file is damaged"), "{detail}");
+    app.stop().await;
+    is_refused(&file, "damaged");
+}
+
 /// A file that was prepared for the store keeps its owner and permissions: it stays the same file.
 #[cfg(unix)]
 #[tokio::test]

@@ -283,6 +283,7 @@ impl Sqlite {
         match found {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
+                self.health.note_damage(&error);
                 tracing::error!(%error, "the store cannot be read");
                 Err(ReadError::Unavailable(what_happened(&error)))
             }

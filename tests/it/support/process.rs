@@ -99,6 +99,16 @@ impl Server {
         files.expect("a process").count()
     }
 
+    /// The same, and gives back what its log says.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn kill_and_hear(mut self) -> String {
+        self.process.kill().expect("it runs");
+        let mut said = String::new();
+        let log = self.process.stderr.as_mut().expect("a log");
+        log.read_to_string(&mut said).expect("text");
+        said
+    }
+
     /// Ends it without notice, in the middle of whatever it does.
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("it runs");

@@ -101,6 +101,9 @@ impl Location {
             migrate::remove_unfinished(path)?;
             create_private(path)?;
         }
+        let wal = self.wal();
+        let was_left = wal.as_ref().and_then(|wal| fs::metadata(wal).ok());
+        let was_left = was_left.is_some_and(|wal| wal.len() > 0);
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let (mut unchecked, mut unknown) = (false, 0);
         match (schema::identify(&connection)?, self) {
@@ -118,17 +121,19 @@ impl Location {
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             }
             (Content::Current, Self::File(_)) => {
-                let clean: bool =
+                let left: i64 =
                     connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
-                if !clean {
+                unchecked = left != schema::UNCLEAN;
+                if !unchecked {
                     refuse_damaged(
                         &connection,
                         "the server before this one did not stop in order",
                     )?;
+                }
+                if left != schema::CLEAN {
                     unknown =
                         connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
                 }
-                unchecked = clean;
             }
             // It has just come into being.
             (Content::Version1 | Content::Current, Self::Memory(_)) => {}
@@ -149,8 +154,9 @@ impl Location {
         if !scrub::is_compiled_in(&connection)? {
             tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
         }
-        connection.execute("UPDATE store SET clean = 0", [])?;
-        Ok(Opened { connection, wal: WriteAheadLog::new(self.wal(), unknown), unchecked })
+        connection.execute("UPDATE store SET clean = ?1", [schema::UNCLEAN])?;
+        let wal = WriteAheadLog::new(wal, was_left, unknown);
+        Ok(Opened { connection, wal, unchecked })
     }
 
     /// The write-ahead log. None in memory.

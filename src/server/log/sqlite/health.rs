@@ -20,6 +20,8 @@ struct State {
     failed: Option<Arc<str>>,
     /// Since when the writer has waited for the disk.
     storing_since: Option<Instant>,
+    /// Why what is written ahead cannot be moved into the file, if it cannot.
+    unmoved: Option<Arc<str>>,
     /// What is damaged. It stays until the server is stopped.
     damaged: Option<Arc<str>>,
 }
@@ -38,7 +40,12 @@ impl Health {
             (waited > STALLED)
                 .then(|| format!("the disk has not answered for {seconds} s, nor refused").into())
         };
-        state.failed.clone().or_else(stalled)
+        state.failed.clone().or_else(|| state.unmoved.clone()).or_else(stalled)
+    }
+
+    /// Whether the last attempt to write failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().failed.is_some()
     }
 
     /// What is damaged in the file, if anything is known to be.
@@ -54,6 +61,20 @@ impl Health {
     /// Notes why the last attempt to write failed, if it did; gives back what it was before.
     pub(super) fn set_failed(&self, failed: Option<Arc<str>>) -> Option<Arc<str>> {
         std::mem::replace(&mut self.state().failed, failed)
+    }
+
+    /// Notes why what is written ahead cannot be moved into the file, if it cannot; gives back what
+    /// it was before.
+    pub(super) fn set_unmoved(&self, unmoved: Option<Arc<str>>) -> Option<Arc<str>> {
+        std::mem::replace(&mut self.state().unmoved, unmoved)
+    }
+
+    /// Notes damage that an error tells of, which the store has met with while it was served.
+    pub(super) fn note_damage(&self, error: &rusqlite::Error) {
+        if is_damage(error) && self.damaged().is_none() {
+            tracing::error!(%error, "the store is damaged; restore it from a copy");
+            self.set_damaged(format!("its file is damaged ({error})").into());
+        }
     }
 
     pub(super) fn set_damaged(&self, damage: Arc<str>) {

@@ -13,6 +13,12 @@ pub(super) const PAGE_SIZE: u32 = 4096;
 /// `PRAGMA auto_vacuum`: pages are given back when that is asked for.
 const INCREMENTAL: i64 = 2;
 
+/// How a server has left the store: not in order, as long as it runs.
+pub(super) const UNCLEAN: i64 = 0;
+pub(super) const CLEAN: i64 = 1;
+/// In order, but pages have still to be scrubbed.
+pub(super) const UNSCRUBBED: i64 = 2;
+
 /// What was released is never changed: a new schema is a new version, and a migration.
 const SCHEMA: &str = "
     CREATE TABLE streams (
@@ -70,7 +76,8 @@ const SCHEMA: &str = "
         sequence   INTEGER NOT NULL,
         -- The greatest slot that was ever used.
         slots      INTEGER NOT NULL,
-        -- Whether the last server that wrote here stopped in order: 0 or 1.
+        -- How the last server that wrote here stopped: 0 not in order, 1 in order, 2 in order but
+        -- with pages that are not scrubbed yet.
         clean      INTEGER NOT NULL,
         -- Changed in order to find out whether the store can be written.
         probe      INTEGER NOT NULL

@@ -19,6 +19,7 @@ use super::schema::PAGE_SIZE;
 
 /// The parts of a write-ahead log: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 const WAL_HEADER: u64 = 32;
+const WAL_SALTS: u64 = 16;
 const FRAME: u64 = 24 + PAGE_SIZE as u64;
 
 /// The kinds of pages that hold texts or names, in their first byte: leaves of tables and of indexes.
@@ -33,22 +34,40 @@ pub(super) fn wal_length(frames: u64) -> u64 {
     WAL_HEADER + frames * FRAME
 }
 
-/// The numbers of the pages that the frames of a write-ahead log hold, from the frame `from` on.
+/// How far a write-ahead log was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct WalPosition {
+    /// The log has others each time that it is begun anew.
+    salts: [u8; 8],
+    frames: u64,
+}
+
+/// The numbers of the pages that the first `frames` frames of a write-ahead log hold, beyond those
+/// that were read before; moves the position.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(super) fn pages_in(wal: &Path, from: u64, frames: u64) -> io::Result<BTreeSet<u32>> {
-    let mut log = BufReader::with_capacity(64, File::open(wal)?);
+pub(super) fn new_pages(
+    wal: &Path,
+    position: &mut WalPosition,
+    frames: u64,
+) -> io::Result<BTreeSet<u32>> {
     let mut pages = BTreeSet::new();
+    if frames == 0 {
+        return Ok(pages);
+    }
+    let mut log = BufReader::with_capacity(64, File::open(wal)?);
+    let mut salts = [0; 8];
+    log.seek(SeekFrom::Start(WAL_SALTS))?;
+    log.read_exact(&mut salts)?;
+    let from = if salts == position.salts { position.frames } else { 0 };
     for frame in from..frames {
         log.seek(SeekFrom::Start(wal_length(frame)))?;
         let mut number = [0; 4];
-        match log.read_exact(&mut number) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            read => read?,
-        }
+        log.read_exact(&mut number)?;
         pages.insert(u32::from_be_bytes(number));
     }
+    *position = WalPosition { salts, frames };
     Ok(pages)
 }
 

@@ -11,7 +11,11 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{file::BUSY, scrub};
+use super::{
+    file::BUSY,
+    health::{Health, what_happened},
+    scrub::{self, WalPosition},
+};
 
 /// After how many pages in the write-ahead log they are moved into the file.
 const CHECKPOINT_FRAMES: u64 = 1000;
@@ -42,14 +46,16 @@ pub(super) struct WriteAheadLog {
     path: Option<PathBuf>,
     /// Whether something was removed from the tables whose text may still be in it.
     pub(super) removed: bool,
-    /// How many of its pages are among the changed ones.
-    collected: u64,
+    /// How far its pages are among the changed ones.
+    collected: WalPosition,
     /// Pages that were changed and have still to be scrubbed.
     changed: BTreeSet<u32>,
     /// Pages of which it is not known whether they were.
     unknown: Range<u32>,
     /// When beginning it anew was tried last.
     tried: Option<Instant>,
+    /// When it could not be moved into the file.
+    failed: Option<Instant>,
 }
 
 /// How far purging came.
@@ -59,15 +65,28 @@ pub(super) enum Purged {
     Done,
     /// There is more to do.
     More,
-    /// A reader is in the way: later.
+    /// A reader is in the way, or the disk failed: later.
     Busy,
 }
 
 impl WriteAheadLog {
-    /// After a server that was killed it is not known which of `unknown` pages were changed.
-    pub(super) fn new(path: Option<PathBuf>, unknown: u32) -> Self {
-        let (changed, unknown) = (BTreeSet::new(), 1..unknown.saturating_add(1));
-        Self { path, removed: false, collected: 0, changed, unknown, tried: None }
+    /// It is not known which of the first `unknown` pages were changed. Where a server before this one
+    /// has left something written ahead, it may have been removed since.
+    pub(super) fn new(path: Option<PathBuf>, was_left: bool, unknown: u32) -> Self {
+        Self {
+            path,
+            removed: was_left,
+            collected: WalPosition::default(),
+            changed: BTreeSet::new(),
+            unknown: 1..unknown.saturating_add(1),
+            tried: None,
+            failed: None,
+        }
+    }
+
+    /// Whether no page has still to be scrubbed.
+    pub(super) fn is_scrubbed(&self) -> bool {
+        self.changed.is_empty() && self.unknown.is_empty()
     }
 
     /// Whether what is written next may go over what was in it before it was begun anew.
@@ -79,68 +98,116 @@ impl WriteAheadLog {
     }
 
     /// Moves it into the file when it has become long.
-    pub(super) fn keep_short(&mut self, connection: &Connection) {
-        if let Err(error) = self.checkpoint_if_long(connection) {
+    pub(super) fn keep_short(&mut self, connection: &Connection, health: &Health) {
+        // What is worth more than that is in the log already.
+        if let Err(error) = self.checkpoint_if_long(connection, health) {
             tracing::debug!(%error, "the write-ahead log cannot be moved into the file");
         }
     }
 
-    fn checkpoint_if_long(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let Length { frames, moved } = checkpoint(connection, "NOOP")?;
-        if frames - moved < CHECKPOINT_FRAMES {
+    fn checkpoint_if_long(
+        &mut self,
+        connection: &Connection,
+        health: &Health,
+    ) -> rusqlite::Result<()> {
+        let Length { frames, moved, .. } = checkpoint(connection, "NOOP")?;
+        let is_due = match self.failed {
+            Some(failed) => failed.elapsed() >= AGAIN,
+            None => frames.saturating_sub(moved) >= CHECKPOINT_FRAMES,
+        };
+        if !is_due {
             return Ok(());
         }
-        self.collect(frames);
-        let is_due = self.tried.is_none_or(|tried| tried.elapsed() > AGAIN);
-        let now = if frames > RESTART_FRAMES && is_due {
+        self.collect(connection, frames)?;
+        let may_wait = self.tried.is_none_or(|tried| tried.elapsed() > AGAIN);
+        if frames > RESTART_FRAMES && may_wait {
             self.tried = Some(Instant::now());
-            let _ = connection.busy_timeout(NO_READERS);
-            let restarted = checkpoint(connection, "RESTART");
-            let _ = connection.busy_timeout(BUSY);
-            restarted?
+            self.move_into_file(connection, "RESTART", health)?;
         } else {
-            checkpoint(connection, "PASSIVE")?
-        };
-        if now.moved == now.frames {
-            // The next transaction may begin it anew.
-            self.collected = 0;
+            self.move_into_file(connection, "PASSIVE", health)?;
         }
         Ok(())
     }
 
-    /// Notes which pages it holds.
-    fn collect(&mut self, frames: u64) {
-        let Some(path) = &self.path else { return };
-        let from = if frames < self.collected { 0 } else { self.collected };
-        match scrub::pages_in(path, from, frames) {
-            Ok(mut pages) => self.changed.append(&mut pages),
-            Err(error) => tracing::warn!(%error, "the write-ahead log cannot be read"),
+    /// A checkpoint. Should it fail, what is published is kept in the log, which grows: that is said,
+    /// and makes the server not ready.
+    fn move_into_file(
+        &mut self,
+        connection: &Connection,
+        mode: &str,
+        health: &Health,
+    ) -> rusqlite::Result<Length> {
+        let _ = connection.busy_timeout(NO_READERS);
+        let outcome = checkpoint(connection, mode);
+        let _ = connection.busy_timeout(BUSY);
+        match &outcome {
+            Ok(length) if length.frames == length.moved => {
+                self.failed = None;
+                if health.set_unmoved(None).is_some() {
+                    tracing::info!("the file of the store can be written again");
+                }
+            }
+            // A reader is in the way.
+            Ok(_) => {}
+            Err(error) => {
+                self.failed = Some(Instant::now());
+                health.note_damage(error);
+                if health.set_unmoved(Some(what_happened(error))).is_none() {
+                    tracing::error!(
+                        %error,
+                        "the file of the store cannot be written: its write-ahead log grows"
+                    );
+                }
+            }
         }
-        self.collected = frames;
+        outcome
+    }
+
+    /// Notes which pages it holds; gives back how many are noted newly.
+    fn collect(&mut self, connection: &Connection, frames: u64) -> rusqlite::Result<usize> {
+        let Some(path) = &self.path else { return Ok(0) };
+        let before = self.changed.len();
+        match scrub::new_pages(path, &mut self.collected, frames) {
+            Ok(mut pages) => self.changed.append(&mut pages),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log cannot be read");
+                let pages: u32 =
+                    connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                self.unknown = 1..pages.saturating_add(1);
+            }
+        }
+        Ok(self.changed.len() - before)
     }
 
     /// Does a part of what it takes until nothing is left in the files of what was removed.
-    pub(super) fn purge(&mut self, connection: &mut Connection) -> Purged {
-        self.purge_some(connection).unwrap_or_else(|error| {
+    pub(super) fn purge(&mut self, connection: &mut Connection, health: &Health) -> Purged {
+        self.purge_some(connection, health).unwrap_or_else(|error| {
             tracing::debug!(%error, "what was removed cannot be purged yet");
+            health.note_damage(&error);
             Purged::Busy
         })
     }
 
-    fn purge_some(&mut self, connection: &mut Connection) -> rusqlite::Result<Purged> {
+    fn purge_some(
+        &mut self,
+        connection: &mut Connection,
+        health: &Health,
+    ) -> rusqlite::Result<Purged> {
         if self.path.is_none() {
             return Ok(Purged::Done);
         }
         let Length { frames, .. } = checkpoint(connection, "NOOP")?;
-        self.collect(frames);
-        if self.changed.len() < SCRUB {
+        // More than was written meanwhile: what is published at the same time puts off no end.
+        let most = SCRUB.max(2 * self.collect(connection, frames)?);
+        if self.changed.len() < most {
             self.changed.extend(self.unknown.by_ref().take(SCRUB));
         }
         if !scrub::is_possible(connection)? {
             self.changed.clear();
+            self.unknown = 0..0;
         }
-        if !self.changed.is_empty() {
-            let some: Vec<u32> = self.changed.iter().copied().take(SCRUB).collect();
+        let some: Vec<u32> = self.changed.iter().copied().take(most).collect();
+        if !some.is_empty() {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for page in &some {
                 scrub::page(&tx, *page)?;
@@ -149,17 +216,15 @@ impl WriteAheadLog {
             for page in &some {
                 self.changed.remove(page);
             }
+        }
+        if !self.is_scrubbed() {
             return Ok(Purged::More);
         }
         if self.removed {
-            let _ = connection.busy_timeout(NO_READERS);
-            let emptied = checkpoint(connection, "TRUNCATE");
-            let _ = connection.busy_timeout(BUSY);
-            let Length { frames, moved } = emptied?;
-            if frames != moved {
+            if self.move_into_file(connection, "TRUNCATE", health)?.busy {
                 return Ok(Purged::Busy);
             }
-            (self.removed, self.collected) = (false, 0);
+            self.removed = false;
         }
         Ok(Purged::Done)
     }
@@ -169,6 +234,8 @@ impl WriteAheadLog {
 struct Length {
     frames: u64,
     moved: u64,
+    /// Whether a reader was in the way of what the mode does.
+    busy: bool,
 }
 
 /// Moves what is in the write-ahead log into the file, as far as the mode does.
@@ -177,10 +244,7 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Length> {
     // Negative without such a log.
     let number = |number: i64| u64::try_from(number).unwrap_or(0);
     connection.prepare_cached(&sql)?.query_row([], |row| {
-        let busy: bool = row.get(0)?;
-        let (frames, moved) = (number(row.get(1)?), number(row.get(2)?));
-        // One that was moved but not begun anew counts as busy too.
-        Ok(Length { frames: frames + u64::from(busy && frames == moved), moved })
+        Ok(Length { busy: row.get(0)?, frames: number(row.get(1)?), moved: number(row.get(2)?) })
     })
 }
 
@@ -214,20 +278,102 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::server::log::{Store, sqlite::file::Location};
+    use crate::server::log::{
+        Store,
+        sqlite::{
+            file::{Claim, Location, Opened},
+            schema::{CLEAN, UNCLEAN, UNSCRUBBED},
+        },
+    };
+
+    fn open(folder: &Path) -> (Claim, Opened) {
+        let store = Store::File(folder.join("tidings.db"));
+        let (location, claim) = Location::claim(store).expect("a store");
+        (claim, location.open_to_write().expect("a connection"))
+    }
 
     #[test]
     fn touching_always_writes() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (location, _claim) =
-            Location::claim(Store::File(folder.path().join("tidings.db"))).expect("a store");
-        let opened = location.open_to_write().expect("a connection");
+        let (_claim, opened) = open(folder.path());
         let frames = || checkpoint(&opened.connection, "NOOP").expect("a length").frames;
         for _ in 0..3 {
             let before = frames();
             touch(&opened.connection).expect("written");
             assert!(frames() > before);
+        }
+    }
+
+    /// Whatever is published at the same time.
+    #[test]
+    fn purging_comes_to_an_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_claim, Opened { mut connection, mut wal, .. }) = open(folder.path());
+        let health = Health::default();
+        let mut key = 0;
+        // Each time more than one step scrubs.
+        let mut publish = |connection: &Connection| {
+            for _ in 0..2 * SCRUB {
+                let insert = "INSERT INTO messages VALUES (?1, 0, ?2)";
+                connection.execute(insert, (key, "x".repeat(3000))).expect("stored");
+                key += 1;
+            }
+        };
+        for _ in 0..3 {
+            connection.execute_batch("BEGIN").expect("begun");
+            publish(&connection);
+            connection.execute_batch("COMMIT").expect("stored");
+            wal.collect(&connection, 100).expect("readable");
+        }
+        wal.removed = true;
+        let mut steps = 0;
+        while wal.purge(&mut connection, &health) != Purged::Done {
+            connection.execute_batch("BEGIN").expect("begun");
+            publish(&connection);
+            connection.execute_batch("COMMIT").expect("stored");
+            steps += 1;
+            assert!(steps < 20, "it goes on and on");
+        }
+        assert!(!wal.removed && wal.is_scrubbed());
+        assert_eq!(fs::metadata(folder.path().join("tidings.db-wal")).expect("a file").len(), 0);
+    }
+
+    /// A log that was begun anew is read from its beginning, however long it was before.
+    #[test]
+    fn every_changed_page_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_claim, Opened { connection, mut wal, .. }) = open(folder.path());
+        let frames = || checkpoint(&connection, "NOOP").expect("a length").frames;
+        let touch = || touch(&connection).expect("written");
+        touch();
+        wal.collect(&connection, frames()).expect("readable");
+        wal.changed.clear();
+        // Behind its back, and with as many frames as before.
+        let before = frames();
+        checkpoint(&connection, "TRUNCATE").expect("moved");
+        while frames() < before {
+            touch();
+        }
+        assert!(wal.collect(&connection, frames()).expect("readable") > 0);
+        assert_eq!(wal.collect(&connection, frames()).expect("readable"), 0, "they are known");
+    }
+
+    /// What a server has not come to, the next one does; a file is checked first only after a crash.
+    #[test]
+    fn what_is_not_scrubbed_yet_is_remembered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(open(folder.path()));
+        for (left, unchecked, scrubbed) in
+            [(UNCLEAN, false, false), (CLEAN, true, true), (UNSCRUBBED, true, false)]
+        {
+            let (claim, Opened { connection, .. }) = open(folder.path());
+            connection.execute("UPDATE store SET clean = ?1", [left]).expect("stored");
+            drop((connection, claim));
+            let (_claim, opened) = open(folder.path());
+            assert_eq!((opened.unchecked, opened.wal.is_scrubbed()), (unchecked, scrubbed));
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     followers::Followers,
     health::{Health, what_happened},
     metrics::EngineMetrics,
+    schema::{CLEAN, UNSCRUBBED},
     space::{self, Purged, WriteAheadLog},
 };
 
@@ -185,12 +186,13 @@ impl Writer {
                     }
                     self.health.set_storing(true);
                     self.serve(jobs, bytes);
-                    self.wal.keep_short(&self.connection);
+                    self.wal.keep_short(&self.connection, &self.health);
                     self.health.set_storing(false);
                 }
                 Command::Purge { done } => {
                     self.health.set_storing(true);
-                    let purged = self.wal.purge(&mut self.connection);
+                    let purged = self.wal.purge(&mut self.connection, &self.health);
+                    self.wal.keep_short(&self.connection, &self.health);
                     self.health.set_storing(false);
                     let _ = done.send(purged);
                 }
@@ -212,17 +214,16 @@ impl Writer {
                 job.reply(&Outcome::NotStored(super::CLOSED.into()));
             }
         }
-        // What is not done by then is done before the store is served again.
         let began = Instant::now();
-        let mut purged = Purged::More;
-        while purged == Purged::More && began.elapsed() < CLOSING {
-            purged = self.wal.purge(&mut self.connection);
+        while self.wal.purge(&mut self.connection, &self.health) == Purged::More
+            && began.elapsed() < CLOSING
+        {}
+        // A file that is known to be damaged is checked when it is opened again.
+        if self.health.damaged().is_some() {
+            return;
         }
-        // A file that is known to be damaged is checked then, too.
-        if purged != Purged::More
-            && self.health.damaged().is_none()
-            && let Err(error) = self.connection.execute("UPDATE store SET clean = 1", [])
-        {
+        let left = if self.wal.is_scrubbed() { CLEAN } else { UNSCRUBBED };
+        if let Err(error) = self.connection.execute("UPDATE store SET clean = ?1", [left]) {
             tracing::warn!(%error, "the store will be checked when it is opened again");
         }
     }
@@ -270,6 +271,7 @@ impl Writer {
 
     /// Notes a failure before any client hears of it.
     fn failed(&mut self, error: &rusqlite::Error, bytes: usize) -> Outcome {
+        self.health.note_damage(error);
         let why = what_happened(error);
         if self.health.set_failed(Some(Arc::clone(&why))).is_none() {
             tracing::error!(%error, "the store cannot be written");
@@ -311,7 +313,7 @@ impl Writer {
     /// What was stored just now ends a trouble, if it was as much as what could not be stored: a
     /// disk that is nearly full still takes small things.
     fn recover(&mut self, stored: usize) {
-        if self.health.trouble().is_none() {
+        if !self.health.has_failed() {
             return;
         }
         if stored < self.unstored {
