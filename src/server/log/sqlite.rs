@@ -314,31 +314,28 @@ mod tests {
         assert!(engine.trouble().is_some(), "readiness says no until the process has ended");
     }
 
-    /// Whatever goes on: a copy of the file alone is whole then.
+    /// However long the check in the background takes to stop: a copy of the file alone is whole then.
     #[tokio::test]
     async fn a_store_that_is_closed_is_one_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("tidings.db");
+        let store = Store::File(folder.path().join("tidings.db"));
         let supervisor = Supervisor::new(Shutdown::default());
-        let limits = Limits {
-            messages: u64::MAX,
-            age: SWEEP,
-            bytes: u64::MAX,
-            streams: 1,
-            keys: 1,
-            all_keys: 1,
-        };
-        let open = || Sqlite::open(Store::File(file.clone()), limits, Clock::System, &supervisor);
-        let name: StreamName = "news".parse().expect("a name");
-        let texts =
-            || (0..10_000).map(|_| Data::new(vec![b'x'; 500], 500).expect("data")).collect();
-        let engine = open().await.expect("a store");
-        engine.append_all(name.clone(), texts(), None).await.expect("appended");
-        engine.close().await;
-        let engine = open().await.expect("a store");
-        engine.append_all(name, texts(), None).await.expect("appended");
-        // The check in the background has begun.
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let limits = Limits { messages: 1, age: SWEEP, bytes: 9, streams: 1, keys: 1, all_keys: 1 };
+        let engine = Sqlite::open(store, limits, Clock::System, &supervisor).await;
+        let engine = engine.expect("a store");
+        let text = Data::new(b"hello".to_vec(), 9).expect("data");
+        let name = "news".parse().expect("a name");
+        engine.append_all(name, vec![text], None).await.expect("appended");
+        let connection = engine.readers.location.open_to_read().expect("a connection");
+        read::counts(&connection).expect("readable");
+        let stop = engine.stop_check.clone();
+        engine.check.spawn_blocking(move || {
+            while !stop.is_asked_for() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            drop(connection);
+        });
         engine.close().await;
         let mut files: Vec<_> = std::fs::read_dir(folder.path())
             .expect("a folder")
