@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     TestApp, all_pages, built_site,
-    faults::{ENOSPC, Faults, kill_after},
+    faults::{EIO, ENOSPC, Faults, kill_after},
     process::{Server, refused, tidings},
 };
 
@@ -216,6 +216,96 @@ async fn an_upgrade_without_room_leaves_the_store_as_it_was() {
     }
     let app = TestApp::start_on(&fixture.file, fixture.now(), &[]).await;
     is_complete(&app.client, &app.url, &fixture.expected).await;
+}
+
+/// Each thing is durable before what relies on it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_puts_the_copy_in_place_in_order() {
+    let site = built_site();
+    let other = tempfile::tempdir().expect("a folder");
+    let fixture = Fixture::copy("schema-1-killed");
+    let faults = Faults::new(&fixture.file, other.path());
+    Server::spawn(&mut upgrading(&fixture, &faults, site.path())).kill();
+    let calls: Vec<_> =
+        faults.calls().into_iter().map(|(call, name, _)| format!("{call} {name}")).collect();
+    let after = |from: usize, call: &str| {
+        let found = calls[from..].iter().position(|one| one == call);
+        from + found.unwrap_or_else(|| panic!("no {call} after call {from} of {calls:?}"))
+    };
+    let last = |call: &str| calls.iter().rposition(|one| one == call).expect("a call");
+    let copied = last("sync -upgrade");
+    assert!(last("write -upgrade") < copied, "{calls:?}");
+    let old_is_whole = after(copied, "sync .");
+    let log_is_gone = after(old_is_whole, "unlink -wal");
+    let renamed = after(after(log_is_gone, "sync /"), "rename -upgrade");
+    let durable = after(renamed, "sync /");
+    assert!(calls[renamed + 1..durable].is_empty(), "{calls:?}");
+
+    // Where the last step fails the store is the new one, and nothing else is claimed.
+    let fixture = Fixture::copy("schema-1-killed");
+    let faults = Faults::new(&fixture.file, other.path());
+    let syncs = calls[..renamed].iter().filter(|call| *call == "sync /").count();
+    faults.set(&[format!("sync / {syncs} 1 fail {EIO}")]);
+    let (output, said) = refused(&mut upgrading(&fixture, &faults, site.path()));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("it was upgraded") && !said.contains("nothing was changed"), "{said}");
+    assert_eq!(
+        open(&fixture.file).pragma_query_value(None, "user_version", |row| row.get(0)),
+        Ok(2)
+    );
+    faults.set(&[]);
+    let server = Server::spawn(&mut upgrading(&fixture, &faults, site.path()));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    is_complete(&client, &server.url(), &fixture.expected).await;
+}
+
+/// A server that is started as root gives the new file to the owner of the old one.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_leaves_the_store_to_its_owner_where_it_may() {
+    use std::os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    };
+    const OWNER: u32 = 4711;
+    const OTHER: u32 = 4712;
+    let site = built_site();
+    let other = tempfile::tempdir().expect("a folder");
+    let open_up = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("set");
+    };
+    open_up(site.path());
+    open_up(other.path());
+    let fixture = Fixture::copy("schema-1");
+    let faults = Faults::new(&fixture.file, other.path());
+    if chown(&fixture.file, Some(OWNER), Some(OWNER)).is_err() {
+        eprintln!("only root can have a file of somebody else");
+        return;
+    }
+    let owner = || fs::metadata(&fixture.file).expect("a file").uid();
+    faults.set(&["chown -upgrade 0 -1 fail 1".to_owned()]);
+    let (_, said) = refused(&mut upgrading(&fixture, &faults, site.path()));
+    assert!(
+        said.contains("nothing was changed"),
+        "what root owned its owner could not open: {said}"
+    );
+    assert_eq!(owner(), OWNER);
+    faults.set(&[]);
+    Server::spawn(&mut upgrading(&fixture, &faults, site.path())).kill();
+    assert_eq!(owner(), OWNER);
+
+    // Another user who may write it.
+    let fixture = Fixture::copy("schema-1");
+    chown(&fixture.file, Some(OWNER), Some(OWNER)).expect("changed");
+    open_up(&fixture.file);
+    open_up(fixture.folder.path());
+    let faults = Faults::new(&fixture.file, other.path());
+    let mut upgrading = upgrading(&fixture, &faults, site.path());
+    let server = Server::spawn(upgrading.uid(OTHER).gid(OTHER));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    is_complete(&client, &server.url(), &fixture.expected).await;
+    assert_eq!(fs::metadata(&fixture.file).expect("a file").uid(), OTHER);
 }
 
 #[tokio::test]

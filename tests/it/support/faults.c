@@ -7,11 +7,11 @@
  *
  *     call name after times action [argument]
  *
- * `call` is write, sync, truncate, unlink, rename, or * for any; `name` may be * too. The rule passes
- * over the first `after` calls that it fits and then acts `times` times (-1: always). `action` is fail
- * (with the number of an error), torn (the same, after half of a write was done), late (fails after the
- * call was done), delay (in milliseconds), or kill. The first rule that fits decides. TIDINGS_CALLS, if
- * it is set, is a file that every call is noted in. */
+ * `call` is write, sync, truncate, unlink, rename, chown, or * for any; `name` may be * too. The rule
+ * passes over the first `after` calls that it fits and then acts `times` times (-1: always). `action` is
+ * fail (with the number of an error), torn (the same, after half of a write was done), late (fails after
+ * the call was done), delay (in milliseconds), or kill. The first rule that fits decides. TIDINGS_CALLS,
+ * if it is set, is a file that every call is noted in. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -164,3 +164,4 @@ WRITE(pwrite64, (int file, const void *bytes, size_t size, off64_t at), (file, b
 
 ON_PATH(unlink, "unlink", (const char *path), (path))
 ON_PATH(rename, "rename", (const char *path, const char *to), (path, to))
+ON_PATH(chown, "chown", (const char *path, uid_t owner, gid_t group), (path, owner, group))

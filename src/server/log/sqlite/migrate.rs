@@ -2,16 +2,20 @@
 //! beside the file, verified, and put in its place. Whenever the server is killed meanwhile, the file
 //! is the one or the other, whole.
 
+mod progress;
+mod verify;
+
 use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, types::ToSqlOutput};
 
+use self::{progress::Progress, verify::verify};
 use super::{
     super::{Generation, IdempotencyKey},
     file::{beside, create_private, refuse_damaged, sync_folder},
@@ -24,13 +28,14 @@ use crate::server::clock::Clock;
 
 /// How the copy is called until it is put in place: the name of the file, and this.
 const SUFFIX: &str = "-upgrade";
-/// How often the log says how far it is.
-const REPORT: Duration = Duration::from_secs(5);
 /// Space that is left besides, in bytes.
 const MARGIN: u64 = 4 * 1024 * 1024;
 /// Which idempotency keys are copied: as many as are remembered at the most.
 const KEYS: &str = "life IN (SELECT life FROM streams) AND used >= \
      (SELECT min(used) FROM (SELECT used FROM keys ORDER BY used DESC LIMIT 1000000))";
+/// The user who may own whatever file.
+#[cfg(unix)]
+const ROOT: u32 = 0;
 /// Beyond every sequence that a stream can have had.
 const BEYOND: i64 = 1 << 32;
 
@@ -44,14 +49,23 @@ pub(super) fn remove_unfinished(path: &Path) -> io::Result<()> {
 /// Brings the file to the current schema. `old` is the only connection to it.
 ///
 /// # Errors
-/// When it is damaged, when there is no room, or when it cannot be written; then it is as it was.
+/// When it is damaged, when there is no room, or when it cannot be written; then it is as it was. When
+/// its folder cannot be made durable: then it is the new one, or after a power cut as it was.
 pub(super) fn migrate(old: Connection, path: &Path) -> anyhow::Result<()> {
-    let outcome = copy(&old, path).and_then(|copied| put_in_place(old, path, copied));
+    let outcome = copy(&old, path).and_then(|copied| {
+        put_in_place(old, path, &copied)?;
+        Ok(copied)
+    });
     if outcome.is_err() {
         // What stays is removed at the next start.
         let _ = remove_unfinished(path);
     }
-    outcome.context("it cannot be brought to the schema of this Tidings; nothing was changed")
+    let Copied { began, messages, .. } = outcome
+        .context("it cannot be brought to the schema of this Tidings; nothing was changed")?;
+    sync_folder(path).context("it was upgraded, but its folder cannot be synced; start again")?;
+    let duration_ms = began.elapsed().as_millis();
+    tracing::info!(messages, duration_ms, "the store is upgraded");
+    Ok(())
 }
 
 /// What was copied.
@@ -64,12 +78,8 @@ struct Copied {
 fn copy(old: &Connection, path: &Path) -> anyhow::Result<Copied> {
     let began = Instant::now();
     refuse_damaged(old, "it is about to be upgraded")?;
-    let needed = needed(old)?;
-    let free = free(path)?;
-    ensure!(
-        free >= needed,
-        "the disk has {free} bytes free, and a copy beside the file needs {needed}: make room"
-    );
+    let needed = needed(old, path)?;
+    ensure_room(free(path)?, needed)?;
     tracing::info!(bytes = needed, "upgrading the store: it is copied beside the file");
     let copy = copy_of(path);
     create_private(&copy)?;
@@ -92,10 +102,9 @@ fn copy(old: &Connection, path: &Path) -> anyhow::Result<Copied> {
     Ok(Copied { copy, began, messages })
 }
 
-fn put_in_place(old: Connection, path: &Path, copied: Copied) -> anyhow::Result<()> {
-    let Copied { copy, began, messages } = copied;
-    give_to_owner_of(path, &copy)?;
-    File::options().read(true).write(true).open(&copy)?.sync_all()?;
+fn put_in_place(old: Connection, path: &Path, Copied { copy, .. }: &Copied) -> anyhow::Result<()> {
+    give_to_owner_of(path, copy)?;
+    File::options().read(true).write(true).open(copy)?.sync_all()?;
     // What is in its write-ahead log goes into the old file, and the log goes: a new file beside an
     // old log would be taken for damaged, or worse.
     let mode: String =
@@ -105,10 +114,7 @@ fn put_in_place(old: Connection, path: &Path, copied: Copied) -> anyhow::Result<
     remove(&beside(path, "-wal"))?;
     remove(&beside(path, "-shm"))?;
     sync_folder(path)?;
-    fs::rename(&copy, path)?;
-    sync_folder(path)?;
-    let duration_ms = began.elapsed().as_millis();
-    tracing::info!(messages, duration_ms, "the store is upgraded");
+    fs::rename(copy, path)?;
     Ok(())
 }
 
@@ -128,16 +134,30 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// How many bytes the copy takes at the most: rows that are just too large for a page waste half of
-/// it, and none takes more than it did.
-fn needed(old: &Connection) -> rusqlite::Result<u64> {
+/// How many bytes it takes at the most: the copy, of which no row takes more than it did (those that
+/// are just too large for a page waste half of it), and what the old file grows by when what is written
+/// ahead of it goes into it.
+fn needed(old: &Connection, path: &Path) -> anyhow::Result<u64> {
     let number = |sql| old.query_row(sql, [], |row| unsigned(row, 0));
     let keys = number("SELECT count(*) FROM keys")?;
+    let streams = number("SELECT count(*) FROM streams")?;
     let rows = number("SELECT coalesce(sum(count), 0) FROM streams")?;
-    let text = number("SELECT coalesce(sum(bytes), 0) FROM streams")?;
+    let text = number(
+        "SELECT coalesce(sum(bytes + octet_length(coalesce(closing, ''))), 0) FROM streams",
+    )?;
     let pragma = |pragma| old.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
-    let used = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
-    Ok(used.min(2 * text + 40 * rows + 160 * keys) + MARGIN)
+    let (pages, page_size) = (pragma("page_count")?, pragma("page_size")?);
+    let used = (pages - pragma("freelist_count")?) * page_size;
+    let growth = (pages * page_size).saturating_sub(fs::metadata(path)?.len());
+    Ok(used.min(2 * text + 40 * rows + 160 * keys + 400 * streams) + growth + MARGIN)
+}
+
+fn ensure_room(free: u64, needed: u64) -> anyhow::Result<()> {
+    ensure!(
+        free >= needed,
+        "the disk has {free} bytes free, and a copy beside the file needs {needed}: make room"
+    );
+    Ok(())
 }
 
 /// How many bytes there is room for beside the file.
@@ -152,7 +172,8 @@ fn free(_: &Path) -> io::Result<u64> {
     Ok(u64::MAX)
 }
 
-/// A server that is started as root leaves the store to its owner.
+/// A server that is started as root leaves the store to its owner. One that is not may have no right to
+/// do so: then it owns the copy, which is enough for it.
 #[cfg(unix)]
 fn give_to_owner_of(path: &Path, copy: &Path) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, chown};
@@ -160,7 +181,13 @@ fn give_to_owner_of(path: &Path, copy: &Path) -> io::Result<()> {
     if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
         return Ok(());
     }
-    chown(copy, Some(old.uid()), Some(old.gid()))
+    match chown(copy, Some(old.uid()), Some(old.gid())) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && new.uid() != ROOT => {
+            tracing::warn!(%error, owner = old.uid(), "the upgraded store has another owner");
+            Ok(())
+        }
+        changed => changed,
+    }
 }
 
 #[cfg(not(unix))]
@@ -262,72 +289,5 @@ fn copy_store(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares the copy with what was copied, row by row.
-fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
-    let all =
-        new.query_row("SELECT coalesce(sum(count), 0) FROM streams", [], |row| unsigned(row, 0))?;
-    let mut progress = Progress::new("verified", all);
-    let (mut old_messages, mut new_messages) = (
-        old.prepare(
-            "SELECT life, seq, millis, data FROM messages \
-             WHERE life IN (SELECT life FROM streams) ORDER BY life, seq",
-        )?,
-        new.prepare(
-            "SELECT generation, key - (slot << ?1), m.millis, data FROM messages m \
-             CROSS JOIN streams ON slot = key >> ?1 ORDER BY key",
-        )?,
-    );
-    let mut old_rows = old_messages.query([])?;
-    let mut new_rows = new_messages.query([OFFSET_BITS])?;
-    loop {
-        let (old, new) = (old_rows.next()?, new_rows.next()?);
-        let (Some(old), Some(new)) = (old, new) else {
-            ensure!(old.is_none() && new.is_none(), "the copy has another number of messages");
-            break;
-        };
-        for column in 0..4 {
-            if old.get_ref(column)? != new.get_ref(column)? {
-                bail!("the copy differs in a message of the stream {}", old.get::<_, i64>(0)?);
-            }
-        }
-        progress.advance();
-    }
-    // Reduced, so that no sum is too large.
-    for (sql, of_old) in [
-        ("SELECT count(*) FROM streams", "true"),
-        ("SELECT sum((seq + millis + trimmed) % 1000003) FROM streams", "true"),
-        ("SELECT count(*) FROM keys", KEYS),
-        ("SELECT sum((millis + used) % 1000003) FROM keys", KEYS),
-    ] {
-        let sum = |connection: &Connection, which| {
-            let sql = format!("{sql} WHERE {which}");
-            connection.query_row(&sql, [], |row| row.get::<_, Option<i64>>(0))
-        };
-        ensure!(sum(old, of_old)? == sum(new, "true")?, "the copy differs: {sql}");
-    }
-    Ok(())
-}
-
-struct Progress {
-    what: &'static str,
-    done: u64,
-    all: u64,
-    reported: Instant,
-}
-
-impl Progress {
-    fn new(what: &'static str, all: u64) -> Self {
-        Self { what, done: 0, all, reported: Instant::now() }
-    }
-
-    /// Counts a message.
-    fn advance(&mut self) {
-        self.done += 1;
-        // The clock costs more than the message.
-        if self.done.is_multiple_of(1024) && self.reported.elapsed() >= REPORT {
-            self.reported = Instant::now();
-            let percent = self.done * 100 / self.all.max(1);
-            tracing::info!(progress = %format!("{percent} %"), "upgrading the store: {}", self.what);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
