@@ -83,7 +83,7 @@ pub(super) enum CommitError {
     /// Nothing was stored.
     NotStored(Error),
     /// The COMMIT itself failed: it may have been stored, and this would be what it did.
-    Unknown(Error, Committed),
+    Unknown(Error, Box<Committed>),
 }
 
 impl From<Error> for CommitError {
@@ -308,7 +308,7 @@ impl<'conn> WriteBatch<'conn> {
             // What makes a transaction one is the last that is written: if something could not be
             // written, that was not either.
             Err(error) if could_not_write(&error, over_old) => Err(CommitError::NotStored(error)),
-            Err(error) => Err(CommitError::Unknown(error, committed)),
+            Err(error) => Err(CommitError::Unknown(error, Box::new(committed))),
         }
     }
 

@@ -234,7 +234,7 @@ impl Writer {
         let (outcome, changes) = match self.store(&mut jobs) {
             Ok(changes) => (Outcome::Stored, changes),
             Err(CommitError::NotStored(error)) => (self.failed(&error, bytes), Vec::new()),
-            Err(CommitError::Unknown(error, committed)) => self.settle(&error, bytes, committed),
+            Err(CommitError::Unknown(error, committed)) => self.settle(&error, bytes, *committed),
         };
         if outcome == Outcome::Stored {
             self.recover(bytes);

@@ -44,7 +44,7 @@ fn what_was_committed_is_known_to_be_stored() {
     assert!(appended.is_ok() && deleted.is_ok());
     assert_eq!(committed.changes.len(), 2);
     assert_eq!(are_stored(&connection, &committed.changes), Ok(true));
-    let (_, _, again) = append(&mut connection, |_| ());
+    let (_, (), again) = append(&mut connection, |_| ());
     assert_eq!(are_stored(&connection, &again.changes), Ok(true));
     connection.execute("DELETE FROM streams", []).expect("undone");
     assert_eq!(are_stored(&connection, &again.changes), Ok(false));
