@@ -109,9 +109,9 @@ async fn a_damaged_file_is_refused() {
 }
 
 /// A server that stopped in order leaves a file that is served at once: what can be seen at a glance
-/// is refused all the same, and the rest is found behind.
+/// is refused all the same, and the rest is found in the background.
 #[tokio::test]
-async fn damage_that_is_found_behind_is_loud() {
+async fn damage_that_is_found_in_the_background_is_loud() {
     let (_folder, file) = stored().await;
     let sound = fs::read(&file).expect("a file");
     let length = u64::try_from(sound.len()).expect("a length");

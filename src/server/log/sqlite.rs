@@ -4,9 +4,9 @@
 //! flush of the disk serves many publishers; then it answers them, and then it tells the followers.
 //! Readers have connections of their own, which write-ahead logging lets read meanwhile.
 //!
-//! - `file`, `schema`, `key`: the file, and what is in it; `migrate`: from the schema before it
+//! - `file`, `schema`, `row_key`: the file, and what is in it; `migrate`: from the schema before it
 //! - `check`, `health`: whether it is sound, and can be written
-//! - `write`, `batch`, `keys`: the writer, a transaction, idempotency keys
+//! - `write`, `batch`, `idempotency`: the writer, a transaction, idempotency keys
 //! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
 //! - `retention`, `space`, `scrub`: what is too old goes, from the files too, and the disk gets its
 //!   space back
@@ -18,12 +18,12 @@ mod check;
 mod file;
 mod followers;
 mod health;
-mod key;
-mod keys;
+mod idempotency;
 mod metrics;
 mod migrate;
 mod read;
 mod retention;
+mod row_key;
 mod schema;
 mod scrub;
 mod space;

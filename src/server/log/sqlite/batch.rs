@@ -9,10 +9,10 @@ use super::{
         AppendError, Appended, Change, Data, EventId, Generation, IdempotencyKey, Limits,
         StreamName,
     },
-    key::{MAX_OFFSET, MAX_SLOT, Slot},
-    keys,
+    idempotency,
     read::{Stream, signed, unsigned},
     retention::{self, Most},
+    row_key::{MAX_OFFSET, MAX_SLOT, Slot},
 };
 use crate::message::Message;
 
@@ -131,7 +131,9 @@ impl<'conn> WriteBatch<'conn> {
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, AppendError>> {
-        let key = key.map(|key| (keys::name(dirty.stream.generation, key), keys::digest(&batch)));
+        let key = key.map(|key| {
+            (idempotency::name(dirty.stream.generation, key), idempotency::digest(&batch))
+        });
         // Before anything else: what is done is done, even if the stream has ended since.
         if let Some((name, digest)) = &key
             && let Some(used) = self.used(&mut dirty.stream, name)?
@@ -152,7 +154,7 @@ impl<'conn> WriteBatch<'conn> {
         for data in batch {
             let message = Message { id: self.next(&dirty.stream), data: data.into_text() };
             self.tx.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3)")?.execute((
-                dirty.stream.key(message.id.seq),
+                dirty.stream.row_key(message.id.seq),
                 signed(message.id.millis),
                 &message.data,
             ))?;

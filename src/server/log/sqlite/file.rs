@@ -104,8 +104,26 @@ impl Location {
         let wal = self.wal();
         let was_left = wal.as_ref().and_then(|wal| fs::metadata(wal).ok());
         let was_left = was_left.is_some_and(|wal| wal.len() > 0);
+        let (connection, left) = self.open_current_schema()?;
+        let unchecked = left.is_some_and(|left| left != schema::UNCLEAN);
+        if left == Some(schema::UNCLEAN) {
+            refuse_damaged(&connection, "the server before this one did not stop in order")?;
+        }
+        let unknown = if left.is_some_and(|left| left != schema::CLEAN) {
+            connection.pragma_query_value(None, "page_count", |row| row.get(0))?
+        } else {
+            0
+        };
+        self.configure(&connection)?;
+        connection.execute("UPDATE store SET clean = ?1", [schema::UNCLEAN])?;
+        let wal = WriteAheadLog::new(wal, was_left, unknown);
+        Ok(Opened { connection, wal, unchecked })
+    }
+
+    /// A connection to a store that has the newest schema: it is created, or upgraded, if it has not.
+    /// And how its last server has left it, unless it is new.
+    fn open_current_schema(&self) -> anyhow::Result<(Connection, Option<i64>)> {
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let (mut unchecked, mut unknown) = (false, 0);
         match (schema::identify(&connection)?, self) {
             (Content::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
             (Content::Nothing, Self::File(path)) => {
@@ -121,23 +139,17 @@ impl Location {
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             }
             (Content::Current, Self::File(_)) => {
-                let left: i64 =
-                    connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
-                unchecked = left != schema::UNCLEAN;
-                if !unchecked {
-                    refuse_damaged(
-                        &connection,
-                        "the server before this one did not stop in order",
-                    )?;
-                }
-                if left != schema::CLEAN {
-                    unknown =
-                        connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-                }
+                let left = connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
+                return Ok((connection, Some(left)));
             }
             // It has just come into being.
             (Content::Version1 | Content::Current, Self::Memory(_)) => {}
         }
+        Ok((connection, None))
+    }
+
+    /// Sets what the connection that writes needs.
+    fn configure(&self, connection: &Connection) -> anyhow::Result<()> {
         // Readers go on while the writer writes; in memory they take turns.
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -151,12 +163,10 @@ impl Location {
         connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
         // What is deleted is overwritten.
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
-        if !scrub::is_compiled_in(&connection)? {
+        if !scrub::is_compiled_in(connection)? {
             tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
         }
-        connection.execute("UPDATE store SET clean = ?1", [schema::UNCLEAN])?;
-        let wal = WriteAheadLog::new(wal, was_left, unknown);
-        Ok(Opened { connection, wal, unchecked })
+        Ok(())
     }
 
     /// The write-ahead log. None in memory.

@@ -19,9 +19,9 @@ use self::{progress::Progress, verify::verify};
 use super::{
     super::{Generation, IdempotencyKey},
     file::{beside, create_private, refuse_damaged, sync_folder},
-    key::{MAX_OFFSET, OFFSET_BITS, Slot},
-    keys::{self, Hash},
+    idempotency::{self, Hash},
     read::unsigned,
+    row_key::{MAX_OFFSET, OFFSET_BITS, Slot},
     schema,
 };
 use crate::server::clock::Clock;
@@ -221,7 +221,7 @@ fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> 
         while let Some(row) = rows.next()? {
             let text = row.get_ref(2)?;
             insert.execute((
-                slot.key(unsigned(row, 0)?),
+                slot.row_key(unsigned(row, 0)?),
                 row.get::<_, i64>(1)?,
                 ToSqlOutput::Borrowed(text),
             ))?;
@@ -256,11 +256,11 @@ fn copy_keys(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     while let Some(row) = rows.next()? {
         let generation: i64 = row.get(0)?;
         let slot = slots.query_row([generation], |row| row.get(0).map(Slot))?;
-        let name = keys::name(Generation(generation), &IdempotencyKey(row.get(1)?));
+        let name = idempotency::name(Generation(generation), &IdempotencyKey(row.get(1)?));
         let digest: Hash =
             row.get_ref(2)?.as_blob()?[..].first_chunk().copied().context("a key")?;
         let (millis, used): (i64, i64) = (row.get(4)?, row.get(5)?);
-        insert.execute((slot.key(unsigned(row, 3)?), name, digest, millis, used))?;
+        insert.execute((slot.row_key(unsigned(row, 3)?), name, digest, millis, used))?;
     }
     new.execute(
         "UPDATE streams SET keys = \

@@ -6,7 +6,7 @@ use super::{
     super::{
         Bound, EventId, Generation, Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
     },
-    key::{Slot, offset},
+    row_key::{Slot, offset},
 };
 use crate::message::Message;
 
@@ -24,7 +24,7 @@ pub(super) struct Stream {
     pub(super) bytes: u64,
     /// How many idempotency keys are remembered.
     pub(super) keys: u64,
-    pub(super) ahead: Option<Ahead>,
+    pub(super) skew: Option<ClockSkew>,
     pub(super) closing: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn far_ahead(now: u64) -> u64 {
 /// milliseconds say nothing of the age of its messages. What is known is when it had come to which
 /// sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ahead {
+pub(super) struct ClockSkew {
     /// Since when that is known, by the clock.
     pub(super) since: u64,
     /// The sequence that the stream had come to by then.
@@ -67,7 +67,7 @@ impl Stream {
             count: 0,
             bytes: 0,
             keys: 0,
-            ahead: None,
+            skew: None,
             closing: None,
         }
     }
@@ -79,7 +79,7 @@ impl Stream {
                  keys, ahead_since, ahead_seq, closing FROM streams WHERE name = ?1",
             )?
             .query_row([name.as_str()], |row| {
-                let ahead = (maybe_unsigned(row, 10)?, maybe_unsigned(row, 11)?);
+                let skew = (maybe_unsigned(row, 10)?, maybe_unsigned(row, 11)?);
                 Ok(Self {
                     slot: Slot(row.get(0)?),
                     generation: Generation(row.get(1)?),
@@ -89,7 +89,7 @@ impl Stream {
                     count: unsigned(row, 7)?,
                     bytes: unsigned(row, 8)?,
                     keys: unsigned(row, 9)?,
-                    ahead: ahead.0.zip(ahead.1).map(|(since, seq)| Ahead { since, seq }),
+                    skew: skew.0.zip(skew.1).map(|(since, seq)| ClockSkew { since, seq }),
                     closing: row.get(12)?,
                 })
             })
@@ -113,16 +113,16 @@ impl Stream {
                 signed(self.count),
                 signed(self.bytes),
                 signed(self.keys),
-                self.ahead.map(|ahead| signed(ahead.since)),
-                self.ahead.map(|ahead| signed(ahead.seq)),
+                self.skew.map(|skew| signed(skew.since)),
+                self.skew.map(|skew| signed(skew.seq)),
                 &self.closing,
             ))?;
         Ok(())
     }
 
     /// The key of the message with this sequence.
-    pub(super) fn key(&self, seq: u64) -> i64 {
-        self.slot.key(seq.saturating_sub(self.base))
+    pub(super) fn row_key(&self, seq: u64) -> i64 {
+        self.slot.row_key(seq.saturating_sub(self.base))
     }
 
     /// Whether its ids come from a clock that was wrong, or the clock is wrong now.
@@ -132,8 +132,8 @@ impl Stream {
 
     /// Up to which sequence its messages are known to be too old, whatever their ids say.
     pub(super) fn known_old(&self, now: u64, too_old: u64) -> Option<u64> {
-        let ahead = self.ahead.filter(|ahead| self.is_ahead(now) && ahead.since < too_old);
-        ahead.map(|ahead| ahead.seq)
+        let skew = self.skew.filter(|skew| self.is_ahead(now) && skew.since < too_old);
+        skew.map(|skew| skew.seq)
     }
 
     fn end(&self) -> Option<Message> {
@@ -179,7 +179,7 @@ impl Stream {
         }
         let stored = tx
             .prepare_cached("SELECT millis FROM messages WHERE key = ?1")?
-            .query_row([self.key(id.seq)], |row| unsigned(row, 0))
+            .query_row([self.row_key(id.seq)], |row| unsigned(row, 0))
             .optional()?;
         Ok(stored == Some(id.millis))
     }
@@ -222,7 +222,7 @@ fn after(
     let mut select = tx.prepare_cached(
         "SELECT key, millis, data FROM messages WHERE key > ?1 AND key <= ?2 ORDER BY key",
     )?;
-    take(stream, select.query((stream.key(seq), stream.slot.end()))?, bound)
+    take(stream, select.query((stream.row_key(seq), stream.slot.end()))?, bound)
 }
 
 fn before(
@@ -234,7 +234,7 @@ fn before(
     let mut select = tx.prepare_cached(
         "SELECT key, millis, data FROM messages WHERE key < ?1 AND key > ?2 ORDER BY key DESC",
     )?;
-    let rows = select.query((stream.key(seq), stream.slot.start()))?;
+    let rows = select.query((stream.row_key(seq), stream.slot.start()))?;
     let (mut messages, more) = take(stream, rows, bound)?;
     messages.reverse();
     Ok((messages, more))
@@ -295,7 +295,7 @@ pub(super) fn streams(
         let last = if ended {
             closing
         } else {
-            let key = slot.key(id.seq.saturating_sub(base));
+            let key = slot.row_key(id.seq.saturating_sub(base));
             select_text.query_row((key, PART), |row| row.get(0)).optional()?
         };
         // What is stored under a name that cannot be a stream's is not ours to show.

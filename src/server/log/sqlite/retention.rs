@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::{
     super::{AppendError, KEY_LIFETIME, StreamName},
     batch::WriteBatch,
-    key::{OFFSET_BITS, Slot, offset},
-    keys,
-    read::{Ahead, Stream, Trimmed, far_ahead, signed, unsigned},
+    idempotency,
+    read::{ClockSkew, Stream, Trimmed, far_ahead, signed, unsigned},
+    row_key::{OFFSET_BITS, Slot, offset},
     space,
 };
 
@@ -22,7 +22,7 @@ const STREAMS: usize = 20;
 /// Does a part of what is due, and tells whether there is more. It always writes, so that it also
 /// finds out whether the store can be written.
 pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
-    space::touch(&batch.tx)?;
+    space::probe_write(&batch.tx)?;
     let keys = batch.restamp_keys()? | batch.forget_old_keys()?;
     let garbage = remove_garbage(batch)?;
     let trimmed = trim_streams(batch)?;
@@ -61,7 +61,7 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
                 "DELETE FROM keys WHERE key IN \
                  (SELECT key FROM keys WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)",
             )?
-            .execute((slot.start(), slot.end(), keys::STEP))?;
+            .execute((slot.start(), slot.end(), idempotency::STEP))?;
         if oldest.messages == 0 && forgotten == 0 {
             batch.tx.execute("DELETE FROM garbage WHERE slot = ?1", [slot.0])?;
             batch.tx.execute("INSERT INTO free_slots VALUES (?1)", [slot.0])?;
@@ -89,14 +89,14 @@ fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
             signed(far_ahead(now)),
             STREAMS,
             OFFSET_BITS,
-            signed(keys::too_many(limits.keys)),
+            signed(idempotency::too_many(limits.keys)),
         ),
     )?;
     let more = !due.is_empty();
     for name in due {
         // Whatever a transaction loads it trims at its end.
         if let Some(mut dirty) = batch.load(&name)? {
-            mark_ahead(&mut dirty.stream, now, too_old);
+            mark_clock_skew(&mut dirty.stream, now, too_old);
             batch.stash(name, dirty);
         }
     }
@@ -104,16 +104,16 @@ fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
 }
 
 /// Notes that the ids of a stream are far ahead of the clock, or no longer.
-fn mark_ahead(stream: &mut Stream, now: u64, too_old: u64) {
+fn mark_clock_skew(stream: &mut Stream, now: u64, too_old: u64) {
     if !stream.is_ahead(now) {
-        stream.ahead = None;
+        stream.skew = None;
         return;
     }
-    let mark = Ahead { since: now, seq: stream.head.seq };
-    let ahead = *stream.ahead.get_or_insert(mark);
+    let mark = ClockSkew { since: now, seq: stream.head.seq };
+    let skew = *stream.skew.get_or_insert(mark);
     // All of what was there then has gone by its age: what came since has its own.
-    if ahead.since < too_old && stream.trimmed.seq >= ahead.seq && ahead.seq < mark.seq {
-        stream.ahead = Some(mark);
+    if skew.since < too_old && stream.trimmed.seq >= skew.seq && skew.seq < mark.seq {
+        stream.skew = Some(mark);
     }
 }
 
@@ -231,7 +231,7 @@ impl Oldest {
         batch
             .tx
             .prepare_cached("DELETE FROM messages WHERE key BETWEEN ?1 AND ?2")?
-            .execute((slot.start(), slot.key(last)))?;
+            .execute((slot.start(), slot.row_key(last)))?;
         Ok(())
     }
 }

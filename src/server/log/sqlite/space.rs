@@ -98,7 +98,7 @@ impl WriteAheadLog {
     }
 
     /// Moves it into the file when it has become long.
-    pub(super) fn keep_short(&mut self, connection: &Connection, health: &Health) {
+    pub(super) fn checkpoint_if_due(&mut self, connection: &Connection, health: &Health) {
         // What is worth more than that is in the log already.
         if let Err(error) = self.checkpoint_if_long(connection, health) {
             tracing::debug!(%error, "the write-ahead log cannot be moved into the file");
@@ -249,7 +249,7 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Length> {
 }
 
 /// Writes something, even if nothing changes: `SQLite` leaves out what is the same as before.
-pub(super) fn touch(connection: &Connection) -> rusqlite::Result<usize> {
+pub(super) fn probe_write(connection: &Connection) -> rusqlite::Result<usize> {
     connection.prepare_cached("UPDATE store SET probe = 1 - probe")?.execute([])
 }
 
@@ -296,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn touching_always_writes() {
+    fn a_probe_always_writes() {
         let folder = tempfile::tempdir().expect("a folder");
         let (_claim, opened) = open(folder.path());
         let frames = || checkpoint(&opened.connection, "NOOP").expect("a length").frames;
         for _ in 0..3 {
             let before = frames();
-            touch(&opened.connection).expect("written");
+            probe_write(&opened.connection).expect("written");
             assert!(frames() > before);
         }
     }
@@ -347,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (_claim, Opened { connection, mut wal, .. }) = open(folder.path());
         let frames = || checkpoint(&connection, "NOOP").expect("a length").frames;
-        let touch = || touch(&connection).expect("written");
+        let touch = || probe_write(&connection).expect("written");
         touch();
         wal.collect(&connection, frames()).expect("readable");
         wal.changed.clear();

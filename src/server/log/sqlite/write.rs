@@ -186,13 +186,13 @@ impl Writer {
                     }
                     self.health.set_storing(true);
                     self.serve(jobs, bytes);
-                    self.wal.keep_short(&self.connection, &self.health);
+                    self.wal.checkpoint_if_due(&self.connection, &self.health);
                     self.health.set_storing(false);
                 }
                 Command::Purge { done } => {
                     self.health.set_storing(true);
                     let purged = self.wal.purge(&mut self.connection, &self.health);
-                    self.wal.keep_short(&self.connection, &self.health);
+                    self.wal.checkpoint_if_due(&self.connection, &self.health);
                     self.health.set_storing(false);
                     let _ = done.send(purged);
                 }
@@ -234,7 +234,9 @@ impl Writer {
         let (outcome, changes) = match self.store(&mut jobs) {
             Ok(changes) => (Outcome::Stored, changes),
             Err(CommitError::NotStored(error)) => (self.failed(&error, bytes), Vec::new()),
-            Err(CommitError::Unknown(error, committed)) => self.settle(&error, bytes, *committed),
+            Err(CommitError::Unknown(error, committed)) => {
+                self.resolve_commit(&error, bytes, *committed)
+            }
         };
         if outcome == Outcome::Stored {
             self.recover(bytes);
@@ -283,7 +285,7 @@ impl Writer {
     /// Finds out what became of a transaction whose COMMIT failed. Its last page may be on the disk,
     /// where a server that starts there would find it. A further transaction settles that: once it
     /// is durable, what this connection reads is what there is, and nothing else can come back.
-    fn settle(
+    fn resolve_commit(
         &mut self,
         error: &rusqlite::Error,
         bytes: usize,
@@ -305,7 +307,7 @@ impl Writer {
     fn probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let stored = are_stored(&tx, changes)?;
-        space::touch(&tx)?;
+        space::probe_write(&tx)?;
         tx.commit()?;
         Ok(stored)
     }

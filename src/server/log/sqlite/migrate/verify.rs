@@ -6,9 +6,9 @@ use rusqlite::{Connection, Row};
 use super::{
     super::{
         super::{Generation, IdempotencyKey},
-        key::OFFSET_BITS,
-        keys,
+        idempotency,
         read::unsigned,
+        row_key::OFFSET_BITS,
     },
     KEYS,
     progress::Progress,
@@ -51,7 +51,7 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
             &format!(
                 "SELECT life, seq, millis, used, substr(digest, 1, {}), key FROM keys WHERE {KEYS} \
                  ORDER BY life, seq",
-                size_of::<keys::Hash>()
+                size_of::<idempotency::Hash>()
             ),
         ),
         (
@@ -62,8 +62,8 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         ),
         |old, new| {
             let key = IdempotencyKey(old.get("key")?);
-            Ok(keys::name(Generation(old.get("life")?), &key)
-                == new.get::<_, keys::Hash>("name")?)
+            Ok(idempotency::name(Generation(old.get("life")?), &key)
+                == new.get::<_, idempotency::Hash>("name")?)
         },
     )?;
     let range = format!("key > slot << {OFFSET_BITS} AND key < (slot + 1) << {OFFSET_BITS}");

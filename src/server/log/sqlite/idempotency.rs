@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::{
     super::{Data, EventId, Generation, IdempotencyKey, KEY_LIFETIME},
     batch::WriteBatch,
-    key::{Slot, offset},
     read::{Stream, far_ahead, signed, unsigned},
     retention::before,
+    row_key::{Slot, offset},
 };
 
 /// So many keys beyond a bound are forgotten together: a page of them at a time is cheaper than one
@@ -97,7 +97,7 @@ impl WriteBatch<'_> {
     ) -> rusqlite::Result<()> {
         let EventId { seq, millis } = stream.head;
         self.tx.prepare_cached("INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-            stream.key(seq),
+            stream.row_key(seq),
             name,
             digest,
             signed(millis),

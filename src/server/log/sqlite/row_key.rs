@@ -27,19 +27,19 @@ impl Slot {
 
     /// The key of the message with this offset. An offset that no message can have is taken for the
     /// last one.
-    pub(super) fn key(self, offset: u64) -> i64 {
+    pub(super) fn row_key(self, offset: u64) -> i64 {
         let offset = offset.min(MAX_OFFSET).cast_signed();
         (self.0 << OFFSET_BITS) | offset
     }
 
     /// Below every key of the slot.
     pub(super) fn start(self) -> i64 {
-        self.key(0)
+        self.row_key(0)
     }
 
     /// The last key that the slot can have.
     pub(super) fn end(self) -> i64 {
-        self.key(MAX_OFFSET)
+        self.row_key(MAX_OFFSET)
     }
 }
 
@@ -56,11 +56,11 @@ mod tests {
     fn slots_do_not_overlap_and_keys_rise() {
         for slot in [0, 1, 511, MAX_SLOT] {
             let slot = Slot(slot);
-            assert!(slot.start() < slot.key(1) && slot.key(1) < slot.end());
+            assert!(slot.start() < slot.row_key(1) && slot.row_key(1) < slot.end());
             for at in [1, 77, MAX_OFFSET] {
-                assert_eq!((Slot::of(slot.key(at)), offset(slot.key(at))), (slot, at));
+                assert_eq!((Slot::of(slot.row_key(at)), offset(slot.row_key(at))), (slot, at));
             }
-            assert_eq!(slot.key(u64::MAX), slot.end());
+            assert_eq!(slot.row_key(u64::MAX), slot.end());
             assert!(slot.end() < Slot(slot.0 + 1).start());
         }
     }
