@@ -341,6 +341,19 @@ mod tests {
         assert_eq!(fs::metadata(folder.path().join("tidings.db-wal")).expect("a file").len(), 0);
     }
 
+    #[test]
+    fn it_is_known_whether_older_pages_are_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_claim, Opened { connection, wal, .. }) = open(folder.path());
+        for (mode, reused) in [("NOOP", false), ("PASSIVE", true), ("NOOP", true)] {
+            probe_write(&connection).expect("written");
+            checkpoint(&connection, mode).expect("moved");
+            assert_eq!(wal.is_reused(&connection), reused, "{mode}");
+        }
+        checkpoint(&connection, "TRUNCATE").expect("moved");
+        assert!(!wal.is_reused(&connection));
+    }
+
     /// A log that was begun anew is read from its beginning, however long it was before.
     #[test]
     fn every_changed_page_is_seen() {

@@ -63,3 +63,17 @@ fn a_stream_without_keys_left_says_so_and_has_not_ended() {
     assert_eq!(refused, Err(AppendError::Unavailable(FULL.into())));
     assert!(ended.is_ok(), "it can be ended");
 }
+
+/// The half of a page may make a whole one, over one that had the other half.
+#[test]
+fn only_what_cannot_have_been_written_is_not_stored() {
+    for (code, new, over_old) in [
+        (ffi::SQLITE_FULL, true, true),
+        (ffi::SQLITE_IOERR_WRITE, true, false),
+        (ffi::SQLITE_IOERR_FSYNC, false, false),
+    ] {
+        let error = Error::SqliteFailure(ffi::Error::new(code), None);
+        assert_eq!(could_not_write(&error, false), new, "{error}");
+        assert_eq!(could_not_write(&error, true), over_old, "{error}");
+    }
+}
