@@ -157,7 +157,7 @@ async fn what_can_be_known_is_not_left_open() {
     let app = Faulty::start();
     assert_eq!(app.publish("before").await.status(), 201);
     let name = "-wal";
-    for (number, rule) in [
+    let rules = [
         // A single failure: the next transaction tells.
         format!("sync {name} 0 1 fail {EIO}"),
         format!("sync {name} 0 1 late {EIO}"),
@@ -165,22 +165,30 @@ async fn what_can_be_known_is_not_left_open() {
         format!("write {name} 0 1 fail {ENOSPC}"),
         format!("write {name} 0 1 torn {EIO}"),
         format!("write {name} 1 1 torn {ENOSPC}"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        app.faults.forget_calls();
-        app.faults.set(std::slice::from_ref(&rule));
-        let refused = app.publish(&format!("refused {number}")).await;
-        assert!(app.faults.have_acted(), "{rule}");
-        assert_eq!(refused.status(), 503, "{rule}");
-        assert_eq!(problem(refused).await["type"], "/problems#store-unavailable", "{rule}");
-        app.faults.set(&[]);
-        app.until_ready().await;
+    ];
+    for round in ["the log is new", "it was begun anew"] {
+        for rule in &rules {
+            app.faults.forget_calls();
+            app.faults.set(std::slice::from_ref(rule));
+            let refused = app.publish(&format!("refused {rule}")).await;
+            assert!(app.faults.have_acted(), "{rule}");
+            assert_eq!(refused.status(), 503, "{round}: {rule}");
+            assert_eq!(problem(refused).await["type"], "/problems#store-unavailable", "{rule}");
+            app.faults.set(&[]);
+            app.until_ready().await;
+        }
+        // So long that it is moved into the file, and written over from its beginning.
+        for number in 0..120 {
+            let text = format!("{number}").repeat(20_000);
+            let answer = app.client.post(app.url()).body(text).send().await.expect("an answer");
+            assert_eq!(answer.status(), 201);
+        }
     }
     let app = app.replace();
-    assert_eq!(app.log().await, ["before"]);
-    let stored = app.publish("refused 0").await;
+    let mut short = app.log().await;
+    short.retain(|text| text.len() < 100);
+    assert_eq!(short, ["before"]);
+    let stored = app.publish(&format!("refused {}", rules[0])).await;
     assert!(stored.status() == 201 && !is_replayed(&stored), "nothing was stored");
 }
 
