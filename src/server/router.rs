@@ -108,6 +108,8 @@ async fn file_or_not_found(State(app): State<App>, client: Client, request: Requ
     if !pages::wants_page(&parts) {
         return not_found();
     }
+    // Nothing is reserved piece by piece.
+    drop(file);
     let page = pages::not_found(&app, Request::from_parts(parts, Body::empty()));
     answer::bounded(&app, client, PAGE_COST, page).await
 }

@@ -87,15 +87,18 @@ fn too_large() -> Problem {
 /// Runs the server function that the form is for, and does what it says.
 async fn door(app: &App, client: Client, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match body::read(app, client, body, MAX_FORM_BYTES, too_large).await {
-        Ok(ReadBody { bytes, .. }) => bytes,
-        Err(problem) => return refused(app, parts, HOME, problem).await,
-    };
+    let ReadBody { bytes, memory } =
+        match body::read(app, client, body, MAX_FORM_BYTES, too_large).await {
+            Ok(body) => body,
+            Err(problem) => return refused(app, parts, HOME, problem).await,
+        };
     let outcome = Arc::new(Mutex::new(None));
     let door = watched_door(app, &outcome);
-    let request = Request::from_parts(parts.clone(), Body::from(body));
+    let request = Request::from_parts(parts.clone(), Body::from(bytes));
     let response =
         handle_server_fns_with_context(move || provide_context(door.clone()), request).await;
+    // Before a page that says why reserves memory of its own.
+    drop(memory);
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Outcome { to, token }) = outcome else {
         let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields token and to.");
