@@ -30,6 +30,7 @@ mod pages;
 mod publish;
 mod query;
 mod request;
+mod reserved_body;
 mod router;
 mod serve;
 pub mod shutdown;

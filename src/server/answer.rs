@@ -17,7 +17,7 @@ use super::{
     client::Client,
     error::Problem,
     limits::{MemoryPart, MemoryPermit},
-    request::WithPermit,
+    reserved_body::ReservedBody,
 };
 use crate::problem;
 
@@ -68,7 +68,7 @@ pub(super) async fn file(
     file: impl Future<Output = Response>,
 ) -> Response {
     match app.memory.acquire(client.address, MemoryPart::Answers, 2 * FILE_CHUNK).await {
-        Ok(memory) => file.await.map(|body| Body::new(WithPermit::new(body, memory))),
+        Ok(memory) => file.await.map(|body| Body::new(ReservedBody::new(body, memory))),
         Err(problem) => problem.into_response(),
     }
 }
@@ -87,7 +87,7 @@ async fn collected(response: Response, mut memory: MemoryPermit) -> Response {
         }
     };
     match memory.resize(bytes.len()) {
-        Ok(()) => Response::from_parts(parts, Body::new(WithPermit::new(bytes.into(), memory))),
+        Ok(()) => Response::from_parts(parts, Body::new(ReservedBody::new(bytes.into(), memory))),
         Err(problem) => problem.into_response(),
     }
 }

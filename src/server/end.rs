@@ -9,6 +9,7 @@ use super::{
     client::Client,
     data::Data,
     error::Problem,
+    limits::hold_until_done,
     publish::{self, Accepted},
 };
 use crate::message::{CLOSING_TEXT, EventId};
@@ -21,10 +22,10 @@ pub(super) async fn end(
     body: Body,
 ) -> Result<Json<Accepted>, Problem> {
     let most = app.max_message_bytes;
-    let ReadBody { bytes, memory: _memory } =
+    let ReadBody { bytes, memory } =
         body::read(&app, client, body, most, || publish::too_large(most)).await?;
     let text = closing_text(&app, bytes)?;
-    stream_end(&app, may, text).await.map(|id| Json(Accepted::new(id)))
+    stream_end(&app, may, text, memory).await.map(|id| Json(Accepted::new(id)))
 }
 
 /// What is said at the end: these bytes, if there are any.
@@ -33,9 +34,16 @@ pub(super) fn closing_text(app: &App, bytes: Vec<u8>) -> Result<Data, Problem> {
     publish::data(app, bytes)
 }
 
-/// Ends a stream, whoever asks for it.
-pub(super) async fn stream_end(app: &App, may: MayPublish, text: Data) -> Result<EventId, Problem> {
+/// Ends a stream with a text for which memory is reserved.
+pub(super) async fn stream_end(
+    app: &App,
+    may: MayPublish,
+    text: Data,
+    memory: impl Send + 'static,
+) -> Result<EventId, Problem> {
     app.takes_messages()?;
     app.limits.publish(may.publisher())?;
-    Ok(app.log.end(may.stream().clone(), text).await?)
+    let (log, stream) = (app.log.clone(), may.stream().clone());
+    let end = async move { log.end(stream, text).await };
+    Ok(hold_until_done(memory, end).await?)
 }

@@ -10,7 +10,9 @@ use governor::Quota;
 
 use self::rates::{AddressRateLimit, RateLimit};
 pub(super) use self::{
-    memory::{MemoryBudget, MemoryPart, MemoryPermit, MemoryUsage, min_budget},
+    memory::{
+        MAX_HOLD, MemoryBudget, MemoryPart, MemoryPermit, MemoryUsage, hold_until_done, min_budget,
+    },
     permits::{ConcurrencyLimit, Exceeded, Permit},
 };
 use super::{
@@ -83,21 +85,18 @@ impl Limits {
         })
     }
 
-    /// Waits until so many messages may be published, or as many of them as a second allows; tells
-    /// how many.
-    pub(super) async fn publish_some(&self, publisher: &Publisher, wanted: usize) -> usize {
-        let asked = NonZeroU32::new(u32::try_from(wanted).unwrap_or(u32::MAX));
-        let (Some(limit), Some(asked)) = (&self.publishes, asked) else { return wanted };
-        let many = asked.min(limit.rate);
-        if limit.acquire(publisher, many).is_ok() {
-            return many.get() as usize;
-        }
+    /// Waits until so many messages may be published, and counts them.
+    pub(super) async fn publish_in_turn(&self, publisher: &Publisher, messages: usize) {
+        let Some(limit) = &self.publishes else { return };
         // A publisher that waits for much is overtaken by those that want little, again and again.
-        let some = NonZeroU32::new(limit.rate.get() / 10).unwrap_or(NonZeroU32::MIN).min(asked);
-        while let Err(wait) = limit.acquire(publisher, some) {
-            tokio::time::sleep(wait).await;
+        let max = (limit.rate.get() / 10).max(1);
+        let mut left = u32::try_from(messages).unwrap_or(u32::MAX);
+        while let Some(some) = NonZeroU32::new(left.min(max)) {
+            while let Err(wait) = limit.acquire(publisher, some) {
+                tokio::time::sleep(wait).await;
+            }
+            left -= some.get();
         }
-        some.get() as usize
     }
 
     /// Counts a page that is read, or a list that costs as much as several, unless there were too many.

@@ -4,24 +4,28 @@ mod decoder;
 mod reserved;
 mod whole;
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, sync::Arc};
 
 use axum::{
     Json,
     body::{Body, BodyDataStream},
 };
 use bytes::Bytes;
-use futures::{TryStreamExt as _, stream::MapErr};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::io::StreamReader;
 
 pub(super) use self::whole::publish_whole;
-use self::{decoder::Line, reserved::ReservedLines};
+use self::{
+    decoder::Line,
+    reserved::{Batch, ReservedLines},
+};
 use super::{
     App,
     access::MayPublish,
     client::Client,
     data::Data,
     error::{LinesStored, Problem},
+    limits::{MemoryPermit, hold_until_done},
     log::AppendAllError,
     publish,
 };
@@ -63,11 +67,13 @@ impl LinesStored {
 }
 
 /// A body, to be read.
-type BodyReader = StreamReader<MapErr<BodyDataStream, fn(axum::Error) -> io::Error>, Bytes>;
+type BodyReader = StreamReader<Pieces, Bytes>;
+
+type Pieces = stream::Fuse<stream::MapErr<BodyDataStream, fn(axum::Error) -> io::Error>>;
 
 fn reader(body: Body) -> BodyReader {
     let to_io_error: fn(axum::Error) -> io::Error = io::Error::other;
-    StreamReader::new(body.into_data_stream().map_err(to_io_error))
+    StreamReader::new(body.into_data_stream().map_err(to_io_error).fuse())
 }
 
 struct Upload<'app> {
@@ -79,53 +85,50 @@ struct Upload<'app> {
 
 impl Upload<'_> {
     async fn run(&mut self, client: Client, body: Body) -> Result<(), Problem> {
-        let mut lines = ReservedLines::new(self.app, client, body);
+        let publisher = self.may.publisher().clone();
+        let mut lines = ReservedLines::new(self.app, client, publisher, body);
         loop {
-            let (batch, broken) = lines.next_batch().await?;
-            if batch.is_empty() && broken.is_none() {
+            let Batch { lines, memory, refused } = lines.next_batch().await?;
+            if lines.is_empty() && refused.is_none() {
                 return Ok(());
             }
-            self.store(batch).await?;
-            if let Some(problem) = broken {
+            self.store(lines, memory).await?;
+            if let Some(problem) = refused {
                 return Err(problem);
             }
         }
     }
 
     /// Stores lines up to the first that is refused.
-    async fn store(&mut self, lines: Vec<Line>) -> Result<(), Problem> {
-        let mut lines =
-            lines.into_iter().map(|line| message(self.app, self.lines, line)).peekable();
-        while lines.peek().is_some() {
-            let mut refused = None;
-            // A publisher that uploads faster than it may is read more slowly.
-            let some = self.app.limits.publish_some(self.may.publisher(), lines.len()).await;
-            self.app.takes_messages()?;
-            self.may.still_holds()?;
-            let (batch, altered): (Vec<_>, Vec<_>) = lines
-                .by_ref()
-                .take(some)
-                .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
-                .unzip();
-            if !batch.is_empty() {
-                let stream = self.may.stream().clone();
-                let appended = match self.app.log.append_all(stream, batch, None).await {
-                    Ok(appended) => {
-                        self.taken.count(&altered, Some(appended.last));
-                        Ok(())
-                    }
-                    Err(AppendAllError { stored, last, error }) => {
-                        self.taken.count(altered.get(..stored).unwrap_or(&altered), last);
-                        Err(error)
-                    }
-                };
-                appended?;
-            }
-            if let Some(problem) = refused {
-                return Err(problem);
+    async fn store(
+        &mut self,
+        lines: Vec<Line>,
+        memory: Option<Arc<MemoryPermit>>,
+    ) -> Result<(), Problem> {
+        self.app.takes_messages()?;
+        self.may.still_holds()?;
+        let mut refused = None;
+        let (batch, altered): (Vec<_>, Vec<_>) = lines
+            .into_iter()
+            .map(|line| message(self.app, self.lines, line))
+            .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
+            .unzip();
+        if !batch.is_empty() {
+            let (log, stream) = (self.app.log.clone(), self.may.stream().clone());
+            let append = async move { log.append_all(stream, batch, None).await };
+            let appended = match memory {
+                Some(memory) => hold_until_done(memory, append).await,
+                None => append.await,
+            };
+            match appended {
+                Ok(appended) => self.taken.count(&altered, Some(appended.last)),
+                Err(AppendAllError { stored, last, error }) => {
+                    self.taken.count(altered.get(..stored).unwrap_or(&altered), last);
+                    return Err(error.into());
+                }
             }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }
 

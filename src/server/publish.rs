@@ -18,6 +18,7 @@ use super::{
     client::Client,
     data::{Data, NotData},
     error::Problem,
+    limits::hold_until_done,
     lines::{self, Lines},
     log::{Appended, IdempotencyKey},
     query::parameters,
@@ -50,10 +51,10 @@ pub(super) async fn publish(
         };
     }
     let most = app.max_message_bytes;
-    let ReadBody { bytes, memory: _memory } =
+    let ReadBody { bytes, memory } =
         body::read(&app, client, body, most, || too_large(most)).await?;
     let data = data(&app, bytes)?;
-    let appended = message(&app, &may, data, key).await?;
+    let appended = message(&app, &may, data, key, memory).await?;
     let accepted = Json(Accepted::new(appended.last));
     Ok(answer((StatusCode::CREATED, accepted), appended.replayed))
 }
@@ -67,16 +68,19 @@ fn answer(answer: impl IntoResponse, replayed: bool) -> Response {
     response
 }
 
-/// Publishes one message, whoever brings it.
+/// Publishes one message, for which memory is reserved.
 pub(super) async fn message(
     app: &App,
     may: &MayPublish,
     data: Data,
     key: Option<IdempotencyKey>,
+    memory: impl Send + 'static,
 ) -> Result<Appended, Problem> {
     app.takes_messages()?;
     app.limits.publish(may.publisher())?;
-    let appended = app.log.append(may.stream().clone(), data, key).await?;
+    let (log, stream) = (app.log.clone(), may.stream().clone());
+    let append = async move { log.append(stream, data, key).await };
+    let appended = hold_until_done(memory, append).await?;
     if appended.replayed {
         app.metrics.replayed();
     }

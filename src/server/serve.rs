@@ -22,7 +22,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use self::http::{Connection, Http};
-pub(super) use self::{limit::Connections, redirect::redirect};
+pub(super) use self::{chunked::ChunkedBody, limit::Connections, redirect::redirect};
 use super::{client::Peer, tls::Tls};
 
 /// A reader that takes no byte for this long is disconnected (design, *Slow reader*): it resumes

@@ -24,7 +24,7 @@ use futures::StreamExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
-use super::limits::MemoryBudget;
+use super::{client::Client, limits::MemoryBudget};
 
 /// How many bytes are read on, and for how long. A client that pauses is not in the middle of
 /// sending: it sees the answer at once.
@@ -41,6 +41,7 @@ pub(super) async fn read_on(
     request: Request,
     next: Next,
 ) -> Response {
+    let address = Client::of_request(request.extensions()).address;
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
@@ -52,8 +53,8 @@ pub(super) async fn read_on(
     let body = Body::new(Lent { body: Some(body), asked: !waits, rest: Arc::clone(&rest) });
     let response = next.run(Request::from_parts(parts, body)).await;
     let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // Where too many requests already wait for something, those that are refused do not.
-    if let Some((rest, _room)) = rest.zip(memory.wait_without_reservation()) {
+    // Where too many requests already take memory without a reservation, this one does not.
+    if let Some((rest, _permit)) = rest.zip(memory.try_acquire_unreserved(address)) {
         let is_brief = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
             .contains(&response.status());
         let (bytes, time) =

@@ -20,6 +20,7 @@ mod life;
 mod limits;
 mod logs;
 mod malformed;
+mod memory;
 mod metrics;
 mod migrate;
 mod page;

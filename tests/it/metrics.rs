@@ -293,6 +293,37 @@ async fn a_reader_that_does_not_read_is_seen_to_be_behind() {
     until(&app, "tidings_watchers", 0).await;
 }
 
+/// A publisher that is held back holds next to nothing meanwhile.
+#[tokio::test]
+async fn lines_that_wait_for_their_rate_reserve_no_more_than_they_are() {
+    const BODIES: &str = "tidings_memory_bytes{part=\"bodies\"}";
+    let app = TestApp::start(&["--publish-rate", "10"]).await;
+    let upload = |stream: &str, key: Option<&str>| {
+        let text = lines((0..1_000).map(|n| format!("{n:.>1000}")));
+        let post = app.client.post(format!("{}/streams/{stream}?lines", app.url)).body(text);
+        let post = key.into_iter().fold(post, |post, key| post.header("idempotency-key", key));
+        tokio::spawn(post.send())
+    };
+    let without_key = upload("a", None);
+    while app.log("a").await.len() < 100 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until(&app, BODIES, 0).await;
+    without_key.abort();
+    let with_key = upload("b", Some("key"));
+    for attempt in 0.. {
+        let bytes = Scrape::of(&app).await.get(BODIES);
+        // Its text, and what a request takes beside it.
+        if (1_000_000.0..1_100_000.0).contains(&bytes) {
+            break;
+        }
+        assert!(attempt < 3_000, "{bytes} bytes are reserved");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    with_key.abort();
+    until(&app, BODIES, 0).await;
+}
+
 #[tokio::test]
 async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
     let app = TestApp::start(&[]).await;

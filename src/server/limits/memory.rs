@@ -4,31 +4,33 @@
 //! here before it is read or made, and the whole at once: requests that reserved piece by piece would
 //! wait for each other for ever. A reservation is a value that lives as long as what it is for. What
 //! does not fit waits in its turn, for a moment; each client has a share, where it waits for itself
-//! alone.
+//! alone. Who waits for others makes those give up what they hold that are too slow.
 
 mod layout;
+mod pool;
+mod progress;
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use ipnet::IpNet;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
-    time::{Instant, timeout_at},
+    sync::{OwnedSemaphorePermit, TryAcquireError},
+    task::JoinError,
+    time::timeout,
 };
 
-pub(in crate::server) use self::layout::min_budget;
-use self::layout::{Layout, MAX_BUFFER_OVERHEAD, REQUEST_OVERHEAD};
-use super::super::{
-    client::{Address, NETWORK_SHARES},
-    error::Problem,
+pub(in crate::server) use self::{layout::min_budget, progress::MAX_HOLD};
+use self::{
+    layout::{Layout, MAX_BUFFER_OVERHEAD, REQUEST_OVERHEAD},
+    pool::Pool,
+    progress::{Contention, Progress},
 };
+use super::super::{client::Address, error::Problem};
 use crate::problem;
 
 /// How long a request waits for memory before it is refused.
@@ -40,21 +42,14 @@ pub(in crate::server) struct MemoryBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// How many bytes can be reserved.
-    bytes: usize,
-    /// What is left of them, a permit a byte.
-    total: Arc<Semaphore>,
-    /// The most that one client may reserve, in bytes.
-    share: usize,
-    /// What is left of the shares of those networks that have reserved something or wait.
-    shares: Mutex<HashMap<IpNet, Weak<Semaphore>>>,
-    /// How many requests wait for what others hold, beyond their own shares.
-    contenders: AtomicUsize,
+    /// What can be reserved, a permit a byte.
+    bytes: Pool,
+    contention: Contention,
     /// A permit for each request that may take memory without a reservation.
-    waiting: Arc<Semaphore>,
+    unreserved: Pool,
     /// The most that tails may take, in bytes.
     tails: usize,
-    parts: [Counts; MemoryPart::ALL.len()],
+    parts: [PartCounts; MemoryPart::ALL.len()],
 }
 
 /// What memory is reserved for.
@@ -68,7 +63,7 @@ pub(in crate::server) enum MemoryPart {
 
 /// What is counted of a part.
 #[derive(Debug, Default)]
-struct Counts {
+struct PartCounts {
     bytes: AtomicU64,
     waits: AtomicU64,
     refusals: AtomicU64,
@@ -93,8 +88,15 @@ pub(in crate::server) struct MemoryPermit {
     part: MemoryPart,
     /// How many bytes.
     bytes: u32,
+    progress: Arc<Progress>,
     /// As many of each semaphore: of the shares, the narrowest network first, and of the total.
     held: Vec<OwnedSemaphorePermit>,
+}
+
+/// Leave to take a little memory without a reservation; given back when this value is dropped.
+#[derive(Debug)]
+pub(in crate::server) struct UnreservedPermit {
+    _held: Vec<OwnedSemaphorePermit>,
 }
 
 impl MemoryPart {
@@ -114,12 +116,9 @@ impl MemoryBudget {
     pub(in crate::server) fn new(bytes: u64, max_message_bytes: u64) -> Self {
         let layout = Layout::of(bytes, max_message_bytes);
         Self(Arc::new(Shared {
-            bytes: layout.reservable,
-            total: Arc::new(Semaphore::new(layout.reservable)),
-            share: layout.share,
-            shares: Mutex::default(),
-            contenders: AtomicUsize::default(),
-            waiting: Arc::new(Semaphore::new(layout.waiting)),
+            bytes: Pool::new(layout.reservable, layout.share),
+            contention: Contention::default(),
+            unreserved: Pool::new(layout.unreserved, layout.unreserved_share),
             tails: layout.tails,
             parts: Default::default(),
         }))
@@ -140,7 +139,7 @@ impl MemoryBudget {
         })
     }
 
-    fn counts(&self, part: MemoryPart) -> &Counts {
+    fn counts(&self, part: MemoryPart) -> &PartCounts {
         &self.0.parts[part as usize]
     }
 
@@ -154,8 +153,8 @@ impl MemoryBudget {
         part: MemoryPart,
         bytes: usize,
     ) -> Result<MemoryPermit, Problem> {
-        let acquired = self.acquire_in_turn(address, part, bytes).await;
-        acquired.ok_or_else(|| self.refuse(part))
+        let acquired = timeout(MAX_WAIT, self.acquire_in_turn(address, part, bytes)).await;
+        acquired.ok().flatten().ok_or_else(|| self.refuse(part))
     }
 
     async fn acquire_in_turn(
@@ -165,54 +164,56 @@ impl MemoryBudget {
         bytes: usize,
     ) -> Option<MemoryPermit> {
         let bytes = with_overhead(bytes)?;
-        let shares = address.networks().zip(NETWORK_SHARES).map(|network| self.share(network));
         let (mut held, mut waiting) = (Vec::with_capacity(2), None);
-        let deadline = Instant::now() + MAX_WAIT;
-        // All acquire in the same order, so that nothing waits in a circle.
-        for semaphore in shares.chain([Arc::clone(&self.0.total)]) {
+        for semaphore in self.0.bytes.semaphores(address) {
             let permit = match Arc::clone(&semaphore).try_acquire_many_owned(bytes) {
                 Ok(permit) => permit,
                 Err(TryAcquireError::Closed) => return None,
                 Err(TryAcquireError::NoPermits) => {
+                    // Also if it cannot wait: others are in its way.
+                    let is_total = self.0.bytes.is_total(&semaphore);
+                    let _contender = is_total.then(|| self.0.contention.begin());
                     if waiting.is_none() {
-                        waiting = Some(self.wait_without_reservation()?);
+                        waiting = Some(self.try_acquire_unreserved(address)?);
                         self.counts(part).waits.fetch_add(1, Ordering::Relaxed);
                     }
-                    let _contender = Contender::for_semaphore(&self.0, &semaphore);
-                    timeout_at(deadline, semaphore.acquire_many_owned(bytes)).await.ok()?.ok()?
+                    semaphore.acquire_many_owned(bytes).await.ok()?
                 }
             };
             held.push(permit);
         }
+        Some(self.permit(part, bytes, held))
+    }
+
+    /// The same, if it fits at once.
+    pub(in crate::server) fn try_acquire(
+        &self,
+        address: Address,
+        part: MemoryPart,
+        bytes: usize,
+    ) -> Option<MemoryPermit> {
+        let bytes = with_overhead(bytes)?;
+        Some(self.permit(part, bytes, self.0.bytes.try_acquire(address, bytes)?))
+    }
+
+    fn permit(
+        &self,
+        part: MemoryPart,
+        bytes: u32,
+        held: Vec<OwnedSemaphorePermit>,
+    ) -> MemoryPermit {
         self.counts(part).bytes.fetch_add(bytes.into(), Ordering::Relaxed);
-        Some(MemoryPermit { budget: self.clone(), part, bytes, held })
+        let progress = Arc::new(Progress::begin());
+        MemoryPermit { budget: self.clone(), part, bytes, progress, held }
     }
 
-    /// Whether requests wait for memory that others hold.
-    pub(in crate::server) fn is_contended(&self) -> bool {
-        self.0.contenders.load(Ordering::Relaxed) > 0
-    }
-
-    /// Lets a request take the little memory that it needs to wait, if not too many do.
-    pub(in crate::server) fn wait_without_reservation(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.waiting).try_acquire_owned().ok()
-    }
-
-    /// What is left of the share of a network.
-    fn share(&self, (network, shares): (IpNet, u32)) -> Arc<Semaphore> {
-        let mut all = self.0.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(semaphore) = all.get(&network).and_then(Weak::upgrade) {
-            return semaphore;
-        }
-        if all.len() == all.capacity() {
-            all.retain(|_, semaphore| semaphore.strong_count() > 0);
-        }
-        // Many networks of one owner are no more than half of all.
-        let most = self.0.share.max(self.0.bytes / 2);
-        let bytes = self.0.share.saturating_mul(shares as usize).min(most);
-        let semaphore = Arc::new(Semaphore::new(bytes));
-        all.insert(network, Arc::downgrade(&semaphore));
-        semaphore
+    /// Lets a request take the little memory that it needs without a reservation, to wait for one or
+    /// to have its body thrown away, if not too many do so.
+    pub(in crate::server) fn try_acquire_unreserved(
+        &self,
+        address: Address,
+    ) -> Option<UnreservedPermit> {
+        self.0.unreserved.try_acquire(address, 1).map(|held| UnreservedPermit { _held: held })
     }
 
     fn refuse(&self, part: MemoryPart) -> Problem {
@@ -225,26 +226,20 @@ impl MemoryBudget {
     }
 }
 
-/// A request while it waits for what others hold.
-struct Contender<'shared>(&'shared Shared);
-
-impl<'shared> Contender<'shared> {
-    /// None where it waits for its own share.
-    fn for_semaphore(shared: &'shared Shared, semaphore: &Arc<Semaphore>) -> Option<Self> {
-        Arc::ptr_eq(&shared.total, semaphore).then(|| {
-            shared.contenders.fetch_add(1, Ordering::Relaxed);
-            Self(shared)
-        })
-    }
-}
-
-impl Drop for Contender<'_> {
-    fn drop(&mut self) {
-        self.0.contenders.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl MemoryPermit {
+    /// So many bytes have come, or were taken, of what the memory is for. Where that is never more than
+    /// what is reserved there is no need to say it: it has to be over in [`MAX_HOLD`] if others wait.
+    pub(in crate::server) fn advance(&self, bytes: usize) {
+        self.progress.advance(bytes, self.bytes as usize);
+    }
+
+    /// Waits until the memory has to be given up: others wait for some, and in [`MAX_HOLD`] fewer bytes
+    /// have moved than are reserved.
+    pub(in crate::server) fn overdue(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (budget, progress) = (self.budget.clone(), Arc::clone(&self.progress));
+        async move { progress.overdue(&budget.0.contention).await }
+    }
+
     /// Reserves as many bytes as it turns out that are needed: gives back the rest, or acquires more,
     /// without waiting.
     ///
@@ -282,6 +277,24 @@ impl Drop for MemoryPermit {
     }
 }
 
+/// Does something to its end, even if the client goes meanwhile, and holds until then what is reserved
+/// for it: what a request has handed over is in memory until it is done.
+pub(in crate::server) async fn hold_until_done<T: Send + 'static>(
+    memory: impl Send + 'static,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let done = tokio::spawn(async move {
+        let _memory = memory;
+        work.await
+    });
+    match done.await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The process ends.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
 /// What a request takes that holds so many bytes.
 fn with_overhead(bytes: usize) -> Option<u32> {
     let overhead = REQUEST_OVERHEAD + bytes.min(MAX_BUFFER_OVERHEAD);
@@ -289,89 +302,4 @@ fn with_overhead(bytes: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::IpAddr, time::Duration};
-
-    use super::*;
-
-    const MIB: usize = 1024 * 1024;
-
-    fn budget() -> MemoryBudget {
-        // 32 MiB can be reserved, and 8 by one client.
-        MemoryBudget::new(64 * MIB as u64, 64 * 1024)
-    }
-
-    async fn acquire(budget: &MemoryBudget, address: &str, bytes: usize) -> Option<MemoryPermit> {
-        let address: IpAddr = address.parse().expect("an address");
-        budget.acquire(address.into(), MemoryPart::Bodies, bytes).await.ok()
-    }
-
-    fn bodies(budget: &MemoryBudget) -> MemoryUsage {
-        budget.usage()[MemoryPart::Bodies as usize]
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_has_a_share_and_all_have_the_total() {
-        let budget = budget();
-        let mut held = Vec::new();
-        for client in 0..20 {
-            for _ in 0..20 {
-                held.extend(acquire(&budget, &format!("192.0.2.{client}"), MIB / 2).await);
-            }
-        }
-        let each = MIB / 2 + REQUEST_OVERHEAD + MAX_BUFFER_OVERHEAD;
-        assert_eq!(held.len(), 32 * MIB / each);
-        assert_eq!(bodies(&budget).bytes, (held.len() * each) as u64);
-        assert!(bodies(&budget).refusals > 0 && bodies(&budget).waits > 0);
-        held.drain(..10);
-        assert!(acquire(&budget, "198.51.100.1", MIB).await.is_some());
-        drop(held);
-        assert_eq!(bodies(&budget).bytes, 0);
-        assert_eq!(budget.0.total.available_permits(), 32 * MIB);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_does_not_fit_waits_for_a_moment() {
-        let budget = budget();
-        let first = acquire(&budget, "192.0.2.1", 7 * MIB).await.expect("a reservation");
-        let waiting = tokio::spawn({
-            let budget = budget.clone();
-            async move { acquire(&budget, "192.0.2.1", 7 * MIB).await }
-        });
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        let second = waiting.await.expect("no panic").expect("its turn");
-        assert!(acquire(&budget, "192.0.2.1", 7 * MIB).await.is_none(), "in vain");
-        assert_eq!((bodies(&budget).waits, bodies(&budget).refusals), (2, 1));
-        drop(second);
-        assert!(acquire(&budget, "192.0.2.1", 7 * MIB).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn networks_of_one_owner_share() {
-        let budget = budget();
-        let mut held = Vec::new();
-        for network in 0..100 {
-            held.extend(acquire(&budget, &format!("2001:db8:0:{network:x}00::1"), 2 * MIB).await);
-        }
-        assert_eq!(held.len(), 7, "half of all");
-        assert!(acquire(&budget, "2001:db8:1::1", 2 * MIB).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reservation_shrinks_and_grows() {
-        let budget = budget();
-        let mut permit = acquire(&budget, "192.0.2.1", 7 * MIB).await.expect("a reservation");
-        permit.resize(MIB).expect("less");
-        let each = MIB + REQUEST_OVERHEAD + MAX_BUFFER_OVERHEAD;
-        assert_eq!(bodies(&budget).bytes, each as u64);
-        let other = acquire(&budget, "192.0.2.1", 6 * MIB).await.expect("the rest");
-        assert!(permit.resize(2 * MIB).is_err(), "more than the share");
-        drop(other);
-        permit.resize(3 * MIB).expect("more");
-        drop(permit);
-        assert_eq!(bodies(&budget).bytes, 0);
-        assert_eq!(budget.0.total.available_permits(), 32 * MIB);
-    }
-}
+mod tests;

@@ -2,24 +2,28 @@
 //!
 //! An upload may last for ever and say nothing for hours: meanwhile it must not hold memory that
 //! others wait for. One that sends long lines, or many at a time, holds a reservation as long as it
-//! does so.
+//! does so; and no more than a line of them while it waits because it may not publish more.
 
-use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::BytesMut;
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::time::sleep_until;
-use tokio_util::codec::{Decoder, FramedRead};
+use bytes::{BufMut as _, BytesMut};
+use futures::FutureExt as _;
+use tokio::{
+    io::AsyncReadExt as _,
+    time::{Duration, Instant, sleep},
+};
+use tokio_util::codec::Decoder as _;
 
 use super::{
     super::{
         App,
-        body::Pace,
+        access::Publisher,
+        body::too_slow,
         client::Client,
         encoding,
         error::Problem,
-        limits::{MemoryPart, MemoryPermit},
+        limits::{MAX_HOLD, MemoryPart, MemoryPermit},
     },
     BodyReader,
     decoder::{Line, LineDecoder},
@@ -29,133 +33,173 @@ use super::{
 /// How many lines are stored at a time, and about how many bytes of them wait for that.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// How many bytes of lines, and of one that has begun, are held without a reservation.
+/// How many bytes of lines, and of one that has begun, are held without a reservation. No more are read
+/// at a time, so that when a line has come to its end there are no more behind it.
 const UNRESERVED_BYTES: usize = 2048;
+/// How soon an upload asks again for memory that it did not get.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lines of a body.
 pub(super) struct ReservedLines<'app> {
     app: &'app App,
     client: Client,
-    lines: futures::stream::Fuse<FramedRead<BodyReader, ReservingDecoder>>,
-    memory: Option<MemoryPermit>,
+    publisher: Publisher,
+    reader: BodyReader,
+    decoder: LineDecoder,
+    buffer: BytesMut,
+    memory: Option<Arc<MemoryPermit>>,
+    /// A line that has come when no more could be published.
+    uncounted: Option<Line>,
+}
+
+/// Lines that have come together.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// None at the end.
+    pub(super) lines: Vec<Line>,
+    /// What is reserved for them, if it is much: to be held until they are stored.
+    pub(super) memory: Option<Arc<MemoryPermit>>,
+    /// Why there are no more behind them, if something is wrong.
+    pub(super) refused: Option<Problem>,
 }
 
 impl<'app> ReservedLines<'app> {
-    pub(super) fn new(app: &'app App, client: Client, body: Body) -> Self {
-        let decoder =
-            ReservingDecoder { lines: LineDecoder::new(app.max_message_bytes), is_reserved: false };
-        let lines = FramedRead::new(reader(body), decoder).fuse();
-        Self { app, client, lines, memory: None }
+    pub(super) fn new(app: &'app App, client: Client, publisher: Publisher, body: Body) -> Self {
+        Self {
+            app,
+            client,
+            publisher,
+            reader: reader(body),
+            decoder: LineDecoder::new(app.max_message_bytes),
+            buffer: BytesMut::new(),
+            memory: None,
+            uncounted: None,
+        }
     }
 
-    /// A line and those behind it that have come already, up to an error; none at the end.
+    /// A line, and those behind it that have come already and may be published now.
     ///
     /// # Errors
     /// When the server stops, there is no memory, or a long line comes too slowly.
-    pub(super) async fn next_batch(&mut self) -> Result<(Vec<Line>, Option<Problem>), Problem> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut next = self.next().await?;
-        loop {
-            match next {
-                Some(Ok(Decoded::Line(line))) => {
+    pub(super) async fn next_batch(&mut self) -> Result<Batch, Problem> {
+        self.release();
+        let first = match self.uncounted.take() {
+            Some(line) => Some(line),
+            None => self.next().await?,
+        };
+        let Some(first) = first else { return Ok(Batch::default()) };
+        // A publisher that uploads faster than it may is read more slowly.
+        self.app.limits.publish_in_turn(&self.publisher, 1).await;
+        let (mut bytes, mut refused) = (first.bytes.len(), None);
+        let mut lines = vec![first];
+        while lines.len() < MAX_BATCH
+            && bytes < MAX_BATCH_BYTES
+            && (bytes < UNRESERVED_BYTES || self.try_reserve())
+        {
+            match self.next().now_or_never() {
+                Some(Ok(Some(line))) if self.app.limits.publish(&self.publisher).is_ok() => {
                     bytes += line.bytes.len();
-                    batch.push(line);
+                    lines.push(line);
                 }
-                Some(Ok(Decoded::Long)) if batch.is_empty() => {
-                    self.reserve().await?;
-                    next = self.next().await?;
-                    continue;
+                Some(Ok(line)) => {
+                    self.uncounted = line;
+                    break;
                 }
-                // It comes once more.
-                Some(Ok(Decoded::Long)) | None => break,
-                Some(Err(error)) => return Ok((batch, Some(encoding::unreadable(&error)))),
-            }
-            if bytes >= UNRESERVED_BYTES
-                && self.memory.is_none()
-                && let Err(problem) = self.reserve().await
-            {
-                return Ok((batch, Some(problem)));
-            }
-            if batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES {
-                break;
-            }
-            match self.lines.next().now_or_never() {
-                Some(ready) => next = ready,
+                Some(Err(problem)) => {
+                    refused = Some(problem);
+                    break;
+                }
                 None => break,
             }
         }
-        Ok((batch, None))
+        Ok(Batch { lines, memory: self.memory.clone(), refused })
     }
 
-    /// The next line. As long as none has come, and not much of one, no memory is reserved.
-    async fn next(&mut self) -> Result<Option<io::Result<Decoded>>, Problem> {
-        if let Some(ready) = self.lines.next().now_or_never() {
-            return Ok(ready);
-        }
-        if self.begun() <= UNRESERVED_BYTES {
-            self.release();
-        }
-        let (mut pace, mut begun) = (Pace::begin(self.app.body_timeout), self.begun());
+    /// The next line; none at the end. To drop the future loses nothing.
+    async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
+            let line = self.decoder.decode(&mut self.buffer).map_err(unreadable)?;
+            if let Some(line) = line {
+                if let Some(memory) = &self.memory {
+                    memory.advance(line.bytes.len());
+                }
+                return Ok(Some(line));
+            }
+            if self.buffer.len() > UNRESERVED_BYTES && self.memory.is_none() {
+                self.reserve().await?;
+            }
+            self.buffer.reserve(UNRESERVED_BYTES);
+            let (mut buffer, memory) = ((&mut self.buffer).limit(UNRESERVED_BYTES), &self.memory);
             // Between two bytes there may be silence for ever: a log says nothing for as long as nothing
             // happens, and the system asks whether the connection is still there. Only a line that
-            // holds memory has to come to its end.
-            tokio::select! {
+            // holds memory has to come to its end, if others wait for some.
+            let read = tokio::select! {
                 biased;
                 () = self.app.shutdown.wait() => return Err(Problem::draining()),
-                next = self.lines.next() => return Ok(next),
-                () = sleep_until(pace.next_check()), if self.memory.is_some() => {}
+                read = self.reader.read_buf(&mut buffer) => read.map_err(unreadable)?,
+                () = overdue(memory.as_deref()) => {
+                    let demand = "Others wait for memory: send the rest of a long line";
+                    return Err(too_slow(demand, MAX_HOLD));
+                }
+            };
+            if read == 0 {
+                return self.decoder.decode_eof(&mut self.buffer).map_err(unreadable);
             }
-            pace.advance(self.begun().saturating_sub(begun));
-            begun = self.begun();
-            pace.check(&self.app.memory)?;
         }
     }
 
-    /// How much there is of a line whose end has not come.
-    fn begun(&self) -> usize {
-        self.lines.get_ref().read_buffer().len()
-    }
-
+    /// Reserves memory for a long line, and for those that come with it. An upload that has lasted for
+    /// a day is not ended because there is none for a moment: it is read more slowly.
     async fn reserve(&mut self) -> Result<(), Problem> {
-        let bytes = MAX_BATCH_BYTES + 2 * self.app.max_message_bytes;
-        let memory = &self.app.memory;
-        self.memory = Some(memory.acquire(self.client.address, MemoryPart::Bodies, bytes).await?);
-        self.lines.get_mut().decoder_mut().is_reserved = true;
-        Ok(())
+        let begun = Instant::now();
+        loop {
+            let (address, bytes) = (self.client.address, self.reservation());
+            match self.app.memory.acquire(address, MemoryPart::Bodies, bytes).await {
+                Ok(memory) => {
+                    self.memory = Some(Arc::new(memory));
+                    return Ok(());
+                }
+                Err(problem) if begun.elapsed() >= self.app.body_timeout => return Err(problem),
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = sleep(RETRY_PAUSE) => {}
+                () = self.app.shutdown.wait() => return Err(Problem::draining()),
+            }
+        }
     }
 
+    /// Reserves memory for more lines than a few short ones, if there is some.
+    fn try_reserve(&mut self) -> bool {
+        if self.memory.is_none() {
+            let (address, bytes) = (self.client.address, self.reservation());
+            let memory = self.app.memory.try_acquire(address, MemoryPart::Bodies, bytes);
+            self.memory = memory.map(Arc::new);
+        }
+        self.memory.is_some()
+    }
+
+    fn reservation(&self) -> usize {
+        MAX_BATCH_BYTES + 2 * self.app.max_message_bytes
+    }
+
+    /// Gives back what is reserved, unless a long line has begun.
     fn release(&mut self) {
-        self.memory = None;
-        self.lines.get_mut().decoder_mut().is_reserved = false;
+        let uncounted = self.uncounted.as_ref().map_or(0, |line| line.bytes.len());
+        if self.buffer.len() + uncounted <= UNRESERVED_BYTES && self.memory.take().is_some() {
+            // Without the room that a long line took.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
     }
 }
 
-/// Decodes lines, and stops at one that is long until memory is reserved for it.
-struct ReservingDecoder {
-    lines: LineDecoder,
-    is_reserved: bool,
+async fn overdue(memory: Option<&MemoryPermit>) {
+    match memory {
+        Some(memory) => memory.overdue().await,
+        None => std::future::pending().await,
+    }
 }
 
-/// What has come.
-enum Decoded {
-    /// A line.
-    Line(Line),
-    /// The beginning of a line that is long.
-    Long,
-}
-
-impl Decoder for ReservingDecoder {
-    type Item = Decoded;
-    type Error = io::Error;
-
-    fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Decoded>> {
-        let line = self.lines.decode(buffer)?.map(Decoded::Line);
-        let is_long = !self.is_reserved && buffer.len() > UNRESERVED_BYTES;
-        Ok(line.or_else(|| is_long.then_some(Decoded::Long)))
-    }
-
-    fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Decoded>> {
-        Ok(self.lines.decode_eof(buffer)?.map(Decoded::Line))
-    }
+fn unreadable(error: std::io::Error) -> Problem {
+    encoding::unreadable(&error)
 }

@@ -2,19 +2,18 @@
 
 use axum::body::{Body, HttpBody as _};
 use futures::TryStreamExt as _;
-use tokio::time::sleep_until;
 use tokio_util::codec::FramedRead;
 
 use super::{
     super::{
         App,
         access::MayPublish,
-        body::Pace,
+        body,
         client::Client,
         data::Data,
         encoding,
         error::{LinesStored, Problem},
-        limits::MemoryPart,
+        limits::{MAX_HOLD, MemoryPart, hold_until_done},
         log::{IdempotencyKey, MAX_KEYED_BATCH},
     },
     Lines,
@@ -37,23 +36,34 @@ pub(in super::super) async fn publish_whole(
     key: IdempotencyKey,
 ) -> Result<(LinesStored, bool), Problem> {
     app.takes_messages()?;
-    // Held until the log has them.
-    let _memory =
-        app.memory.acquire(client.address, MemoryPart::Bodies, max_memory(app, &body)).await?;
-    let batch = collect(app, lines, body).await?;
+    let max = max_memory(app, &body);
+    let mut memory = app.memory.acquire(client.address, MemoryPart::Bodies, max).await?;
+    let batch = tokio::select! {
+        biased;
+        batch = collect(app, lines, body) => batch?,
+        problem = body::cut_off(app, &memory) => return Err(problem),
+    };
     let (batch, altered): (Vec<Data>, Vec<bool>) = batch.into_iter().unzip();
     let mut stored = LinesStored::default();
     if batch.is_empty() {
         return Ok((stored, false));
     }
-    let mut wanted = batch.len();
-    while wanted > 0 {
-        wanted -= app.limits.publish_some(may.publisher(), wanted).await;
+    // As little as can be, for as long as it takes.
+    memory.resize(batch.iter().map(|data| data.as_str().len()).sum())?;
+    tokio::select! {
+        biased;
+        () = app.limits.publish_in_turn(may.publisher(), batch.len()) => {}
+        () = memory.overdue() => {
+            let detail = "Others wait for memory: send fewer lines at a time.";
+            return Err(Problem::new(problem::TOO_MANY_MESSAGES, detail).retry_after(MAX_HOLD));
+        }
+        () = app.shutdown.wait() => return Err(Problem::draining()),
     }
     app.takes_messages()?;
     may.still_holds()?;
-    let appended = app.log.append_all(may.stream().clone(), batch, Some(key)).await;
-    let appended = appended.map_err(|failed| failed.error)?;
+    let (log, stream) = (app.log.clone(), may.stream().clone());
+    let append = async move { log.append_all(stream, batch, Some(key)).await };
+    let appended = hold_until_done(memory, append).await.map_err(|failed| failed.error)?;
     if appended.replayed {
         app.metrics.replayed();
     }
@@ -74,21 +84,7 @@ fn max_memory(app: &App, body: &Body) -> usize {
 async fn collect(app: &App, lines: Lines, body: Body) -> Result<Vec<(Data, bool)>, Problem> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut decoded = FramedRead::new(reader(body), LineDecoder::new(app.max_message_bytes));
-    let (mut pace, mut begun) = (Pace::begin(app.body_timeout), 0);
-    loop {
-        let line = tokio::select! {
-            line = decoded.try_next() => line.map_err(|error| encoding::unreadable(&error))?,
-            () = sleep_until(pace.next_check()) => {
-                let buffered = decoded.read_buffer().len();
-                pace.advance(buffered.saturating_sub(begun));
-                begun = buffered;
-                pace.check(&app.memory)?;
-                continue;
-            }
-            () = app.shutdown.wait() => return Err(Problem::draining()),
-        };
-        let Some(line) = line else { return Ok(batch) };
-        pace.advance(line.bytes.len());
+    while let Some(line) = decoded.try_next().await.map_err(|error| encoding::unreadable(&error))? {
         let (data, altered) = message(app, lines, line)?;
         bytes += data.as_str().len();
         if batch.len() == MAX_KEYED_BATCH || (!batch.is_empty() && bytes > MAX_BYTES) {
@@ -100,4 +96,5 @@ async fn collect(app: &App, lines: Lines, body: Body) -> Result<Vec<(Data, bool)
         }
         batch.push((data, altered));
     }
+    Ok(batch)
 }

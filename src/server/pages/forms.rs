@@ -24,6 +24,7 @@ use crate::{
         client::Client,
         end,
         error::Problem,
+        limits::MemoryPermit,
         log::IdempotencyKey,
         named::malformed_name,
         publish,
@@ -43,13 +44,14 @@ pub(in crate::server) async fn form(
         Ok(read) => read,
         Err(problem) => return refuse(&app, parts, problem, person).await,
     };
-    let outcome = Arc::new(Mutex::new(None));
-    let desk = desk(&app, &parts.headers, client, key, &outcome);
+    let (outcome, memory) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Some(memory))));
+    let desk = desk(&app, &parts.headers, client, key, &outcome, &memory);
     let request = Request::from_parts(parts.clone(), Body::from(bytes));
     let response =
         handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-    drop(memory);
+    // Nothing is reserved piece by piece: a page that says why needs memory of its own.
+    drop(take(&memory));
     match outcome {
         Some(Outcome { stream, refused: None, .. }) if person => {
             Redirect::to(&format!("/streams/{stream}")).into_response()
@@ -92,6 +94,13 @@ async fn read(
     Ok((body::read(app, client, body, most, too_large).await?, key))
 }
 
+/// What is reserved for a form, until it is handed on.
+type FormMemory = Mutex<Option<MemoryPermit>>;
+
+fn take(memory: &FormMemory) -> Option<MemoryPermit> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// What came of a form.
 struct Outcome {
     stream: String,
@@ -107,6 +116,7 @@ fn desk(
     client: Client,
     key: Option<IdempotencyKey>,
     outcome: &Arc<Mutex<Option<Outcome>>>,
+    memory: &Arc<FormMemory>,
 ) -> Desk {
     let note = {
         let outcome = Arc::clone(outcome);
@@ -127,19 +137,21 @@ fn desk(
     };
     let (publisher, ender, may_end) = (app.clone(), app.clone(), may.clone());
     let noted = note.clone();
+    let (memory, memory_to_end) = (Arc::clone(memory), Arc::clone(memory));
     Desk::new(
         move |stream, text| {
             let (app, note, may) = (publisher.clone(), note.clone(), may(&stream));
-            let key = key.clone();
+            let (key, memory) = (key.clone(), take(&memory));
             async move {
-                let result = publish_text(&app, may, &text, key).await;
+                let result = publish_text(&app, may, &text, key, memory).await;
                 note(stream, Some(text), result)
             }
         },
         move |stream, text| {
             let (app, note, may) = (ender.clone(), noted.clone(), may_end(&stream));
+            let memory = take(&memory_to_end);
             async move {
-                let result = end_with_text(&app, may, &text).await;
+                let result = end_with_text(&app, may, &text, memory).await;
                 note(stream, None, result)
             }
         },
@@ -151,19 +163,21 @@ async fn publish_text(
     may: Result<MayPublish, Problem>,
     text: &str,
     key: Option<IdempotencyKey>,
+    memory: Option<MemoryPermit>,
 ) -> Result<EventId, Problem> {
     let may = may?;
     let data = publish::data(app, text.into())?;
-    Ok(publish::message(app, &may, data, key).await?.last)
+    Ok(publish::message(app, &may, data, key, memory).await?.last)
 }
 
 async fn end_with_text(
     app: &App,
     may: Result<MayPublish, Problem>,
     text: &str,
+    memory: Option<MemoryPermit>,
 ) -> Result<EventId, Problem> {
     let may = may?;
-    end::stream_end(app, may, end::closing_text(app, text.into())?).await
+    end::stream_end(app, may, end::closing_text(app, text.into())?, memory).await
 }
 
 /// Why a form was refused: where it was to publish, on the page that it came from, with what was

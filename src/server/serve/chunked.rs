@@ -17,9 +17,10 @@ use hyper::{
 const MAX_CHUNK: usize = 16 * 1024;
 
 /// A body that is given to a connection in chunks, since that keeps what it is given for as long as
-/// its reader likes. The last byte is a chunk of its own: so a body, and the memory that is reserved
-/// for it, lasts until its reader has taken nearly all.
-pub(super) struct ChunkedBody {
+/// its reader likes. A chunk that is a part of something is a copy: what it was a part of goes with the
+/// body. The last byte is a chunk of its own: so a body, and the memory that is reserved for it, lasts
+/// until its reader has taken nearly all.
+pub(in crate::server) struct ChunkedBody {
     body: Body,
     /// What is left of a piece that was too large.
     rest: Bytes,
@@ -32,8 +33,13 @@ impl ChunkedBody {
     pub(super) fn of(response: Response<Body>) -> Response<Self> {
         let length = response.headers().get(CONTENT_LENGTH).and_then(|one| one.to_str().ok());
         let length = length.and_then(|length| length.parse().ok());
-        let left = response.body().size_hint().exact().or(length);
-        response.map(|body| Self { body, rest: Bytes::new(), left })
+        response.map(|body| Self::new(body, length))
+    }
+
+    /// A body in chunks, which may be known to have a length that it does not tell itself.
+    pub(in crate::server) fn new(body: Body, length: Option<u64>) -> Self {
+        let left = body.size_hint().exact().or(length);
+        Self { body, rest: Bytes::new(), left }
     }
 }
 
@@ -45,7 +51,8 @@ impl hyper::body::Body for ChunkedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.rest.is_empty() {
+        let mut is_part = !self.rest.is_empty();
+        if !is_part {
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             self.rest = match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => data,
@@ -59,7 +66,10 @@ impl hyper::body::Body for ChunkedBody {
             length -= 1;
         }
         self.left = self.left.map(|left| left.saturating_sub(length as u64));
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        is_part |= length < self.rest.len();
+        let chunk = self.rest.split_to(length);
+        let chunk = if is_part { Bytes::copy_from_slice(&chunk) } else { chunk };
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -103,6 +113,7 @@ mod tests {
                 .expect("a response");
             for response in [in_one_piece, in_pieces] {
                 let chunks = chunks(response).await;
+                assert!(chunks.iter().all(Bytes::is_unique), "none keeps more than itself");
                 assert!(chunks.iter().all(|chunk| (1..=MAX_CHUNK).contains(&chunk.len())));
                 assert!(length < 2 || chunks.last().is_some_and(|last| last.len() == 1));
                 assert!(chunks.concat() == text, "{length}");

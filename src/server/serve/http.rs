@@ -32,8 +32,8 @@ use crate::{
 /// What a connection may hold of what it reads or writes: it bounds the head of a request, and what
 /// a reader that has stalled costs.
 const BUFFER: usize = 16 * 1024;
-/// What each stream of HTTP/2 may hold of its answer before it takes no more chunks. Its last chunk is
-/// small, so that this is all that is held of an answer whose body, with its permits, is gone.
+/// What each stream of HTTP/2 may hold of its answer before it takes no more chunks. Its last chunk is a
+/// copy of one byte, so that hardly more is held of an answer whose body, with its permits, is gone.
 const STREAM_BUFFER: usize = 1024;
 /// What the head of a request may have with HTTP/2; the same.
 const LONGEST_HEAD: u32 = 16 * 1024;
