@@ -219,3 +219,60 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::EventId;
+
+    const FIRST: Generation = Generation::new(1);
+    const SECOND: Generation = Generation::new(2);
+
+    fn at(generation: Generation, seq: u64) -> Position {
+        Position { generation: Some(generation), seq }
+    }
+
+    fn message(seq: u64) -> Message {
+        Message { id: EventId { millis: 1, seq }, data: seq.to_string() }
+    }
+
+    fn appended(generation: Generation, after: u64, seq: u64) -> Change {
+        Change::Appended { generation, after, messages: vec![message(seq)] }
+    }
+
+    /// Where a follow starts that was told this before it was known where the stream is, and what it
+    /// gives first.
+    async fn start(told: &[Change], seen: Position) -> (Position, Vec<Change>) {
+        let (feed, starting) = channel();
+        assert!(told.iter().all(|change| feed.tell(change.clone())));
+        let mut follow = starting.at(seen);
+        drop(feed);
+        (follow.start, follow.next().await.unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn what_was_told_already_comes_after_the_start() {
+        assert_eq!(start(&[], at(FIRST, 7)).await, (at(FIRST, 7), vec![]));
+        // What was looked up may have it already, or not yet.
+        for seen in [at(FIRST, 7), at(FIRST, 8), at(FIRST, 9)] {
+            let told = vec![appended(FIRST, 7, 8), appended(FIRST, 8, 9)];
+            assert_eq!(start(&told, seen).await, (at(FIRST, 7), told));
+        }
+        let ended = vec![Change::Ended { generation: FIRST, after: 7, end: message(8) }];
+        assert_eq!(start(&ended, at(FIRST, 8)).await, (at(FIRST, 7), ended));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_began_or_went_meanwhile_was_nowhere() {
+        let begun = vec![appended(SECOND, 0, 8), appended(SECOND, 8, 9)];
+        for seen in [Position::NOWHERE, at(SECOND, 9)] {
+            assert_eq!(start(&begun, seen).await, (Position::NOWHERE, begun.clone()));
+        }
+        let deleted = [Change::Deleted { generation: FIRST }];
+        for seen in [Position::NOWHERE, at(FIRST, 7)] {
+            assert_eq!(start(&deleted, seen).await, (Position::NOWHERE, vec![]));
+        }
+        let again = [&deleted[..], &begun].concat();
+        assert_eq!(start(&again, at(FIRST, 7)).await, (Position::NOWHERE, begun));
+    }
+}
