@@ -65,12 +65,10 @@ impl TailKeeper {
     /// Takes in what is told, encoded once for all watchers, until the follow ends or does not fit.
     async fn take(&self, mut follow: Follow) {
         let Self { tail, head, size, budget, .. } = self;
-        head.set(follow.start.seq);
+        head.start(follow.start.seq);
         tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, *size));
         while let Some(changes) = follow.next().await {
-            if let Some(last) = changes.last() {
-                head.set(last.head());
-            }
+            changes.iter().for_each(|change| head.change(change));
             // Encoded before the tail is locked, so that no watcher waits for it.
             let encode = |change| TailUpdate::of(change, budget);
             let updates: Vec<_> = merged(changes).into_iter().map(encode).collect();

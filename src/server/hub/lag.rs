@@ -5,8 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Where a stream is, and where its watchers are. Sequences have no gaps here, or hardly any: the
-/// difference of two is how many messages are between them.
+use super::super::log::Change;
+
+/// Where a stream is, and where its watchers are. Sequences have no gaps within a generation, or hardly
+/// any: the difference of two is how many messages are between them.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     head: Head,
@@ -17,7 +19,15 @@ pub(super) struct Lag {
 
 /// The newest sequence of a stream, as far as it is known.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Head(Arc<AtomicU64>);
+pub(super) struct Head(Arc<Sequences>);
+
+#[derive(Debug, Default)]
+struct Sequences {
+    newest: AtomicU64,
+    /// Where those watchers are that have waited for the stream to begin: before the first message of
+    /// the generation, or of those that were told.
+    base: AtomicU64,
+}
 
 /// Where one watcher is. Stored in an atomic, so that the metrics can read it without asking the
 /// watcher.
@@ -28,9 +38,23 @@ pub(super) struct LagHandle {
 }
 
 impl Head {
-    /// The stream has come to this sequence, or begins anew before the first.
-    pub(super) fn set(&self, seq: u64) {
-        self.0.store(seq, Ordering::Relaxed);
+    /// The stream has come to this sequence, or is not there; changes are told from there on.
+    pub(super) fn start(&self, seq: u64) {
+        self.0.base.store(seq, Ordering::Relaxed);
+        self.0.newest.store(seq, Ordering::Relaxed);
+    }
+
+    /// The stream has changed.
+    pub(super) fn change(&self, change: &Change) {
+        let first = match change {
+            Change::Appended { after: 0, messages, .. } => messages.first(),
+            Change::Ended { after: 0, end, .. } => Some(end),
+            _ => None,
+        };
+        if let Some(first) = first {
+            self.0.base.store(first.id.seq.saturating_sub(1), Ordering::Relaxed);
+        }
+        self.0.newest.store(change.head(), Ordering::Relaxed);
     }
 }
 
@@ -51,9 +75,13 @@ impl Lag {
     /// How many messages the slowest watcher is behind.
     pub(super) fn max(&mut self) -> u64 {
         self.forget_gone();
-        let head = self.head.0.load(Ordering::Relaxed);
-        let slowest = self.positions.iter().map(|position| position.load(Ordering::Relaxed)).min();
-        slowest.map_or(0, |position| head.saturating_sub(position))
+        let Sequences { newest, base } = &*self.head.0;
+        let positions =
+            self.positions.iter().map(|position| match position.load(Ordering::Relaxed) {
+                0 => base.load(Ordering::Relaxed),
+                position => position,
+            });
+        positions.min().map_or(0, |slowest| newest.load(Ordering::Relaxed).saturating_sub(slowest))
     }
 
     fn forget_gone(&mut self) {
@@ -69,6 +97,6 @@ impl LagHandle {
 
     /// The watcher has seen in the log that the stream has come to this sequence.
     pub(super) fn raise_head(&self, seq: u64) {
-        self.head.0.fetch_max(seq, Ordering::Relaxed);
+        self.head.0.newest.fetch_max(seq, Ordering::Relaxed);
     }
 }

@@ -245,6 +245,7 @@ impl Watcher {
             Err(ReadError::NoStream) => {
                 match self.position.generation {
                     None => {
+                        self.move_to(Position::NOWHERE);
                         self.more = false;
                         return Ok(false);
                     }

@@ -123,6 +123,28 @@ async fn tails_are_held_to_their_total_and_what_was_evicted_is_read() {
     }
 }
 
+/// Sequences go on across the generations of a stream.
+#[tokio::test(start_paused = true)]
+async fn a_watcher_is_behind_by_what_it_has_not_been_given() {
+    let server = Server::new();
+    server.publish(0..5).await;
+    let log = Log::Faulty(server.engine.clone());
+    let delete = async || log.delete(server.stream.clone()).await.expect("deleted");
+    delete().await;
+    let mut reader = server.watch(Place::Earliest).await;
+    for round in 0..2 {
+        sleep(SECOND).await;
+        assert_eq!(server.hub.survey(), (1, 0));
+        server.publish(5..7).await;
+        assert_eq!(server.hub.survey(), (1, 2), "{round}");
+        assert_eq!(given(&mut reader, SECOND).await, [5, 6]);
+        assert_eq!(server.hub.survey(), (1, 0));
+        delete().await;
+        let reset = timeout(SECOND, reader.next()).await.expect("in time").expect("a reset");
+        assert_eq!(reset.reset, Some("deleted"));
+    }
+}
+
 /// A page that one server rendered goes on at another one, whose replica lags.
 #[tokio::test(start_paused = true)]
 async fn a_cursor_that_the_log_has_not_come_to_is_not_unknown() {
