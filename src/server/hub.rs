@@ -12,6 +12,8 @@ mod block;
 mod budget;
 mod follow;
 mod lag;
+#[cfg(test)]
+pub(super) mod planted;
 mod tail;
 mod watcher;
 

@@ -34,7 +34,7 @@ use self::{
     history::{Planted, run},
     tally::Tally,
 };
-use super::supervisor::panic_message;
+use super::{hub::planted::HubBug, supervisor::panic_message};
 
 /// How many histories a plain `cargo test` runs.
 const HISTORIES: u64 = 10_000;
@@ -91,7 +91,12 @@ fn every_reader_gets_everything_once_and_in_order_whatever_the_log_does() {
 /// The simulation is worth something only if it notices what it is there for.
 #[test]
 fn planted_bugs_are_found() {
-    for planted in [Planted::HiddenGaps, Planted::OneFollow, Planted::UnknownTakenForRefused] {
+    let planted = [
+        Planted::Hub(HubBug::NoGapCheck),
+        Planted::Hub(HubBug::OneFollow),
+        Planted::UnknownTakenForRefused,
+    ];
+    for planted in planted {
         let found = find(1, TO_FIND, Some(planted)).err();
         let (seed, why) = found.unwrap_or_else(|| panic!("{planted:?} is not noticed"));
         println!("{planted:?}: {why} (SEED={seed})");

@@ -8,6 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+#[cfg(test)]
+use super::planted::{HubBug, is_planted};
 use super::{
     super::log::{Bound, Change, Follow, Log, ReadError},
     Shared,
@@ -57,6 +59,10 @@ impl TailKeeper {
             // One that begins and ends at once has not gone well.
             if begun.elapsed() > Backoff::MAX {
                 backoff.reset();
+            }
+            #[cfg(test)]
+            if is_planted(HubBug::OneFollow) {
+                std::future::pending::<()>().await;
             }
             sleep(backoff.pause()).await;
         }

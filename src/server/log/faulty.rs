@@ -2,8 +2,7 @@
 //! for.
 //!
 //! Whatever it does keeps to the contract, but for one thing: a read may be behind what was
-//! acknowledged, for a while, which the hub has to bear. [`Sabotage`] breaks the contract on purpose, to
-//! show that tests which should notice do.
+//! acknowledged, for a while, which the hub has to bear.
 
 mod delivery;
 mod model;
@@ -54,17 +53,6 @@ pub(in crate::server) struct Faults {
     pub(in crate::server) gaps: u8,
 }
 
-/// Faults that no engine may have, and no reader could bear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Sabotage {
-    /// Changes are left out and the next one does not show it: what follows is what a hub would see
-    /// that does not look at what a change comes after.
-    HiddenGaps,
-    /// Only the first follow of a stream ever begins: what follows is what a hub would see that does
-    /// not follow again.
-    OneFollow,
-}
-
 /// The engine; each handle is another server of the same store.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Faulty(Arc<Mutex<State>>);
@@ -81,10 +69,6 @@ impl Faulty {
     /// From now on this goes wrong.
     pub(in crate::server) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
-    }
-
-    pub(in crate::server) fn sabotage(&self, sabotage: Option<Sabotage>) {
-        self.state().sabotage = sabotage;
     }
 
     /// From now on, or not any more, reads see nothing new.

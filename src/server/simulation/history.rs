@@ -2,17 +2,25 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use tokio::{runtime::Builder, sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Builder,
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
     super::{
         data::Data,
         events::EventStreams,
-        hub::{Hub, Sizes},
+        hub::{
+            Hub, Sizes,
+            planted::{HubBug, plant},
+        },
         limits::ConcurrencyLimit,
         log::{
             Bound, Limits, Log,
-            faulty::{Faults, Faulty, Past, Sabotage},
+            faulty::{Faults, Faulty, Past},
         },
         metrics::Metrics,
         shutdown::Shutdown,
@@ -28,11 +36,9 @@ use crate::message::StreamName;
 /// A bug that the simulation has to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Planted {
-    /// Changes are taken without a look at whether they join up.
-    HiddenGaps,
-    /// A follow is not taken up again.
-    OneFollow,
-    /// What may have been stored is sent again as if it had not been.
+    /// In the hub.
+    Hub(HubBug),
+    /// In a client: what may have been stored is sent again as if it had not been.
     UnknownTakenForRefused,
 }
 
@@ -41,6 +47,8 @@ pub(super) enum Planted {
 const CALM: Duration = Duration::from_secs(20);
 /// How soon after that a reader has what is published. It would take longer to find it in the log.
 const LIVE: Duration = Duration::from_millis(200);
+/// How long a history may take: many times as long as any does.
+const MAX_TIME: Duration = Duration::from_hours(1);
 /// How often the log may be asked in a history: several times as often as it is.
 const MAX_CALLS: u64 = 1_000;
 
@@ -49,7 +57,14 @@ pub(super) fn run(seed: u64, planted: Option<Planted>) -> Result<Tally, String> 
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     fastrand::seed(seed);
-    runtime.block_on(History::new(seed, planted).run())
+    plant(match planted {
+        Some(Planted::Hub(bug)) => Some(bug),
+        Some(Planted::UnknownTakenForRefused) | None => None,
+    });
+    runtime.block_on(async {
+        let history = timeout(MAX_TIME, History::new(seed, planted).run());
+        history.await.unwrap_or_else(|_| Err("the history does not come to its end".to_owned()))
+    })
 }
 
 struct History {
@@ -79,14 +94,8 @@ impl History {
         let engine = Faulty::new(chance.u64(..), limits, chance.bool());
         let mut faults = faults(&mut chance);
         match planted {
-            Some(Planted::HiddenGaps) => {
-                faults.gaps = 10;
-                engine.sabotage(Some(Sabotage::HiddenGaps));
-            }
-            Some(Planted::OneFollow) => {
-                faults.broken_follows = 50;
-                engine.sabotage(Some(Sabotage::OneFollow));
-            }
+            Some(Planted::Hub(HubBug::NoGapCheck)) => faults.gaps = 10,
+            Some(Planted::Hub(HubBug::OneFollow)) => faults.broken_follows = 50,
             Some(Planted::UnknownTakenForRefused) => faults.lost_answers = 20,
             None => {}
         }

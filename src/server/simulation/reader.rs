@@ -28,6 +28,8 @@ use super::{
 };
 use crate::message::{END_EVENT, EventId, NEW_MESSAGE, PING, RESET, StreamName};
 
+/// How long a watcher may take to start: longer than its reads may take together.
+const MAX_START: Duration = Duration::from_mins(2);
 /// How often a body may be asked at one instant.
 const MAX_POLLS_AT_ONCE: u32 = 2_000;
 
@@ -76,7 +78,10 @@ impl Reader {
             };
             let place = cursor::place(&cursor).map_err(|_| "a cursor that is none")?;
             let hub = self.hubs[self.chance.usize(..self.hubs.len())].clone();
-            match Watcher::start(&hub, self.stream.clone(), Some(place)).await {
+            let stream = self.stream.clone();
+            let start = Watcher::start(&hub, stream, Some(place));
+            let start = timeout(MAX_START, start).await.map_err(|_| "a watcher does not start")?;
+            match start {
                 // As a client does with a 503.
                 Err(_) => sleep(Duration::from_millis(self.chance.u64(50..500))).await,
                 Ok(Start::Finished) => {

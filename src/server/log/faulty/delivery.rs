@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     super::{Change, follow::Feed},
-    Faults, Faulty, Sabotage,
+    Faults, Faulty,
 };
 
 /// How long a follow may hide that it left something out.
@@ -21,8 +21,6 @@ pub(super) struct Delivery {
     pub(super) told: mpsc::UnboundedReceiver<Change>,
     /// When it ends at the latest.
     pub(super) ends: Instant,
-    /// The sequence that was told last.
-    pub(super) last: u64,
 }
 
 impl Delivery {
@@ -32,41 +30,21 @@ impl Delivery {
         let mut hidden_until = None;
         loop {
             let ends = hidden_until.unwrap_or(self.ends).min(self.ends);
-            let Ok(Some(mut change)) = timeout_at(ends, self.told.recv()).await else { return };
+            let Ok(Some(change)) = timeout_at(ends, self.told.recv()).await else { return };
             engine.delay().await;
-            let (gap, breaks, hides) = {
+            let (gap, breaks) = {
                 let mut state = engine.state();
                 let Faults { gaps, breaks, .. } = state.faults;
-                let hides = state.sabotage == Some(Sabotage::HiddenGaps);
-                (state.happens(gaps), state.happens(breaks), hides)
+                (state.happens(gaps), state.happens(breaks))
             };
             if gap {
-                if !hides {
-                    hidden_until.get_or_insert(Instant::now() + MAX_SILENCE);
-                }
+                hidden_until.get_or_insert(Instant::now() + MAX_SILENCE);
                 continue;
             }
             hidden_until = None;
-            if hides {
-                change = self.joined(change);
-            }
-            self.last = change.head();
             if !self.feed.tell(change) || breaks {
                 return;
             }
-        }
-    }
-
-    /// The change as if it came after what was told last.
-    fn joined(&self, change: Change) -> Change {
-        match change {
-            Change::Appended { generation, after, messages } if after != 0 => {
-                Change::Appended { generation, after: self.last, messages }
-            }
-            Change::Ended { generation, end, .. } => {
-                Change::Ended { generation, after: self.last, end }
-            }
-            change => change,
         }
     }
 }

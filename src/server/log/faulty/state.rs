@@ -13,7 +13,7 @@ use super::{
         ReadError, StreamName,
         follow::{self, Feed},
     },
-    Faults, Sabotage,
+    Faults,
     delivery::Delivery,
     model::{Copy, Model},
 };
@@ -27,7 +27,6 @@ const MAX_CALLS_AT_ONCE: u32 = 500;
 pub(super) struct State {
     pub(super) model: Model,
     pub(super) faults: Faults,
-    pub(super) sabotage: Option<Sabotage>,
     pub(super) chance: fastrand::Rng,
     pub(super) followers: Vec<Follower>,
     /// How many follows have begun.
@@ -64,7 +63,6 @@ impl State {
         Self {
             model: Model::new(limits, rising),
             faults: Faults::default(),
-            sabotage: None,
             chance: fastrand::Rng::with_seed(seed),
             followers: Vec::new(),
             follows: 0,
@@ -151,8 +149,7 @@ impl State {
     }
 
     pub(super) fn follow(&mut self, stream: &StreamName) -> Result<(Follow, Delivery), ReadError> {
-        let one = self.sabotage == Some(Sabotage::OneFollow) && self.follows > 0;
-        if self.closed || one || self.happens(self.faults.failed_follows) {
+        if self.closed || self.happens(self.faults.failed_follows) {
             return Err(ReadError::Unavailable("the model does not follow".into()));
         }
         self.forget_gone();
@@ -165,9 +162,8 @@ impl State {
         let broken = self.happens(self.faults.broken_follows);
         let life = if broken { self.chance.u64(0..1000) } else { 1_000_000 };
         let ends = Instant::now() + Duration::from_millis(life);
-        let start = self.model.position(stream);
-        let delivery = Delivery { feed, told, ends, last: start.seq };
-        Ok((starting.at(start), delivery))
+        let delivery = Delivery { feed, told, ends };
+        Ok((starting.at(self.model.position(stream)), delivery))
     }
 
     pub(super) fn tell(&mut self, stream: &StreamName, change: &Change) {
