@@ -6,19 +6,19 @@ use std::{
     convert::Infallible,
     future::Future as _,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::FromRequestParts,
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::Stream};
+use futures::stream::Stream;
 use tokio::time::{Instant, Sleep};
 
 pub(super) use self::stats::Batch;
@@ -28,6 +28,7 @@ use super::{
     limits::Permit,
     metrics::{Metrics, Watched},
     request::Lasting,
+    reserved_body::ReservedBody,
     shutdown::{Shutdown, Stopping},
 };
 use crate::message::{PING_INTERVAL_MS, RESET};
@@ -100,6 +101,7 @@ impl EventStreams {
         let body = Events {
             first: Some(Box::new(first.into())),
             frames: Box::pin(frames),
+            large: None,
             stopping: Stopping::new(&self.shutdown),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             resting: false,
@@ -111,8 +113,7 @@ impl EventStreams {
             stats: StreamStats::begin(self.metrics.clone(), watched),
             _permit: grant.permit,
         };
-        let body = Body::from_stream(body.map(Ok::<_, Infallible>));
-        (Extension(Lasting), stream_response(body)).into_response()
+        (Extension(Lasting), stream_response(Body::from_stream(body))).into_response()
     }
 
     /// The answer to a page that may not watch, or not any more: an `EventSource` cannot see a status,
@@ -140,6 +141,8 @@ fn stream_response(body: Body) -> Response {
 struct Events<F> {
     first: Option<Box<Batch>>,
     frames: Pin<Box<F>>,
+    /// The rest of a large message.
+    large: Option<ReservedBody>,
     stopping: Stopping,
     /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
     /// but looks when it goes off whether there was one.
@@ -158,7 +161,14 @@ struct Events<F> {
 impl<F: Stream<Item = Batch>> Events<F> {
     fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
         self.stats.count(&batch);
-        self.say(batch.frames)
+        self.pace(batch.frames.len());
+        match batch.memory {
+            None => Poll::Ready(Some(batch.frames)),
+            Some(memory) => {
+                self.large = Some(ReservedBody::new(batch.frames.into(), memory));
+                Poll::Ready(Some(Bytes::new()))
+            }
+        }
     }
 
     /// The first block, at once: the pause before a reconnect, with the first event that there is, or
@@ -181,13 +191,13 @@ impl<F: Stream<Item = Batch>> Events<F> {
         self.deliver(Batch { frames: frames.into(), ..first })
     }
 
-    fn say(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+    /// So many bytes are said now.
+    fn pace(&mut self, bytes: usize) {
         self.last_said = Instant::now();
-        if self.reader == Reader::Browser && bytes.len() >= BATCH / 2 {
+        if self.reader == Reader::Browser && bytes >= BATCH / 2 {
             self.resting = true;
             self.timer.as_mut().reset(self.last_said + BATCH_PAUSE);
         }
-        Poll::Ready(Some(bytes))
     }
 
     /// The last words to a reader whose right to watch has ended.
@@ -212,9 +222,32 @@ impl<F: Stream<Item = Batch>> Events<F> {
 }
 
 impl<F: Stream<Item = Batch>> Stream for Events<F> {
-    type Item = Bytes;
+    type Item = Result<Bytes, axum::Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(large) = &mut self.large {
+                match ready!(Pin::new(large).poll_frame(context)) {
+                    // It had to be given up. The reader must not take what it has for the whole.
+                    Some(Err(error)) => {
+                        self.ended = true;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    Some(Ok(frame)) => return Poll::Ready(frame.into_data().ok().map(Ok)),
+                    None => self.large = None,
+                }
+            }
+            let said = ready!(self.poll_said(context));
+            if self.large.is_none() {
+                return Poll::Ready(said.map(Ok));
+            }
+        }
+    }
+}
+
+impl<F: Stream<Item = Batch>> Events<F> {
+    /// What is said next; nothing in the place of a large message.
+    fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return self.begin(*first, context);
         }
@@ -254,10 +287,11 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
             if self.until == Some(due) {
                 return self.expire();
             }
-            let ping = self.say(said(frame::ping));
+            let ping = said(frame::ping);
+            self.pace(ping.len());
             let due = self.due();
             self.timer.as_mut().reset(due);
-            return ping;
+            return Poll::Ready(Some(ping));
         }
         Poll::Pending
     }

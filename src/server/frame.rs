@@ -30,6 +30,14 @@ pub(super) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>
     buffer.push('\n');
 }
 
+/// The most bytes that the frame of an event takes, and hardly fewer.
+pub(super) fn max_length(data: &str) -> usize {
+    /// The names of the fields, the kind, an id, and what ends lines.
+    const OVERHEAD: usize = 96;
+    let line_ends = data.bytes().filter(|byte| b"\r\n".contains(byte)).count();
+    data.len() + line_ends * "data: \n".len() + OVERHEAD
+}
+
 /// Appends a ping that moves the reader's cursor: a connection that is cut before the next message
 /// resumes in the right place. (Not a block without data, which no browser dispatches, but some other
 /// parsers do, as an empty event.)
@@ -113,6 +121,8 @@ mod tests {
                 let id = EventId { millis: *millis, seq: *seq };
                 event(&mut buffer, NEW_MESSAGE, Some(id), data);
             }
+            let max: usize = messages.iter().map(|(data, ..)| max_length(data)).sum();
+            prop_assert!(buffer.len() <= "retry: 15000\n".len() + max);
             let events = parse(buffer.as_bytes(), size);
             prop_assert_eq!(events.len(), messages.len());
             for (event, (data, millis, seq)) in events.iter().zip(&messages) {

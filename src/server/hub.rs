@@ -33,6 +33,7 @@ use self::{
     tail::Tail,
 };
 use super::{
+    limits::MemoryBudget,
     log::{Bound, Log},
     supervisor::Supervisor,
 };
@@ -48,6 +49,8 @@ struct Shared {
     supervisor: Supervisor,
     sizes: Sizes,
     tails: TailBudget,
+    /// For what is too large to be left to the number of readers.
+    memory: MemoryBudget,
     streams: Mutex<HashMap<StreamName, OpenStream>>,
 }
 
@@ -85,9 +88,14 @@ struct OpenStream {
 }
 
 impl Hub {
-    pub(super) fn new(log: Log, supervisor: Supervisor, sizes: Sizes) -> Self {
-        let tails = TailBudget::new(sizes.all_tails);
-        Self(Arc::new(Shared { log, supervisor, sizes, tails, streams: Mutex::default() }))
+    pub(super) fn new(
+        log: Log,
+        supervisor: Supervisor,
+        memory: MemoryBudget,
+        sizes: Sizes,
+    ) -> Self {
+        let (tails, streams) = (TailBudget::new(sizes.all_tails), Mutex::default());
+        Self(Arc::new(Shared { log, supervisor, sizes, tails, memory, streams }))
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {

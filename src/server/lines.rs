@@ -4,15 +4,9 @@ mod decoder;
 mod reserved;
 mod whole;
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use axum::{
-    Json,
-    body::{Body, BodyDataStream},
-};
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio_util::io::StreamReader;
+use axum::{Json, body::Body};
 
 pub(super) use self::whole::publish_whole;
 use self::{
@@ -64,16 +58,6 @@ impl LinesStored {
         self.altered += altered.iter().filter(|altered| **altered).count() as u64;
         self.last_id = last.or(self.last_id);
     }
-}
-
-/// A body, to be read.
-type BodyReader = StreamReader<Pieces, Bytes>;
-
-type Pieces = stream::Fuse<stream::MapErr<BodyDataStream, fn(axum::Error) -> io::Error>>;
-
-fn reader(body: Body) -> BodyReader {
-    let to_io_error: fn(axum::Error) -> io::Error = io::Error::other;
-    StreamReader::new(body.into_data_stream().map_err(to_io_error).fuse())
 }
 
 struct Upload<'app> {

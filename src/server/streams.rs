@@ -48,7 +48,7 @@ impl Streams {
         let memory = MemoryBudget::new(config.limits.memory_budget(), max_message_bytes);
         let log = Log::open(config.data.clone(), limits, clock, supervisor).await?;
         let sizes = Sizes::with_all_tails(memory.tails());
-        let hub = Hub::new(log.clone(), supervisor.clone(), sizes);
+        let hub = Hub::new(log.clone(), supervisor.clone(), memory.clone(), sizes);
         let metrics = Metrics::new(|registry| log.register_metrics(registry));
         Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
     }

@@ -38,7 +38,7 @@ pub(super) async fn watch(
     if cursor.is_resumed() {
         app.metrics.resumed();
     }
-    match Watcher::start(&app.hub, stream, cursor.place).await? {
+    match Watcher::start(&app.hub, stream, client.address, cursor.place).await? {
         // The only answer after which a browser does not come back.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {

@@ -330,9 +330,9 @@ async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
     for _ in 0..4 {
         app.publish("news", &"x".repeat(60 * 1024)).await;
     }
-    let [bodies, answers, tails] = ["bodies", "answers", "tails"]
+    let [bodies, answers, tails, streams] = ["bodies", "answers", "tails", "streams"]
         .map(|part| format!("tidings_memory_bytes{{part=\"{part}\"}}"));
-    let none = [(&*bodies, 0), (&*answers, 0), (&*tails, 0)];
+    let none = [(&*bodies, 0), (&*answers, 0), (&*tails, 0), (&*streams, 0)];
     Scrape::of(&app).await.says(&none);
 
     // A body that has not come to its end, an answer that is not read, and a stream that is watched.

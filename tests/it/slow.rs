@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::join_all, stream};
-use reqwest::{Body, Client, Response, StatusCode};
+use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -128,6 +128,22 @@ impl Budgeted {
         Stalled::connect(&self.server.address, &self.identity, self.protocol, requests).await
     }
 
+    /// The answer to a client that is told to come later, perhaps, and comes.
+    async fn in_the_end(&self, request: impl Fn() -> RequestBuilder) -> Response {
+        for _ in 0..60 {
+            let request = request().header("x-forwarded-for", "192.0.2.1");
+            let answer = request.send().await.expect("an answer");
+            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+                return answer;
+            }
+            assert!(answer.headers().contains_key("retry-after"));
+            let problem: Value = answer.json().await.expect("JSON");
+            assert_eq!(problem["type"], "/problems#memory-exhausted");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("clients that are slow starve the others");
+    }
+
     /// A stream with as much text as a page has.
     async fn fill(&self, stream: &str) {
         let text = lines((0..20).map(|_| "<".repeat(32 * 1024)));
@@ -145,26 +161,13 @@ async fn uploads_that_stall(protocol: Protocol) {
     const UPLOADS: usize = 1_500;
     let app = Budgeted::start(protocol, &["--body-timeout=1h"]);
     let mut stalled = app.stalled(UPLOADS).await;
-    let attack = stalled.upload("/streams/a", 64 * 1024, address);
+    let attack = stalled.upload("/streams/a", "x".repeat(64 * 1024 - 1), address);
     let growth = growth(app.server.process.id(), attack).await;
     assert!(growth < BUDGET, "{growth} KiB for {UPLOADS} uploads");
 
     // As soon as another client waits, they have been slow for long enough.
-    let client = app.client();
-    let message = "x".repeat(60 * 1024);
-    for attempt in 0.. {
-        let post = client.post(app.url("/streams/b")).header("x-forwarded-for", "192.0.2.1");
-        let answer = post.body(message.clone()).send().await.expect("an answer");
-        if answer.status() == StatusCode::CREATED {
-            break;
-        }
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(answer.headers().contains_key("retry-after"));
-        let problem: Value = answer.json().await.expect("JSON");
-        assert_eq!(problem["type"], "/problems#memory-exhausted");
-        assert!(attempt < 60, "slow bodies starve the others");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let post = || app.client().post(app.url("/streams/b")).body("x".repeat(60 * 1024));
+    assert_eq!(app.in_the_end(post).await.status(), StatusCode::CREATED);
 }
 
 #[tokio::test]
@@ -198,6 +201,8 @@ async fn answers_that_nobody_reads(protocol: Protocol) {
         let attack = of_many.get(0..READERS, path, "text/html", address);
         let growth_by_many = growth(app.server.process.id(), attack).await;
         assert!(growth_by_many < BUDGET, "{growth_by_many} KiB for {READERS} of {path}");
+        let answer = app.in_the_end(|| client.get(app.url(path))).await;
+        assert_eq!(answer.status(), StatusCode::OK);
     }
 }
 
@@ -211,6 +216,58 @@ async fn answers_that_nobody_reads_over_http_2() {
     answers_that_nobody_reads(Protocol::Http2).await;
 }
 
+/// Uploads of lines that go on, after a long one.
+async fn uploads_that_are_idle(protocol: Protocol) {
+    const UPLOADS: usize = 800;
+    let app = Budgeted::start(protocol, &["--publish-rate=0"]);
+    let mut idle = app.stalled(UPLOADS).await;
+    let attack = idle.upload("/streams/a?lines", "x".repeat(60 * 1024) + "\n", address);
+    let growth = growth(app.server.process.id(), attack).await;
+    assert!(growth < BUDGET, "{growth} KiB for {UPLOADS} uploads");
+}
+
+#[tokio::test]
+async fn uploads_that_are_idle_over_http_1() {
+    uploads_that_are_idle(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn uploads_that_are_idle_over_http_2() {
+    uploads_that_are_idle(Protocol::Http2).await;
+}
+
+/// Line breaks take seven times as much as an event: `data: ` precedes each line.
+async fn readers_of_line_breaks_that_stall(protocol: Protocol) {
+    const READERS: usize = 180;
+    let app = Budgeted::start(protocol, &[]);
+    let client = app.client();
+    for _ in 0..2 {
+        let post = client.post(app.url("/streams/a")).body("\n".repeat(64 * 1024)).send();
+        assert_eq!(post.await.expect("an answer").status(), StatusCode::CREATED);
+    }
+    for addresses in [|_| "192.0.2.66".to_owned(), address as fn(usize) -> String] {
+        let mut stalled = app.stalled(READERS).await;
+        let attack = stalled.get(0..READERS, "/streams/a/events", "*/*", addresses);
+        let growth = growth(app.server.process.id(), attack).await;
+        assert!(growth < BUDGET, "{growth} KiB for {READERS} readers");
+        let watch = || client.get(app.url("/streams/a/events"));
+        let mut events = events(app.in_the_end(watch).await);
+        for _ in 0..2 {
+            assert_eq!(next(&mut events).await.data.len(), 64 * 1024);
+        }
+    }
+}
+
+#[tokio::test]
+async fn readers_of_line_breaks_that_stall_over_http_1() {
+    readers_of_line_breaks_that_stall(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn readers_of_line_breaks_that_stall_over_http_2() {
+    readers_of_line_breaks_that_stall(Protocol::Http2).await;
+}
+
 /// Readers that stall, each at another place of what was stored at the same time by many publishers.
 async fn readers_that_stall(protocol: Protocol) {
     const READERS: usize = 180;
@@ -222,10 +279,9 @@ async fn readers_that_stall(protocol: Protocol) {
         for n in 0..READERS {
             let path = "/streams/a/events?last_event_id=latest";
             stalled.get(n..n + 1, path, "*/*", address).await;
-            let posts =
-                (0..16).map(|_| client.post(app.url("/streams/a")).body(text.clone()).send());
-            for answer in join_all(posts).await {
-                assert_eq!(answer.expect("an answer").status(), StatusCode::CREATED);
+            let post = || client.post(app.url("/streams/a")).body(text.clone());
+            for answer in join_all((0..16).map(|_| app.in_the_end(post))).await {
+                assert_eq!(answer.status(), StatusCode::CREATED);
             }
         }
     };

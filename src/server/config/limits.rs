@@ -29,8 +29,8 @@ pub struct LimitOptions {
     #[arg(long, env = "TIDINGS_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "SIZE")]
     pub max_message_bytes: Size<MAX_MESSAGE_BYTES>,
 
-    /// How much memory request bodies, answers that are not streams, and the newest messages of watched
-    /// streams may take together, like 256MiB. By default a quarter of what the machine has, or the
+    /// How much memory request bodies, answers that are not streams, the newest messages of watched
+    /// streams, and large ones that readers hold may take together, like 256MiB. By default a quarter of what the machine has, or the
     /// control group, and at most 1GiB
     #[arg(long, env = "TIDINGS_MEMORY_BUDGET", value_name = "SIZE")]
     pub memory_budget: Option<Size<{ u64::MAX }>>,
@@ -80,7 +80,7 @@ pub struct LimitOptions {
     pub header_timeout: Span<1>,
 
     /// How long the body of a request may take; an upload of lines may take as long as it likes. While
-    /// others wait for memory, at least 4 KiB must come in each 10s
+    /// others wait for memory, a body, and a line of more than 2 KiB, must come within 15s
     #[arg(long, env = "TIDINGS_BODY_TIMEOUT", default_value = "1m", value_name = "DURATION")]
     pub body_timeout: Span<1>,
 

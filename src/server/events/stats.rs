@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{
+    limits::MemoryPermit,
     metrics::{Metrics, Watched},
     request::Asked,
 };
@@ -17,14 +18,16 @@ pub(in crate::server) struct Batch<Frames = Bytes> {
     pub(in crate::server) messages: usize,
     /// Why the reader is told to begin anew, if it is.
     pub(in crate::server) reset: Option<&'static str>,
+    /// What is reserved for them, if they are more than any reader may hold.
+    pub(in crate::server) memory: Option<MemoryPermit>,
 }
 
 impl From<Batch<String>> for Batch {
     fn from(batch: Batch<String>) -> Self {
-        let Batch { mut frames, messages, reset } = batch;
+        let Batch { mut frames, messages, reset, memory } = batch;
         // A reader that stalls holds it.
         frames.shrink_to_fit();
-        Self { frames: frames.into(), messages, reset }
+        Self { frames: frames.into(), messages, reset, memory }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Messages that were appended together, encoded as the frames of an event stream.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use super::{
     super::{events, frame},
-    budget::{TailBudget, TailBytes},
+    budget::{LargeBytes, TailBudget, TailBytes},
 };
 use crate::message::{EventId, Message};
 
 /// How large a block becomes at the most, unless a single message is larger. A reader that stalls holds
 /// the whole block that its frames are in.
 const MAX_BLOCK_BYTES: usize = events::BATCH;
-/// What a frame has beside the text, about, in bytes.
-const FRAME_OVERHEAD: usize = 80;
 
 /// What was appended together, or a part of it.
 #[derive(Debug)]
@@ -27,39 +27,47 @@ pub(super) struct Block {
 impl Block {
     /// Blocks of these messages.
     pub(super) fn all_of(
-        mut messages: &[Message],
+        messages: &[Message],
         kind: &'static str,
         budget: &TailBudget,
     ) -> Vec<Self> {
-        let mut blocks = Vec::with_capacity(1);
-        while !messages.is_empty() {
-            let (mut count, mut length) = (0, 0);
-            for message in messages {
-                length += message.data.len() + FRAME_OVERHEAD;
-                if count > 0 && length > MAX_BLOCK_BYTES {
-                    break;
-                }
-                count += 1;
+        let (mut blocks, mut index) = (Vec::with_capacity(1), Vec::new());
+        let lengths = messages.iter().map(|message| frame::max_length(&message.data));
+        let mut frames = String::with_capacity(lengths.sum::<usize>().min(MAX_BLOCK_BYTES));
+        for Message { id, data } in messages {
+            let start = frames.len();
+            frames.reserve(frame::max_length(data));
+            frame::event(&mut frames, kind, Some(*id), data);
+            if start > 0 && frames.len() > MAX_BLOCK_BYTES {
+                let next = frames.split_off(start);
+                let full = mem::replace(&mut frames, next);
+                blocks.push(Self::new(full, mem::take(&mut index), budget));
             }
-            let (some, rest) = messages.split_at(count);
-            blocks.push(Self::of(some, kind, budget));
-            messages = rest;
+            index.push((*id, frames.len()));
+        }
+        if !index.is_empty() {
+            blocks.push(Self::new(frames, index, budget));
         }
         blocks
     }
 
-    fn of(messages: &[Message], kind: &'static str, budget: &TailBudget) -> Self {
-        let lengths = messages.iter().map(|message| message.data.len() + FRAME_OVERHEAD);
-        let mut bytes = String::with_capacity(lengths.sum());
-        let mut index = Vec::with_capacity(messages.len());
-        for Message { id, data } in messages {
-            frame::event(&mut bytes, kind, Some(*id), data);
-            index.push((*id, bytes.len()));
-        }
-        // A text of many lines has more beside it than was thought.
-        bytes.shrink_to_fit();
-        let counted = budget.count(bytes.len() + size_of_val(&*index));
-        Self { bytes: Bytes::from(bytes), counted, index }
+    fn new(mut frames: String, mut index: Vec<(EventId, usize)>, budget: &TailBudget) -> Self {
+        frames.shrink_to_fit();
+        index.shrink_to_fit();
+        let counted = budget.count(frames.len() + size_of_val(&*index));
+        let bytes = if frames.len() > MAX_BLOCK_BYTES {
+            let _counted = budget.count_large(frames.len());
+            Bytes::from_owner(LargeFrames { frames, _counted })
+        } else {
+            Bytes::from(frames)
+        };
+        Self { bytes, counted, index }
+    }
+
+    /// Whether there are too many large blocks for readers to be given this one: they may hold it for as
+    /// long as they like.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.bytes.len() > MAX_BLOCK_BYTES && self.counted.budget.has_too_many_large()
     }
 
     pub(super) fn last(&self) -> u64 {
@@ -74,5 +82,45 @@ impl Block {
         let fits = self.index[from..].partition_point(|(_, end)| end - start <= max).max(1);
         let (last, end) = self.index[from + fits - 1];
         (self.bytes.slice(start..end), fits, last.seq)
+    }
+}
+
+/// The frame of a single large message, counted for as long as anyone holds it.
+struct LargeFrames {
+    frames: String,
+    _counted: LargeBytes,
+}
+
+impl AsRef<[u8]> for LargeFrames {
+    fn as_ref(&self) -> &[u8] {
+        self.frames.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::NEW_MESSAGE;
+
+    #[test]
+    fn a_block_is_bounded_by_its_frames_and_not_by_its_text() {
+        let message = |n: usize| Message {
+            id: EventId { millis: 1, seq: n as u64 },
+            data: "\n".repeat([10, 1_000, 5_000, 100, 100, 100, 2_000, 2_000][n]),
+        };
+        let messages: Vec<_> = (0..8).map(message).collect();
+        let blocks = Block::all_of(&messages, NEW_MESSAGE, &TailBudget::new(usize::MAX));
+        let lengths: Vec<_> = blocks.iter().map(|block| block.index.len()).collect();
+        assert_eq!(lengths, [2, 1, 4, 1]);
+        let (mut expected, mut frames) = (String::new(), Vec::new());
+        for Message { id, data } in &messages {
+            frame::event(&mut expected, NEW_MESSAGE, Some(*id), data);
+        }
+        for block in &blocks {
+            assert!(block.bytes.len() <= MAX_BLOCK_BYTES || block.index.len() == 1);
+            assert_eq!(block.index.last().map(|(_, end)| *end), Some(block.bytes.len()));
+            frames.extend_from_slice(&block.bytes);
+        }
+        assert_eq!(frames, expected.as_bytes());
     }
 }

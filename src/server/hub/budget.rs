@@ -14,6 +14,9 @@ struct Shared {
     /// In bytes.
     max: usize,
     used: AtomicUsize,
+    /// Of blocks with a single large message: what the tails have, and what readers hold when it is no
+    /// longer there.
+    large: AtomicUsize,
     /// How many blocks there have been.
     blocks: AtomicU64,
 }
@@ -21,16 +24,23 @@ struct Shared {
 /// Bytes of a tail, which count for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct TailBytes {
-    budget: TailBudget,
+    pub(super) budget: TailBudget,
     pub(super) bytes: usize,
     /// When they were appended: the number of the block among those of all tails.
     pub(super) number: u64,
 }
 
+/// Bytes of a large block, which count for as long as anyone holds it.
+#[derive(Debug)]
+pub(super) struct LargeBytes {
+    budget: TailBudget,
+    bytes: usize,
+}
+
 impl TailBudget {
     pub(super) fn new(max: usize) -> Self {
-        let (used, blocks) = (AtomicUsize::default(), AtomicU64::default());
-        Self(Arc::new(Shared { max, used, blocks }))
+        let (used, large) = (AtomicUsize::default(), AtomicUsize::default());
+        Self(Arc::new(Shared { max, used, large, blocks: AtomicU64::default() }))
     }
 
     /// What all tails take, in bytes.
@@ -55,10 +65,27 @@ impl TailBudget {
         let number = self.0.blocks.fetch_add(1, Ordering::Relaxed);
         TailBytes { budget: self.clone(), bytes, number }
     }
+
+    /// Counts the bytes of a large block.
+    pub(super) fn count_large(&self, bytes: usize) -> LargeBytes {
+        self.0.large.fetch_add(bytes, Ordering::Relaxed);
+        LargeBytes { budget: self.clone(), bytes }
+    }
+
+    /// Whether large blocks alone take more than the tails may, with what readers hold that stall.
+    pub(super) fn has_too_many_large(&self) -> bool {
+        self.0.large.load(Ordering::Relaxed) > self.0.max
+    }
 }
 
 impl Drop for TailBytes {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LargeBytes {
+    fn drop(&mut self) {
+        self.budget.0.large.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

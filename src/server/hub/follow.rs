@@ -75,21 +75,20 @@ impl TailKeeper {
         tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, *size));
         while let Some(changes) = follow.next().await {
             changes.iter().for_each(|change| head.change(change));
-            // Encoded before the tail is locked, so that no watcher waits for it.
-            let encode = |change| TailUpdate::of(change, budget);
-            let updates: Vec<_> = merged(changes).into_iter().map(encode).collect();
-            let mut fits = true;
-            tail.send_modify(|tail| {
-                fits = updates.into_iter().all(|update| tail.apply(update));
-            });
-            if !fits {
-                tracing::debug!("what is told of a stream does not fit: following it anew");
-                return;
-            }
-            if budget.is_exceeded()
-                && let Some(hub) = self.hub.upgrade()
-            {
-                hub.evict();
+            for change in merged(changes) {
+                // Encoded before the tail is locked, so that no watcher waits for it.
+                let update = TailUpdate::of(change, budget);
+                let mut fits = true;
+                tail.send_modify(|tail| fits = tail.apply(update));
+                if !fits {
+                    tracing::debug!("what is told of a stream does not fit: following it anew");
+                    return;
+                }
+                if budget.is_exceeded()
+                    && let Some(hub) = self.hub.upgrade()
+                {
+                    hub.evict();
+                }
             }
         }
     }

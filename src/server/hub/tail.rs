@@ -77,7 +77,7 @@ pub(super) enum Next {
     Nothing,
     /// These frames, so many, up to this sequence; whether they are the last ones for ever.
     Frames { bytes: Bytes, messages: usize, generation: Generation, seq: u64, ended: bool },
-    /// What only the log has.
+    /// What only the log has, or what it has to be read for.
     Log,
     /// The stream is not followed: the log has to be read.
     Unknown,
@@ -239,6 +239,9 @@ impl Frames {
         }
         let first = self.block_after(seq);
         let Some(block) = self.blocks.get(first) else { return Next::Nothing };
+        if block.is_withheld() {
+            return Next::Log;
+        }
         let (mut bytes, mut messages, mut last) = block.after(seq, max);
         // A reader that keeps up gets the block itself; one that is behind gets many in one piece.
         let mut rest = self.blocks.range(first + 1..).take_while(|block| block.bytes.len() < max);

@@ -1,6 +1,6 @@
 //! A watcher: a cursor that moves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::stream::{self, Stream};
 use serde_json::json;
@@ -11,8 +11,11 @@ use tokio::{
 
 use super::{
     super::{
+        client::Address,
+        error::Problem,
         events::{self, Batch},
         frame,
+        limits::{MemoryPart, MemoryPermit},
         log::{Generation, Page, Place, Position, Range, ReadError},
     },
     Hub, LagHandle, Tail,
@@ -32,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(in crate::server) struct Watcher {
     hub: Hub,
     stream: StreamName,
+    /// Where the reader is.
+    address: Address,
     /// Taken when the watcher goes.
     tail: Option<watch::Receiver<Tail>>,
     position: Position,
@@ -42,6 +47,8 @@ pub(in crate::server) struct Watcher {
     /// Since when the log has not had what there must be.
     stalled: Option<Instant>,
     backoff: Backoff,
+    /// Reserved for a large message that is about to be read.
+    memory: Option<MemoryPermit>,
     ended: bool,
 }
 
@@ -51,6 +58,30 @@ pub(in crate::server) enum Start {
     Watching(Batch<String>, Watcher),
     /// It has everything, and the stream has ended.
     Finished,
+}
+
+/// Why there is nothing for a reader.
+#[derive(Debug)]
+pub(in crate::server) enum WatchError {
+    /// The log cannot be read.
+    Log(ReadError),
+    /// There is no memory for a large message.
+    Memory(Problem),
+}
+
+impl From<ReadError> for WatchError {
+    fn from(error: ReadError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<WatchError> for Problem {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Log(error) => error.into(),
+            WatchError::Memory(problem) => problem,
+        }
+    }
 }
 
 /// Why a reader has to begin anew.
@@ -68,28 +99,33 @@ impl Watcher {
     /// Watches `stream` from `place` on; from its beginning, with a reset, where that is not known.
     ///
     /// # Errors
-    /// When the log cannot be read, or stays behind the place.
+    /// When the log cannot be read, or stays behind the place, or there is no memory for what is there.
     pub(in crate::server) async fn start(
         hub: &Hub,
         stream: StreamName,
+        address: Address,
         place: Option<Place>,
-    ) -> Result<Start, ReadError> {
+    ) -> Result<Start, WatchError> {
         let (tail, lag) = hub.join(&stream);
         let mut watcher = Self {
             hub: hub.clone(),
             stream,
+            address,
             tail: Some(tail),
             position: Position::NOWHERE,
             lag,
             more: false,
             stalled: None,
             backoff: Backoff::default(),
+            memory: None,
             ended: false,
         };
         let begun = Instant::now();
         loop {
             match watcher.begin(place).await {
-                Err(ReadError::Behind) if begun.elapsed() < START_PATIENCE => watcher.pause().await,
+                Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_PATIENCE => {
+                    watcher.pause().await
+                }
                 Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
                 Ok(None) => return Ok(Start::Finished),
                 Err(error) => return Err(error),
@@ -98,7 +134,7 @@ impl Watcher {
     }
 
     /// The first frames, or none if there is nothing left to watch.
-    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, ReadError> {
+    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, WatchError> {
         let mut first = Batch::default();
         match place {
             None => self.reset(Reset::UnknownCursor, &mut first).await?,
@@ -144,7 +180,7 @@ impl Watcher {
                 Next::Frames { bytes: frames, messages, generation, seq, ended } => {
                     self.move_to(Position { generation: Some(generation), seq });
                     self.ended = ended;
-                    return Some(Batch { frames, messages, reset: None });
+                    return Some(Batch { frames, messages, ..Batch::default() });
                 }
                 Next::Nothing => {
                     self.goes_well();
@@ -226,23 +262,45 @@ impl Watcher {
         self.tail.as_ref().is_some_and(|tail| tail.borrow().is_of(generation))
     }
 
-    async fn page(&self, place: Place) -> Result<Page, ReadError> {
-        let shared = &self.hub.0;
-        let read = shared.log.read(&self.stream, Range::After(place), shared.sizes.page);
-        let no_answer = |_| ReadError::Unavailable("the store does not answer".into());
-        timeout(READ_TIMEOUT, read).await.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
+    /// Reads a page of the log. A message that is so large that readers of many would hold too much
+    /// together is read once there is memory for it.
+    async fn page(&mut self, place: Place) -> Result<Page, WatchError> {
+        let shared = Arc::clone(&self.hub.0);
+        self.memory = None;
+        loop {
+            let no_answer = || ReadError::Unavailable("the store does not answer".into());
+            let read = shared.log.read(&self.stream, Range::After(place), shared.sizes.page);
+            let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
+            let first = events_of(&page, place).next();
+            let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
+            let is_reserved = || self.memory.as_ref().is_some_and(|memory| memory.fits(length));
+            if length <= events::BATCH || is_reserved() {
+                return Ok(page);
+            }
+            drop(page);
+            self.memory = None;
+            let memory = shared.memory.acquire(self.address, MemoryPart::Streams, length).await;
+            self.memory = Some(memory.map_err(WatchError::Memory)?);
+        }
     }
 
     /// Reads a page of the log; tells whether there is such a stream.
-    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, ReadError> {
-        match self.page(place).await {
-            Ok(page) => self.take(page, place, out),
-            Err(ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed)
+    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, WatchError> {
+        let error = match self.page(place).await {
+            Ok(page) => {
+                self.take(page, place, out);
+                return Ok(true);
+            }
+            Err(WatchError::Log(error)) => error,
+            Err(error @ WatchError::Memory(_)) => return Err(error),
+        };
+        match error {
+            ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed
                 if matches!(place, Place::Id(_)) =>
             {
                 self.reset(Reset::UnknownCursor, out).await?;
             }
-            Err(ReadError::NoStream) => {
+            ReadError::NoStream => {
                 match self.position.generation {
                     None => {
                         self.move_to(Position::NOWHERE);
@@ -251,28 +309,30 @@ impl Watcher {
                     }
                     // What the tail has would follow a reader that begins anew.
                     Some(generation) if self.tail_is_of(generation) => {
-                        return Err(ReadError::Behind);
+                        return Err(ReadError::Behind.into());
                     }
                     Some(_) => self.reset(Reset::Deleted, out).await?,
                 }
             }
-            Err(ReadError::UnknownPlace) => self.reset(Reset::Deleted, out).await?,
-            Err(ReadError::Trimmed) => self.reset(Reset::Trimmed, out).await?,
-            Err(error @ (ReadError::Behind | ReadError::Unavailable(_))) => return Err(error),
+            ReadError::UnknownPlace => self.reset(Reset::Deleted, out).await?,
+            ReadError::Trimmed => self.reset(Reset::Trimmed, out).await?,
+            ReadError::Behind | ReadError::Unavailable(_) => return Err(error.into()),
         }
         Ok(true)
     }
 
     /// Begins anew with everything there is, and says so.
-    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), ReadError> {
+    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), WatchError> {
         let page = match self.page(Place::Earliest).await {
             Ok(page) => Some(page),
-            Err(ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed) => None,
+            Err(WatchError::Log(
+                ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed,
+            )) => None,
             Err(error) => return Err(error),
         };
         let deleted = self.position.generation.filter(|_| reason == Reset::Deleted);
         if deleted.is_some() && page.as_ref().and_then(|page| page.position.generation) == deleted {
-            return Err(ReadError::Behind);
+            return Err(ReadError::Behind.into());
         }
         let reason = match reason {
             Reset::UnknownCursor => "unknown-cursor",
@@ -294,29 +354,39 @@ impl Watcher {
         Ok(())
     }
 
-    /// Writes the frames of a page, and moves behind it.
+    /// Writes the frames of a page, as many as a reader may hold, and moves behind them.
     fn take(&mut self, page: Page, from: Place, out: &mut Batch<String>) {
-        for Message { id, data } in &page.messages {
-            frame::event(&mut out.frames, NEW_MESSAGE, Some(*id), data);
+        let (mut position, mut more) = (page.position, page.more);
+        let mut last = None;
+        for (kind, Message { id, data }) in events_of(&page, from) {
+            if let Some(seq) = last
+                && out.frames.len() + frame::max_length(data) > events::BATCH
+            {
+                (position.seq, more) = (seq, true);
+                break;
+            }
+            out.frames.reserve(frame::max_length(data));
+            frame::event(&mut out.frames, kind, Some(*id), data);
+            out.messages += 1;
+            last = Some(id.seq);
         }
-        out.messages += page.messages.len();
+        out.memory = self.memory.take().filter(|_| out.frames.len() > events::BATCH);
         self.lag.raise_head(page.head.seq);
-        self.move_to(page.position);
-        self.more = page.more;
-        match page.end {
-            Some(Message { id, data }) if !page.more => {
-                self.ended = true;
-                if from != Place::Id(id) {
-                    frame::event(&mut out.frames, END_EVENT, Some(id), &data);
-                    out.messages += 1;
-                }
-            }
-            _ if out.frames.is_empty() && from == Place::Latest && page.head.seq > 0 => {
-                frame::cursor(&mut out.frames, page.head);
-            }
-            _ => {}
+        self.move_to(position);
+        self.more = more;
+        self.ended = page.end.is_some() && !more;
+        if out.frames.is_empty() && !self.ended && from == Place::Latest && page.head.seq > 0 {
+            frame::cursor(&mut out.frames, page.head);
         }
     }
+}
+
+/// What a page has for a reader, and of what kind: messages, and behind them the end, unless that is
+/// where the reader is.
+fn events_of(page: &Page, from: Place) -> impl Iterator<Item = (&'static str, &Message)> {
+    let end = page.end.iter().filter(move |end| !page.more && from != Place::Id(end.id));
+    let messages = page.messages.iter().map(|message| (NEW_MESSAGE, message));
+    messages.chain(end.map(|end| (END_EVENT, end)))
 }
 
 impl Drop for Watcher {

@@ -59,6 +59,8 @@ pub(in crate::server) enum MemoryPart {
     Bodies,
     /// Answers that are not streams.
     Answers,
+    /// Large messages that readers of streams are being given.
+    Streams,
 }
 
 /// What is counted of a part.
@@ -100,13 +102,14 @@ pub(in crate::server) struct UnreservedPermit {
 }
 
 impl MemoryPart {
-    pub(in crate::server) const ALL: [Self; 2] = [Self::Bodies, Self::Answers];
+    pub(in crate::server) const ALL: [Self; 3] = [Self::Bodies, Self::Answers, Self::Streams];
 
     /// Its name, as a label of the metrics.
     pub(in crate::server) fn label(self) -> &'static str {
         match self {
             Self::Bodies => "bodies",
             Self::Answers => "answers",
+            Self::Streams => "streams",
         }
     }
 }
@@ -238,6 +241,11 @@ impl MemoryPermit {
     pub(in crate::server) fn overdue(&self) -> impl Future<Output = ()> + Send + use<> {
         let (budget, progress) = (self.budget.clone(), Arc::clone(&self.progress));
         async move { progress.overdue(&budget.0.contention).await }
+    }
+
+    /// Whether so many bytes would have been reserved as well.
+    pub(in crate::server) fn fits(&self, bytes: usize) -> bool {
+        with_overhead(bytes).is_some_and(|bytes| bytes <= self.bytes)
     }
 
     /// Reserves as many bytes as it turns out that are needed: gives back the rest, or acquires more,

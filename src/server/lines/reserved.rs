@@ -6,13 +6,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use bytes::{BufMut as _, BytesMut};
-use futures::FutureExt as _;
-use tokio::{
-    io::AsyncReadExt as _,
-    time::{Duration, Instant, sleep},
-};
+use axum::body::{Body, BodyDataStream};
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt as _, StreamExt as _, stream::Fuse};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_util::codec::Decoder as _;
 
 use super::{
@@ -25,15 +22,13 @@ use super::{
         error::Problem,
         limits::{MAX_HOLD, MemoryPart, MemoryPermit},
     },
-    BodyReader,
     decoder::{Line, LineDecoder},
-    reader,
 };
 
 /// How many lines are stored at a time, and about how many bytes of them wait for that.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// How many bytes of lines, and of one that has begun, are held without a reservation. No more are read
+/// How many bytes of lines, and of one that has begun, are held without a reservation. No more are taken
 /// at a time, so that when a line has come to its end there are no more behind it.
 const UNRESERVED_BYTES: usize = 2048;
 /// How soon an upload asks again for memory that it did not get.
@@ -44,7 +39,9 @@ pub(super) struct ReservedLines<'app> {
     app: &'app App,
     client: Client,
     publisher: Publisher,
-    reader: BodyReader,
+    pieces: Fuse<BodyDataStream>,
+    /// What has not been taken of the last piece.
+    piece: Bytes,
     decoder: LineDecoder,
     buffer: BytesMut,
     memory: Option<Arc<MemoryPermit>>,
@@ -69,7 +66,8 @@ impl<'app> ReservedLines<'app> {
             app,
             client,
             publisher,
-            reader: reader(body),
+            pieces: body.into_data_stream().fuse(),
+            piece: Bytes::new(),
             decoder: LineDecoder::new(app.max_message_bytes),
             buffer: BytesMut::new(),
             memory: None,
@@ -128,22 +126,33 @@ impl<'app> ReservedLines<'app> {
             if self.buffer.len() > UNRESERVED_BYTES && self.memory.is_none() {
                 self.reserve().await?;
             }
-            self.buffer.reserve(UNRESERVED_BYTES);
-            let (mut buffer, memory) = ((&mut self.buffer).limit(UNRESERVED_BYTES), &self.memory);
-            // Between two bytes there may be silence for ever: a log says nothing for as long as nothing
-            // happens, and the system asks whether the connection is still there. Only a line that
-            // holds memory has to come to its end, if others wait for some.
-            let read = tokio::select! {
-                biased;
-                () = self.app.shutdown.wait() => return Err(Problem::draining()),
-                read = self.reader.read_buf(&mut buffer) => read.map_err(unreadable)?,
-                () = overdue(memory.as_deref()) => {
-                    let demand = "Others wait for memory: send the rest of a long line";
-                    return Err(too_slow(demand, MAX_HOLD));
-                }
-            };
-            if read == 0 {
+            if self.piece.is_empty() && !self.read().await? {
                 return self.decoder.decode_eof(&mut self.buffer).map_err(unreadable);
+            }
+            // A piece goes with its last part: what the connection read it into is not kept.
+            let part = self.piece.split_to(self.piece.len().min(UNRESERVED_BYTES));
+            self.buffer.extend_from_slice(&part);
+        }
+    }
+
+    /// Waits for the next piece of the body. False at the end.
+    async fn read(&mut self) -> Result<bool, Problem> {
+        // Between two bytes there may be silence for ever: a log says nothing for as long as nothing
+        // happens, and the system asks whether the connection is still there. Only a line that
+        // holds memory has to come to its end, if others wait for some.
+        tokio::select! {
+            biased;
+            () = self.app.shutdown.wait() => Err(Problem::draining()),
+            piece = self.pieces.next() => match piece {
+                Some(Ok(piece)) => {
+                    self.piece = piece;
+                    Ok(true)
+                }
+                Some(Err(error)) => Err(encoding::unreadable(&error)),
+                None => Ok(false),
+            },
+            () = overdue(self.memory.as_deref()) => {
+                Err(too_slow("Others wait for memory: send the rest of a long line", MAX_HOLD))
             }
         }
     }

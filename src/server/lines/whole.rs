@@ -1,8 +1,10 @@
 //! Publishing lines with an idempotency key: as a whole, or not at all.
 
+use std::io;
+
 use axum::body::{Body, HttpBody as _};
 use futures::TryStreamExt as _;
-use tokio_util::codec::FramedRead;
+use tokio_util::{codec::FramedRead, io::StreamReader};
 
 use super::{
     super::{
@@ -18,7 +20,7 @@ use super::{
     },
     Lines,
     decoder::LineDecoder,
-    message, reader,
+    message,
 };
 use crate::problem;
 
@@ -83,7 +85,8 @@ fn max_memory(app: &App, body: &Body) -> usize {
 /// All lines as messages, and for each whether it had to be altered.
 async fn collect(app: &App, lines: Lines, body: Body) -> Result<Vec<(Data, bool)>, Problem> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    let mut decoded = FramedRead::new(reader(body), LineDecoder::new(app.max_message_bytes));
+    let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    let mut decoded = FramedRead::new(reader, LineDecoder::new(app.max_message_bytes));
     while let Some(line) = decoded.try_next().await.map_err(|error| encoding::unreadable(&error))? {
         let (data, altered) = message(app, lines, line)?;
         bytes += data.as_str().len();

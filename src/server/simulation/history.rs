@@ -17,7 +17,7 @@ use super::{
             Hub, Sizes,
             planted::{HubBug, plant},
         },
-        limits::ConcurrencyLimit,
+        limits::{ConcurrencyLimit, MemoryBudget},
         log::{
             Bound, Limits, Log,
             faulty::{Faults, Faulty, Past},
@@ -110,7 +110,8 @@ impl History {
             all_tails: chance.usize(200..3_000),
             page: small(&mut chance),
         };
-        let hub = |_| Hub::new(log.clone(), supervisor.clone(), sizes);
+        let memory = MemoryBudget::new(64 * 1024 * 1024, 64 * 1024);
+        let hub = |_| Hub::new(log.clone(), supervisor.clone(), memory.clone(), sizes);
         Self {
             hubs: (0..chance.usize(1..3)).map(hub).collect(),
             planted,

@@ -1,6 +1,7 @@
 //! A reader: it comes, reads, is cut off, and comes back, until the history is over.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -28,6 +29,8 @@ use super::{
 };
 use crate::message::{END_EVENT, EventId, NEW_MESSAGE, PING, RESET, StreamName};
 
+/// Where all readers are.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long a watcher may take to start: longer than its reads may take together.
 const MAX_START: Duration = Duration::from_mins(2);
 /// How often a body may be asked at one instant.
@@ -79,7 +82,7 @@ impl Reader {
             let place = cursor::place(&cursor).map_err(|_| "a cursor that is none")?;
             let hub = self.hubs[self.chance.usize(..self.hubs.len())].clone();
             let stream = self.stream.clone();
-            let start = Watcher::start(&hub, stream, Some(place));
+            let start = Watcher::start(&hub, stream, ADDRESS.into(), Some(place));
             let start = timeout(MAX_START, start).await.map_err(|_| "a watcher does not start")?;
             match start {
                 // As a client does with a 503.

@@ -1,6 +1,9 @@
 //! Single histories, written out: what each fault must not lead to.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
@@ -9,6 +12,7 @@ use super::super::{
     data::Data,
     events::Batch,
     hub::{Hub, Sizes, Start, Watcher},
+    limits::MemoryBudget,
     log::{
         Bound, Limits, Log, Place,
         faulty::{Faults, Faulty},
@@ -45,13 +49,19 @@ impl Server {
         let supervisor = Supervisor::new(Shutdown::default());
         let page = Bound { messages: 100, bytes: usize::MAX };
         let sizes = Sizes { tail, all_tails, page };
-        let hub = Hub::new(Log::Faulty(engine.clone()), supervisor, sizes);
+        let memory = MemoryBudget::new(64 * 1024 * 1024, 64 * 1024);
+        let hub = Hub::new(Log::Faulty(engine.clone()), supervisor, memory, sizes);
         Self { engine, hub, stream: "news".parse().expect("a name") }
     }
 
     async fn publish(&self, texts: std::ops::Range<usize>) {
+        self.publish_with(texts, "").await;
+    }
+
+    /// Texts that have something behind their number.
+    async fn publish_with(&self, texts: std::ops::Range<usize>, rest: &str) {
         for text in texts {
-            let data = Data::new(text.to_string().into_bytes(), 100).expect("data");
+            let data = Data::new(format!("{text}{rest}").into_bytes(), usize::MAX).expect("data");
             let log = Log::Faulty(self.engine.clone());
             log.append(self.stream.clone(), data, None).await.expect("appended");
             // So that it is told by itself.
@@ -60,7 +70,8 @@ impl Server {
     }
 
     async fn watch(&self, place: Place) -> impl Stream<Item = Batch> + Unpin + use<> {
-        let start = Watcher::start(&self.hub, self.stream.clone(), Some(place)).await;
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
+        let start = Watcher::start(&self.hub, self.stream.clone(), address, Some(place)).await;
         let Ok(Start::Watching(first, watcher)) = start else { panic!("a stream to watch") };
         let first = futures::stream::iter((!first.frames.is_empty()).then(|| first.into()));
         first.chain(watcher.frames()).boxed()
@@ -121,6 +132,29 @@ async fn tails_are_held_to_their_total_and_what_was_evicted_is_read() {
         sleep(SECOND).await;
         assert_eq!(server.hub.tail_bytes(), 0, "it is given back");
     }
+}
+
+/// A reader that stalls holds what it was given, though the tail has let it go.
+#[tokio::test(start_paused = true)]
+async fn large_messages_are_counted_for_as_long_as_a_reader_holds_them() {
+    const TOTAL: usize = 1024 * 1024;
+    let server = Server::holding(Bound { messages: usize::MAX, bytes: usize::MAX }, TOTAL);
+    let mut reader = server.watch(Place::Earliest).await;
+    assert_eq!(given(&mut reader, SECOND).await, NONE);
+    let (mut shared, mut reserved) = (Vec::new(), Vec::new());
+    for n in 0..40 {
+        server.publish_with(n..n + 1, &"\n".repeat(20_000)).await;
+        let batch = timeout(SECOND, reader.next()).await.expect("in time").expect("a batch");
+        assert!(batch.frames.starts_with(b"event: new_message\n"));
+        if batch.memory.is_none() { shared.push(batch) } else { reserved.push(batch) }
+    }
+    let held: usize = shared.iter().map(|batch| batch.frames.len()).sum();
+    assert!((TOTAL / 2..TOTAL + TOTAL / 8).contains(&held), "{held} bytes without a reservation");
+    assert!(!reserved.is_empty());
+    drop((shared, reserved));
+    server.publish_with(40..41, &"\n".repeat(20_000)).await;
+    let batch = timeout(SECOND, reader.next()).await.expect("in time").expect("a batch");
+    assert!(batch.memory.is_none(), "there is room again");
 }
 
 /// Sequences go on across the generations of a stream.

@@ -66,14 +66,14 @@ impl Stalled {
         }
     }
 
-    /// Sends bodies up to their last byte, each from an address of its own.
+    /// Sends bodies, each from an address of its own, and all but their last byte, which is one more.
     pub(super) async fn upload(
         &mut self,
         path: &str,
-        length: usize,
+        body: String,
         address: impl Fn(usize) -> String,
     ) {
-        let body = Bytes::from(vec![b'x'; length - 1]);
+        let (length, body) = (body.len() + 1, Bytes::from(body));
         match self {
             Self::Http1(connections) => {
                 let sent = connections.iter_mut().enumerate().map(|(n, connection)| {
