@@ -371,8 +371,9 @@ pub const MEMORY_EXHAUSTED: Kind = Kind {
     title: "The server has no memory left for this",
     meaning: "The bodies of requests and the answers that are being sent may together take so much \
               memory (--memory-budget), and those of one client a part of it. What did not fit has \
-              waited for a moment. Nothing was stored; try again after the time in the retry-after \
-              header, with fewer requests at the same time.",
+              waited for a moment. Nothing was stored (of an upload of lines without a key, nothing \
+              but the lines that `taken` counts); try again after the time in the retry-after header, \
+              with fewer requests at the same time.",
 };
 
 /// The store can not be written or read.
@@ -380,9 +381,10 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
     slug: "store-unavailable",
     status: 503,
     title: "The store is not available",
-    meaning: "The server can not write to its disk, or not read from it. Nothing was stored; try \
-              again after the time in the retry-after header. Whoever runs the server finds the \
-              cause in its log.",
+    meaning: "The server can not write to its disk, or not read from it. Nothing was stored (of an \
+              upload of lines without a key, nothing but the lines that `taken` counts); try again \
+              after the time in the retry-after header. Whoever runs the server finds the cause in \
+              its log.",
 };
 
 /// Every kind, in the order of the page that explains them.

@@ -17,12 +17,13 @@
 //! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the stream:
 //!   what is appended afterwards begins another [`Generation`] of it.
 //! - [`read`](Log::read) gives what comes after or before a place, in order, bounded, all of it from
-//!   one moment, and no position before the place. It sees everything that was acknowledged before it
-//!   began, by whichever server. An engine that reads from a copy may fall short of that for a moment:
-//!   a page may show the stream as it was a little earlier, and only that. What a read denies (no such
-//!   stream, no such place) is so; an engine that cannot be sure says [`ReadError::Behind`]. A place that
-//!   is not in the log is never taken for another one. That of the last message that was trimmed is as
-//!   good as any: nothing is missing.
+//!   one moment, and no position before the place. An engine that reads the store itself sees everything
+//!   that was acknowledged before the read began, by whichever server. One that reads a copy may show
+//!   the stream as it was a little earlier, and only in what it shows: a page may lack the newest
+//!   messages, or have some that are gone. A cursor is not held against what may be stale: what a read
+//!   denies (no such stream, no such place) is so, and an engine that cannot be sure says
+//!   [`ReadError::Behind`]. A place that is not in the log is never taken for another one. That of the
+//!   last message that was trimmed is as good as any: nothing is missing.
 //! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
 //!   or the next change shows by the sequence it comes after that something was left out; should there
 //!   be no next change, it ends. Where it starts is exact, whatever a read may show: what precedes it
