@@ -165,7 +165,7 @@ impl<F: Stream<Item = Batch>> Events<F> {
         match batch.memory {
             None => Poll::Ready(Some(batch.frames)),
             Some(memory) => {
-                self.large = Some(ReservedBody::new(batch.frames.into(), memory));
+                self.large = Some(ReservedBody::new(batch.frames.into(), *memory));
                 Poll::Ready(Some(Bytes::new()))
             }
         }

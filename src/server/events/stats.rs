@@ -19,7 +19,7 @@ pub(in crate::server) struct Batch<Frames = Bytes> {
     /// Why the reader is told to begin anew, if it is.
     pub(in crate::server) reset: Option<&'static str>,
     /// What is reserved for them, if they are more than any reader may hold.
-    pub(in crate::server) memory: Option<MemoryPermit>,
+    pub(in crate::server) memory: Option<Box<MemoryPermit>>,
 }
 
 impl From<Batch<String>> for Batch {

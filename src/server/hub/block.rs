@@ -56,8 +56,8 @@ impl Block {
         index.shrink_to_fit();
         let counted = budget.count(frames.len() + size_of_val(&*index));
         let bytes = if frames.len() > MAX_BLOCK_BYTES {
-            let _counted = budget.count_large(frames.len());
-            Bytes::from_owner(LargeFrames { frames, _counted })
+            let counted = budget.count_large(frames.len());
+            Bytes::from_owner(LargeFrames { frames, _counted: counted })
         } else {
             Bytes::from(frames)
         };

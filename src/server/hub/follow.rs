@@ -74,8 +74,8 @@ impl TailKeeper {
         head.start(follow.start.seq);
         tail.send_modify(|tail| *tail = Tail::starting_at(follow.start, *size));
         while let Some(changes) = follow.next().await {
-            changes.iter().for_each(|change| head.change(change));
             for change in merged(changes) {
+                head.change(&change);
                 // Encoded before the tail is locked, so that no watcher waits for it.
                 let update = TailUpdate::of(change, budget);
                 let mut fits = true;

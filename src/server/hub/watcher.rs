@@ -47,8 +47,8 @@ pub(in crate::server) struct Watcher {
     /// Since when the log has not had what there must be.
     stalled: Option<Instant>,
     backoff: Backoff,
-    /// Reserved for a large message that is about to be read.
-    memory: Option<MemoryPermit>,
+    /// Reserved for a large message that is about to be read. Boxed, because it is rare.
+    memory: Option<Box<MemoryPermit>>,
     ended: bool,
 }
 
@@ -124,7 +124,7 @@ impl Watcher {
         loop {
             match watcher.begin(place).await {
                 Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_PATIENCE => {
-                    watcher.pause().await
+                    watcher.pause().await;
                 }
                 Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
                 Ok(None) => return Ok(Start::Finished),
@@ -280,7 +280,7 @@ impl Watcher {
             drop(page);
             self.memory = None;
             let memory = shared.memory.acquire(self.address, MemoryPart::Streams, length).await;
-            self.memory = Some(memory.map_err(WatchError::Memory)?);
+            self.memory = Some(Box::new(memory.map_err(WatchError::Memory)?));
         }
     }
 
@@ -288,7 +288,7 @@ impl Watcher {
     async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, WatchError> {
         let error = match self.page(place).await {
             Ok(page) => {
-                self.take(page, place, out);
+                self.take(&page, place, out);
                 return Ok(true);
             }
             Err(WatchError::Log(error)) => error,
@@ -347,7 +347,7 @@ impl Watcher {
         self.move_to(Position::NOWHERE);
         self.more = false;
         match page {
-            Some(page) => self.take(page, Place::Earliest, out),
+            Some(page) => self.take(&page, Place::Earliest, out),
             // Nor must whoever has a cursor keep it.
             None => frame::cursor(&mut out.frames, EventId::BEGINNING),
         }
@@ -355,10 +355,10 @@ impl Watcher {
     }
 
     /// Writes the frames of a page, as many as a reader may hold, and moves behind them.
-    fn take(&mut self, page: Page, from: Place, out: &mut Batch<String>) {
+    fn take(&mut self, page: &Page, from: Place, out: &mut Batch<String>) {
         let (mut position, mut more) = (page.position, page.more);
         let mut last = None;
-        for (kind, Message { id, data }) in events_of(&page, from) {
+        for (kind, Message { id, data }) in events_of(page, from) {
             if let Some(seq) = last
                 && out.frames.len() + frame::max_length(data) > events::BATCH
             {

@@ -116,7 +116,10 @@ impl<'app> ReservedLines<'app> {
     /// The next line; none at the end. To drop the future loses nothing.
     async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
-            let line = self.decoder.decode(&mut self.buffer).map_err(unreadable)?;
+            let line = self
+                .decoder
+                .decode(&mut self.buffer)
+                .map_err(|error| encoding::unreadable(&error))?;
             if let Some(line) = line {
                 if let Some(memory) = &self.memory {
                     memory.advance(line.bytes.len());
@@ -127,7 +130,10 @@ impl<'app> ReservedLines<'app> {
                 self.reserve().await?;
             }
             if self.piece.is_empty() && !self.read().await? {
-                return self.decoder.decode_eof(&mut self.buffer).map_err(unreadable);
+                return self
+                    .decoder
+                    .decode_eof(&mut self.buffer)
+                    .map_err(|error| encoding::unreadable(&error));
             }
             // A piece goes with its last part: what the connection read it into is not kept.
             let part = self.piece.split_to(self.piece.len().min(UNRESERVED_BYTES));
@@ -207,8 +213,4 @@ async fn overdue(memory: Option<&MemoryPermit>) {
         Some(memory) => memory.overdue().await,
         None => std::future::pending().await,
     }
-}
-
-fn unreadable(error: std::io::Error) -> Problem {
-    encoding::unreadable(&error)
 }
