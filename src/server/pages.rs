@@ -7,7 +7,8 @@ mod sign_in;
 use axum::{
     body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
-    http::{HeaderValue, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use leptos::{
@@ -36,7 +37,7 @@ use super::{
 use crate::{
     app::{self, Assets, Draft, Page, StyleSheet, Visit},
     message::{EventId, Snapshot, StreamName, Summary},
-    problem,
+    problem::{self, Kind},
 };
 
 /// How many messages a page is rendered with, and about how many bytes of them.
@@ -247,6 +248,36 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
         page.headers_mut().insert(header::CONTENT_TYPE, text);
     }
     page
+}
+
+/// Layer that has a person told with a page, and not with JSON, why there is no page, where that was
+/// found before one could be rendered, or there is no memory for it. It takes hardly any itself.
+pub(super) async fn explain_refusals(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let person = [Method::GET, Method::HEAD].contains(&parts.method) && wants_page(&parts);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/html"));
+    let Some(Kind { title, meaning, .. }) = response.extensions().get().copied() else {
+        return response;
+    };
+    if !person || is_page {
+        return response;
+    }
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <h1>{title}</h1><p>{meaning}</p><p><a href=\"\">Try again</a></p></html>"
+    );
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Response::from_parts(parts, page.into())
 }
 
 /// Whether a person is waiting. A request without a path, `GET host:80`, is not a browser's, and

@@ -85,6 +85,7 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .merge(reading)
         .layer(from_fn(headers::same_site))
         .layer(from_fn_with_state(AllowedHosts::new(&config.access), host::known_host))
+        .layer(from_fn(pages::explain_refusals))
         .layer(map_response_with_state(https_only, headers::security))
         .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
         .layer(from_fn_with_state(app.memory.clone(), unread::read_on))

@@ -189,6 +189,11 @@ async fn who_reads_too_fast_has_to_wait() {
     };
     refused(refusal, StatusCode::TOO_MANY_REQUESTS, "too-many-reads").await;
     refused(app.get("/streams").await, StatusCode::TOO_MANY_REQUESTS, "too-many-reads").await;
+    let page = app.get_with("/streams", &[("accept", "text/html")]).await;
+    assert_eq!(page.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(page.headers().contains_key(header::RETRY_AFTER));
+    assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert!(page.text().await.expect("text").contains("<h1>"), "people are told so with a page");
     // Files of a page, its events, publishing and health are not counted.
     assert_eq!(app.get("/pkg/tidings.AAA.js").await.status(), StatusCode::OK);
     assert_eq!(app.get("/health/ready").await.status(), StatusCode::OK);
