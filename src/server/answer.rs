@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -15,6 +16,7 @@ use futures::TryStreamExt as _;
 use super::{
     App,
     client::Client,
+    encoding,
     error::Problem,
     limits::{MemoryPart, MemoryPermit},
     reserved_body::ReservedBody,
@@ -40,13 +42,20 @@ pub(super) async fn limit_reads(
     request: Request,
     next: Next,
 ) -> Response {
-    bounded(&app, client, cost, next.run(request)).await
+    let accept_encoding = accept_encoding(request.headers());
+    bounded(&app, client, accept_encoding, cost, next.run(request)).await
+}
+
+/// What encodings a client takes, for an answer that is made when its request is gone.
+pub(super) fn accept_encoding(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::ACCEPT_ENCODING).cloned()
 }
 
 /// Gives an answer, if the client has not had too many and there is memory for it.
 pub(super) async fn bounded(
     app: &App,
     client: Client,
+    accept_encoding: Option<HeaderValue>,
     cost: NonZeroU32,
     answer: impl Future<Output = Response>,
 ) -> Response {
@@ -56,7 +65,9 @@ pub(super) async fn bounded(
     // The text, and the answer that is made of it: how large that is, is known afterwards.
     let bytes = MAKING_FACTOR * (MAX_TEXT_BYTES + app.max_message_bytes);
     match app.memory.acquire(client.address, MemoryPart::Answers, bytes).await {
-        Ok(memory) => collected(answer.await, memory).await,
+        Ok(memory) => {
+            collected(encoding::compress(accept_encoding, answer.await).await, memory).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

@@ -1,7 +1,7 @@
 //! Content-Encoding. Request bodies: gzip and deflate are decoded as they come, within the limits that
 //! hold for what is decoded; the rest is refused. Responses: pages are compressed.
 
-use std::{error::Error, io};
+use std::{convert::Infallible, error::Error, future::ready, io};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -9,6 +9,7 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse as _, Response},
 };
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::{
     CompressionLevel,
     compression::{CompressionLayer, predicate::Predicate},
@@ -57,7 +58,21 @@ where
 /// small. What a page says of its request stands in no page beside a secret; a client that may publish
 /// to a stream and not watch it could learn from the sizes of its pages, if it could see them pass
 /// (BREACH).
-pub(super) fn compression() -> CompressionLayer<impl Predicate> {
+///
+/// A page is compressed as a whole before any of it is sent: what a compressor takes, more than most pages
+/// do, is held for no reader, however slow.
+pub(super) async fn compress(accept_encoding: Option<HeaderValue>, response: Response) -> Response {
+    // The layer is for services; this one answers with what it is asked with.
+    let echo = |request: Request<Response>| ready(Ok::<_, Infallible>(request.into_body()));
+    let mut request = Request::new(response);
+    request.headers_mut().extend(accept_encoding.map(|value| (header::ACCEPT_ENCODING, value)));
+    match compression().layer(service_fn(echo)).oneshot(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
+    }
+}
+
+fn compression() -> CompressionLayer<impl Predicate> {
     let is_page = |_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions| {
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         content_type.is_some_and(|value| value.starts_with(b"text/html"))

@@ -197,8 +197,10 @@ async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Resp
         return problem.into_response();
     }
     let client = Client::of_request(&parts.extensions);
+    let accept_encoding = answer::accept_encoding(&parts.headers);
     let request = Request::from_parts(parts, Body::empty());
-    answer::bounded(app, client, PAGE_COST, render_or_refuse(app, request, Err(problem))).await
+    let page = render_or_refuse(app, request, Err(problem));
+    answer::bounded(app, client, accept_encoding, PAGE_COST, page).await
 }
 
 /// Renders a page. A page that has failed asks for itself as `text/plain`, so that a proxy which

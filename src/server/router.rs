@@ -77,7 +77,6 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .route("/api/sign-out", post(pages::sign_out))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
-        .layer(encoding::compression())
         .layer(decoding)
         .layer(limited);
 
@@ -102,6 +101,7 @@ async fn file_or_not_found(State(app): State<App>, client: Client, request: Requ
         return not_found();
     }
     let (parts, _) = request.into_parts();
+    let accept_encoding = answer::accept_encoding(&parts.headers);
     let file = answer::file(&app, client, file(&app, &parts)).await;
     if file.status() != StatusCode::NOT_FOUND {
         return file;
@@ -112,7 +112,7 @@ async fn file_or_not_found(State(app): State<App>, client: Client, request: Requ
     // Nothing is reserved piece by piece.
     drop(file);
     let page = pages::not_found(&app, Request::from_parts(parts, Body::empty()));
-    answer::bounded(&app, client, PAGE_COST, page).await
+    answer::bounded(&app, client, accept_encoding, PAGE_COST, page).await
 }
 
 /// A file of the site, or a response that says that there is none.

@@ -172,6 +172,7 @@ async fn pages_are_compressed_and_nothing_else_is() {
     for path in ["/", "/streams", "/streams/news", "/problems", "/sign-in"] {
         let page = app.get_with(path, &[gzip, A_BROWSER]).await;
         assert_eq!(page.headers()["content-encoding"], "gzip", "{path}");
+        assert!(page.headers().contains_key("content-length"), "{path}: as a whole");
         let vary: Vec<_> = page.headers().get_all("vary").iter().collect();
         assert_eq!(vary, ["accept", "accept-encoding"], "{path}");
     }

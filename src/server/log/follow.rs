@@ -12,7 +12,8 @@ use super::{Generation, Position};
 use crate::message::Message;
 
 /// How many bytes of changes may wait for a follower that is slow, about. A single change that is
-/// larger waits alone.
+/// larger waits alone. It is no part of the memory budget: it is taken as fast as a processor can, not
+/// as a client likes.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// From how many on a thread that tells them may wait until they have been taken.
 const HIGH_WATER: usize = 1024 * 1024;

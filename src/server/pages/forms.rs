@@ -58,8 +58,9 @@ pub(in crate::server) async fn form(
         }
         Some(Outcome { refused: None, .. }) => response.into_response(),
         Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
+            let accept_encoding = answer::accept_encoding(&parts.headers);
             let page = refused_form(&app, parts, &stream, draft, problem);
-            answer::bounded(&app, client, PAGE_COST, page).await
+            answer::bounded(&app, client, accept_encoding, PAGE_COST, page).await
         }
         Some(Outcome { refused: Some(problem), .. }) => problem.for_people().into_response(),
         None => {

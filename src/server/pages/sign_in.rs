@@ -157,6 +157,7 @@ async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Res
     }
     let problem = problem.for_people();
     let client = Client::of_request(&parts.extensions);
+    let accept_encoding = answer::accept_encoding(&parts.headers);
     // The views go by the address.
     (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
     let page = Page::SignIn { to: here(to).to_owned(), problem: Some(problem.detail().to_owned()) };
@@ -165,7 +166,7 @@ async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Res
         problem.mark(&mut response);
         response
     };
-    answer::bounded(app, client, PAGE_COST, page).await
+    answer::bounded(app, client, accept_encoding, PAGE_COST, page).await
 }
 
 /// A path of this server: nobody is led elsewhere by a link to our form.
