@@ -19,6 +19,9 @@ use tokio::{
 const STREAMS: usize = 100;
 /// What the system, or HTTP/2, may receive in advance: the rest is left to the server.
 const WINDOW: u32 = 4 * 1024;
+/// How long a body that drips pauses, and for how long it is watched.
+const DRIP_PAUSE: Duration = Duration::from_millis(500);
+const DRIPPING: Duration = Duration::from_secs(20);
 /// How long a server may take that is very busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -144,6 +147,46 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// Sends bodies byte by byte, in the background, for as long as they are taken.
+    pub(crate) async fn drip(&mut self, path: &str, length: usize, addresses: Addresses) {
+        match self {
+            Self::Http1 { connections, readers } => {
+                for (n, mut connection) in connections.drain(..).enumerate() {
+                    let head = format!(
+                        "POST {path} HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {}\r\n\
+                         content-length: {length}\r\n\r\n",
+                        addresses.get(n)
+                    );
+                    readers.spawn(async move {
+                        let mut rest = head.as_bytes();
+                        while connection.write_all(rest).await.is_ok() {
+                            tokio::time::sleep(DRIP_PAUSE).await;
+                            rest = b"x";
+                        }
+                    });
+                }
+            }
+            Self::Http2 { clients, url, requests, tasks, .. } => {
+                for n in 0..*requests {
+                    let drops = stream::repeat(Bytes::from_static(b"x")).then(async |drop| {
+                        tokio::time::sleep(DRIP_PAUSE).await;
+                        Ok::<_, io::Error>(drop)
+                    });
+                    let post = clients[n / STREAMS]
+                        .post(format!("{url}{path}"))
+                        .header("x-forwarded-for", addresses.get(n))
+                        .header("content-length", length)
+                        .body(Body::wrap_stream(drops));
+                    tasks.spawn(async move {
+                        let _answer = post.send().await;
+                    });
+                }
+            }
+        }
+        // Until they have begun to wait for each other.
+        tokio::time::sleep(DRIPPING).await;
     }
 
     /// Asks, and reads no more than the beginning of the answer.

@@ -15,10 +15,13 @@ use anyhow::{Context as _, bail, ensure};
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where its metrics are, if it was told to have some.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Starts `executable`, whose first line on standard output must end with its address.
+    /// Starts `executable`, whose first line on standard output must end with its address; with
+    /// `--metrics-listen` the second one with theirs.
     pub(crate) fn start(
         executable: &Path,
         arguments: &[&str],
@@ -35,10 +38,17 @@ impl Server {
             .with_context(|| format!("{} can not be run", executable.display()))?;
         let mut line = String::new();
         let output = child.stdout.take().context("the server has no standard output")?;
-        let read = BufReader::new(output).read_line(&mut line);
-        let address = line.trim().rsplit_once("://").map(|(_, address)| address.parse());
-        if let (Ok(_), Some(Ok(address))) = (read, address) {
-            return Ok(Self { child, address });
+        let mut output = BufReader::new(output);
+        let mut next_address = || {
+            line.clear();
+            output.read_line(&mut line).ok()?;
+            let (_, address) = line.trim().trim_end_matches("/metrics").rsplit_once("://")?;
+            address.parse().ok()
+        };
+        if let Some(address) = next_address() {
+            let has_metrics = arguments.iter().any(|flag| flag.starts_with("--metrics-listen"));
+            let metrics = has_metrics.then(next_address).flatten();
+            return Ok(Self { child, address, metrics });
         }
         let _ = child.kill();
         let _ = child.wait();

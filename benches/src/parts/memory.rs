@@ -1,16 +1,13 @@
 //! What clients make the server hold that do not read, or do not send on: by how much it grows at the
-//! most beyond the same connections open and idle, with a memory budget of 64 MiB.
+//! most beyond the same connections open and idle, with a memory budget of 64 MiB, and how much of that
+//! was reserved at the same time.
 //!
 //! The budget is given in the environment, so that a server which knows of none can be measured too.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use reqwest::{Client, StatusCode};
 use tokio::runtime::Runtime;
 
@@ -24,12 +21,19 @@ use crate::{
 /// What the server is told that it may take.
 const BUDGET: (&str, &str) = ("TIDINGS_MEMORY_BUDGET", "64MiB");
 /// One machine has many addresses behind a proxy, there are more streams than usual, and connections that
-/// are idle stay.
-const ARGUMENTS: [&str; 4] =
-    ["--trusted-proxy=127.0.0.1/32", "--open", "--max-streams=2000", "--header-timeout=1h"];
+/// are idle stay, as do bodies that no other client is waiting for.
+const ARGUMENTS: [&str; 6] = [
+    "--trusted-proxy=127.0.0.1/32",
+    "--open",
+    "--max-streams=2000",
+    "--header-timeout=1h",
+    "--body-timeout=1h",
+    "--metrics-listen=127.0.0.1:0",
+];
 
 const UPLOADS: usize = 4_000;
 const UPLOAD_BYTES: usize = 64 * 1024;
+const DRIPS: usize = 500;
 const PAGES: usize = 100;
 const READERS: usize = 180;
 const TAILS: usize = 1_000;
@@ -37,32 +41,46 @@ const TAILS: usize = 1_000;
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// How many connections it needs at once.
-pub(super) const MOST_CONNECTIONS: usize = UPLOADS + 2 * PAGES + READERS + TAILS + 100;
+pub(super) const MOST_CONNECTIONS: usize = UPLOADS + DRIPS + 2 * PAGES + 2 * READERS + TAILS + 100;
 
 /// A way to make a server hold memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Uploads that do not go on, from many addresses.
     Uploads,
+    /// Uploads that go on byte by byte, from many addresses.
+    Drips,
     /// Pages of history that one address does not read.
     History,
     /// HTML pages that one address does not read.
     Pages,
     /// Readers of a stream that stall, each at another place.
     Readers,
+    /// Readers that stall, of messages that are nothing but line breaks.
+    LineBreaks,
     /// Many streams that are watched, each with messages.
     Tails,
 }
 
 impl Way {
-    const ALL: [Self; 5] = [Self::Uploads, Self::History, Self::Pages, Self::Readers, Self::Tails];
+    const ALL: [Self; 7] = [
+        Self::Uploads,
+        Self::Drips,
+        Self::History,
+        Self::Pages,
+        Self::Readers,
+        Self::LineBreaks,
+        Self::Tails,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Uploads => "4,000 stalled uploads of 64 KiB",
+            Self::Drips => "500 uploads that drip",
             Self::History => "100 unread pages of history",
             Self::Pages => "100 unread HTML pages",
             Self::Readers => "180 stalled readers",
+            Self::LineBreaks => "180 stalled readers of line breaks",
             Self::Tails => "1,000 watched streams",
         }
     }
@@ -70,8 +88,9 @@ impl Way {
     fn requests(self, bench: &Bench) -> usize {
         bench.size(match self {
             Self::Uploads => UPLOADS,
+            Self::Drips => DRIPS,
             Self::History | Self::Pages => PAGES,
-            Self::Readers => READERS,
+            Self::Readers | Self::LineBreaks => READERS,
             Self::Tails => TAILS,
         })
     }
@@ -87,9 +106,11 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
             let identity = if protocol == "HTTP/2" { Some(Identity::new()?) } else { None };
             let server = start(bench, identity.as_ref())?;
             let load = Load { bench, server: &server, identity: identity.as_ref() };
-            let grown = runtime.block_on(load.attack(ways))?;
-            let measure = format!("{what}, {protocol}: more memory, MiB");
-            table.add(Who::Ours, &measure, as_f64(grown) / 1024.0 / 1024.0);
+            let peak = runtime.block_on(load.attack(ways))?;
+            for (of, bytes) in [("more memory", peak.grown), ("reserved", peak.reserved)] {
+                let measure = format!("{what}, {protocol}: {of}, MiB");
+                table.add(Who::Ours, &measure, as_f64(bytes) / 1024.0 / 1024.0);
+            }
         }
     }
     Ok(())
@@ -106,6 +127,14 @@ fn start(bench: &Bench, identity: Option<&Identity>) -> anyhow::Result<Running> 
 /// How often a publisher tries that is told to come later.
 const ATTEMPTS: u32 = 60;
 
+/// The most that was seen, in bytes.
+struct Peak {
+    /// By how much the server grew.
+    grown: u64,
+    /// How much was reserved.
+    reserved: u64,
+}
+
 /// What is done to one server.
 struct Load<'bench> {
     bench: &'bench Bench,
@@ -114,11 +143,12 @@ struct Load<'bench> {
 }
 
 impl Load<'_> {
-    /// By how many bytes the server grows at the most.
-    async fn attack(&self, ways: &[Way]) -> anyhow::Result<u64> {
+    /// Has all these ways go on at the same time.
+    async fn attack(&self, ways: &[Way]) -> anyhow::Result<Peak> {
         let client = self.client()?;
         // As much text as a page has, all of it to be escaped.
         self.publish(&client, "page", &"<".repeat(32 * 1024), 20).await?;
+        self.publish_text(&client, "breaks", "\n".repeat(64 * 1024)).await?;
         let mut held = Vec::new();
         for way in ways {
             let requests = way.requests(self.bench);
@@ -129,29 +159,33 @@ impl Load<'_> {
         // What was published is written; what that took is given back.
         tokio::time::sleep(Duration::from_secs(12)).await;
         let before = self.server.resident_bytes()?;
-        let (most, done) = (AtomicU64::new(before), AtomicBool::new(false));
-        let attacked = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    let now = self.server.resident_bytes().unwrap_or_default();
-                    most.fetch_max(now, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(50));
-                }
-            });
-            let attacked = tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(async {
-                    for (way, held) in &mut held {
-                        self.act(*way, held, &client).await?;
-                    }
-                    tokio::time::sleep(AFTERWARDS).await;
-                    anyhow::Ok(())
-                })
-            });
-            done.store(true, Ordering::Relaxed);
-            attacked
-        });
-        attacked?;
-        Ok(most.into_inner() - before)
+        let attacking = async {
+            try_join_all(held.iter_mut().map(|(way, held)| self.act(*way, held, &client))).await?;
+            tokio::time::sleep(AFTERWARDS).await;
+            anyhow::Ok(())
+        };
+        let mut peak = Peak { grown: 0, reserved: 0 };
+        tokio::select! {
+            attacked = attacking => attacked?,
+            watched = self.watch(before, &mut peak) => watched?,
+        }
+        Ok(peak)
+    }
+
+    /// Looks again and again at what the server has.
+    async fn watch(&self, before: u64, peak: &mut Peak) -> anyhow::Result<()> {
+        let address = self.server.metrics.context("a server without metrics")?;
+        let client = Client::builder().no_proxy().build()?;
+        loop {
+            let grown = self.server.resident_bytes()?.saturating_sub(before);
+            peak.grown = peak.grown.max(grown);
+            let metrics = client.get(format!("http://{address}/metrics")).send().await?;
+            let metrics = metrics.text().await?;
+            let parts = metrics.lines().filter(|line| line.starts_with("tidings_memory_bytes{"));
+            let values = parts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+            peak.reserved = peak.reserved.max(values.sum());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn client(&self) -> anyhow::Result<Client> {
@@ -176,9 +210,24 @@ impl Load<'_> {
     ) -> anyhow::Result<()> {
         let scheme = if self.identity.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}/streams/{stream}?lines", self.server.address);
-        let body = format!("{line}\n").repeat(times);
+        self.post(client, &url, format!("{line}\n").repeat(times)).await
+    }
+
+    /// Publishes a message that may have many lines.
+    async fn publish_text(
+        &self,
+        client: &Client,
+        stream: &str,
+        text: String,
+    ) -> anyhow::Result<()> {
+        let scheme = if self.identity.is_some() { "https" } else { "http" };
+        self.post(client, &format!("{scheme}://{}/streams/{stream}", self.server.address), text)
+            .await
+    }
+
+    async fn post(&self, client: &Client, url: &str, body: String) -> anyhow::Result<()> {
         for _ in 0..ATTEMPTS {
-            let answer = client.post(&url).body(body.clone()).send().await?;
+            let answer = client.post(url).body(body.clone()).send().await?;
             if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
                 answer.error_for_status().context("an upload was refused")?;
                 return Ok(());
@@ -202,6 +251,7 @@ impl Load<'_> {
         let all = 0..way.requests(self.bench);
         match way {
             Way::Uploads => held.upload("/streams/upload", UPLOAD_BYTES, Addresses::Many).await,
+            Way::Drips => held.drip("/streams/upload", UPLOAD_BYTES, Addresses::Many).await,
             Way::History => {
                 let path = |_| "/streams/page/messages?limit=1000".to_owned();
                 held.get(all, path, "application/json", Addresses::One).await?;
@@ -218,6 +268,10 @@ impl Load<'_> {
                     let posts = (0..16).map(|_| self.publish(client, "read", &line, 1));
                     join_all(posts).await.into_iter().collect::<anyhow::Result<()>>()?;
                 }
+            }
+            Way::LineBreaks => {
+                let path = |_| "/streams/breaks/events".to_owned();
+                held.get(all, path, "*/*", Addresses::Many).await?;
             }
             Way::Tails => {
                 for n in all {
