@@ -132,8 +132,10 @@ impl Bench {
             .prefix("tidings-bench-")
             .tempdir_in(&self.folder)
             .with_context(|| format!("no data can be kept in {}", self.folder.display()))?;
-        // A site without pages: nobody looks at any.
-        fs::create_dir_all(data.path().join("site/pkg"))?;
+        // A site that has nothing but the style sheet that a server does not start without.
+        let package = data.path().join("site/pkg");
+        fs::create_dir_all(&package)?;
+        fs::write(package.join("tidings.css"), "")?;
         Ok(Running { server: self.server(who, data.path(), limits, environment)?, data })
     }
 
@@ -148,7 +150,10 @@ impl Bench {
             Who::Ours => &self.ours,
             Who::Baseline => &self.baseline,
         };
-        let (file, site) = (data.join("data.db"), data.join("site"));
+        // An unpacked release has its own site, whose files have other names.
+        let own_site = executable.with_file_name("site");
+        let site = if own_site.is_dir() { own_site } else { data.join("site") };
+        let file = data.join("data.db");
         let file = file.to_str().context("the path of the data is not valid UTF-8")?;
         let site = site.to_str().context("the path of the data is not valid UTF-8")?;
         let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
