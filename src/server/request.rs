@@ -54,15 +54,15 @@ pub(super) struct Asked {
 }
 
 /// While a request is answered. If that is broken off, nobody waits for it any more.
-struct Waiting<'asked>(Option<&'asked Asked>);
+struct LogOnCancel<'asked>(Option<&'asked Asked>);
 
-impl Waiting<'_> {
+impl LogOnCancel<'_> {
     fn end(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for LogOnCancel<'_> {
     fn drop(&mut self) {
         if let Some(asked) = self.0 {
             asked.span().in_scope(|| {
@@ -92,10 +92,10 @@ pub(super) async fn observed(
     // The publisher decides how long that takes.
     let is_upload = request.uri().query().is_some_and(is_lines);
     let span = asked.span();
-    let waiting = Waiting(Some(&asked));
+    let log_on_cancel = LogOnCancel(Some(&asked));
     let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
     let mut response = answer.instrument(span.clone()).await;
-    waiting.end();
+    log_on_cancel.end();
 
     let took = asked.since.elapsed();
     if let Ok(id) = HeaderValue::try_from(&*asked.id) {

@@ -60,7 +60,7 @@ pub(super) struct Backlog(Arc<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
+    untaken: Mutex<Untaken>,
     /// Something was told, or the follow has ended.
     told: Notify,
     /// What waited was taken, or the follower has gone.
@@ -69,7 +69,7 @@ struct Queue {
 
 /// What was told and not taken yet.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Untaken {
     changes: Vec<Change>,
     bytes: usize,
     ended: bool,
@@ -86,8 +86,8 @@ impl Starting {
     /// meanwhile, the follow starts before that: what is told is not to be read.
     pub(super) fn at(self, seen: Position) -> Follow {
         let start = {
-            let mut waiting = self.0.waiting();
-            match waiting.changes.first() {
+            let mut untaken = self.0.untaken();
+            match untaken.changes.first() {
                 None => seen,
                 Some(Change::Appended { after: 0, .. } | Change::Ended { after: 0, .. }) => {
                     Position::NOWHERE
@@ -97,7 +97,7 @@ impl Starting {
                     | Change::Ended { generation, after, .. },
                 ) => Position { generation: Some(*generation), seq: *after },
                 Some(Change::Deleted { .. }) => {
-                    waiting.changes.remove(0);
+                    untaken.changes.remove(0);
                     Position::NOWHERE
                 }
             }
@@ -111,13 +111,13 @@ impl Follow {
     pub(in crate::server) async fn next(&mut self) -> Option<Vec<Change>> {
         loop {
             {
-                let mut waiting = self.queue.waiting();
-                if !waiting.changes.is_empty() {
-                    waiting.bytes = 0;
+                let mut untaken = self.queue.untaken();
+                if !untaken.changes.is_empty() {
+                    untaken.bytes = 0;
                     self.queue.taken.notify_all();
-                    return Some(mem::take(&mut waiting.changes));
+                    return Some(mem::take(&mut untaken.changes));
                 }
-                if waiting.ended {
+                if untaken.ended {
                     return None;
                 }
             }
@@ -129,7 +129,7 @@ impl Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
-        self.queue.waiting().ended = true;
+        self.queue.untaken().ended = true;
         self.queue.taken.notify_all();
     }
 }
@@ -141,15 +141,15 @@ impl Feed {
         let Some(queue) = self.0.upgrade() else { return false };
         let size = change.size();
         let goes_on = {
-            let mut waiting = queue.waiting();
-            let fits = waiting.changes.is_empty() || waiting.bytes + size <= MAX_QUEUED_BYTES;
-            if fits && !waiting.ended {
-                waiting.bytes += size;
-                waiting.changes.push(change);
+            let mut untaken = queue.untaken();
+            let fits = untaken.changes.is_empty() || untaken.bytes + size <= MAX_QUEUED_BYTES;
+            if fits && !untaken.ended {
+                untaken.bytes += size;
+                untaken.changes.push(change);
             } else {
-                waiting.ended = true;
+                untaken.ended = true;
             }
-            !waiting.ended
+            !untaken.ended
         };
         queue.told.notify_one();
         goes_on
@@ -158,7 +158,7 @@ impl Feed {
     /// What a thread that tells much should wait for; none if there is little to take.
     pub(super) fn backlog(&self) -> Option<Backlog> {
         let queue = self.0.upgrade()?;
-        let is_high = queue.waiting().is_high();
+        let is_high = queue.untaken().is_high();
         is_high.then_some(Backlog(queue))
     }
 
@@ -171,7 +171,7 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if let Some(queue) = self.0.upgrade() {
-            queue.waiting().ended = true;
+            queue.untaken().ended = true;
             queue.told.notify_one();
         }
     }
@@ -182,20 +182,20 @@ impl Backlog {
     /// fan-out is slowed down, and a follower that hangs does not stop the store.
     pub(super) fn wait(self, longest: Duration) {
         let Self(queue) = self;
-        let is_high = |waiting: &mut Waiting| waiting.is_high();
-        drop(queue.taken.wait_timeout_while(queue.waiting(), longest, is_high));
+        let is_high = |untaken: &mut Untaken| untaken.is_high();
+        drop(queue.taken.wait_timeout_while(queue.untaken(), longest, is_high));
     }
 }
 
-impl Waiting {
+impl Untaken {
     fn is_high(&self) -> bool {
         self.bytes > HIGH_WATER && !self.ended
     }
 }
 
 impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn untaken(&self) -> MutexGuard<'_, Untaken> {
+        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,7 @@ use super::{WRITE_TIMEOUT, chunked::ChunkedBody};
 
 tokio::task_local! {
     /// Since when the other side has not asked this stream for more, while there may be more.
-    static WAITING: Cell<Option<Instant>>;
+    static STALLED_SINCE: Cell<Option<Instant>>;
 }
 
 /// Runs the streams of one connection, and counts them.
@@ -51,17 +51,17 @@ impl Streams {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let open = OpenStream(Arc::clone(&self.0));
-        tokio::spawn(WAITING.scope(Cell::default(), async move {
+        let open = StreamGuard(Arc::clone(&self.0));
+        tokio::spawn(STALLED_SINCE.scope(Cell::default(), async move {
             let _open = open;
             abort_if_stalled(stream).await;
         }));
     }
 }
 
-struct OpenStream(Arc<Counts>);
+struct StreamGuard(Arc<Counts>);
 
-impl Drop for OpenStream {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Release);
     }
@@ -72,7 +72,7 @@ impl Drop for OpenStream {
 async fn abort_if_stalled(stream: impl Future<Output = ()>) {
     let mut stream = pin!(stream);
     loop {
-        let since = WAITING.with(Cell::get);
+        let since = STALLED_SINCE.with(Cell::get);
         if since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT) {
             tracing::debug!("a reader took nothing on its stream");
             return;
@@ -91,7 +91,7 @@ pub(super) struct StallWatched(ChunkedBody);
 impl StallWatched {
     /// To be called on the stream that answers with it: from now on it waits for its reader.
     pub(super) fn new(body: ChunkedBody) -> Self {
-        let _ = WAITING.try_with(|since| since.set(Some(Instant::now())));
+        let _ = STALLED_SINCE.try_with(|since| since.set(Some(Instant::now())));
         Self(body)
     }
 }
@@ -105,9 +105,9 @@ impl hyper::body::Body for StallWatched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.0).poll_frame(context);
-        let waiting = frame.is_ready().then(Instant::now);
+        let stalled_since = frame.is_ready().then(Instant::now);
         // Outside of such a stream nothing watches.
-        let _ = WAITING.try_with(|since| since.set(waiting));
+        let _ = STALLED_SINCE.try_with(|since| since.set(stalled_since));
         frame
     }
 
@@ -146,7 +146,7 @@ mod tests {
             }
             pending::<()>().await;
         };
-        let stream = WAITING.scope(Cell::default(), abort_if_stalled(reading));
+        let stream = STALLED_SINCE.scope(Cell::default(), abort_if_stalled(reading));
         tokio::time::timeout(Duration::from_hours(1), stream).await.is_ok()
     }
 
@@ -156,7 +156,7 @@ mod tests {
         assert!(is_let_go(1).await);
         assert!(is_let_go(2).await);
         assert!(!is_let_go(3).await, "it is the body that has nothing");
-        let unanswered = WAITING.scope(Cell::default(), abort_if_stalled(pending()));
+        let unanswered = STALLED_SINCE.scope(Cell::default(), abort_if_stalled(pending()));
         let let_go = tokio::time::timeout(Duration::from_hours(1), unanswered).await.is_ok();
         assert!(!let_go, "there is no answer yet");
     }

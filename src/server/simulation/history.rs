@@ -26,8 +26,8 @@ use super::{
         shutdown::Shutdown,
         supervisor::Supervisor,
     },
-    publisher::Publisher,
-    reader::{Phase, Reader},
+    publisher::PublishingClient,
+    reader::{Phase, ReadingClient},
     tally::Tally,
     truth::Witness,
 };
@@ -160,7 +160,7 @@ impl History {
     }
 
     fn publisher(&mut self, name: usize) -> JoinHandle<Result<(), String>> {
-        let publisher = Publisher {
+        let publisher = PublishingClient {
             log: self.log.clone(),
             engine: self.engine.clone(),
             stream: self.stream.clone(),
@@ -178,7 +178,7 @@ impl History {
         static METRICS: OnceLock<Metrics> = OnceLock::new();
         let metrics = METRICS.get_or_init(|| Metrics::new(|_| {})).clone();
         let retry = Duration::from_secs(15);
-        let reader = Reader {
+        let reader = ReadingClient {
             hubs: self.hubs.clone(),
             events: EventStreams { metrics, shutdown: Shutdown::default(), retry },
             permits: self.permits.clone(),

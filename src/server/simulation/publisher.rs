@@ -12,7 +12,7 @@ use super::super::{
 };
 use crate::message::{EventId, StreamName};
 
-pub(super) struct Publisher {
+pub(super) struct PublishingClient {
     pub(super) log: Log,
     pub(super) engine: Faulty,
     pub(super) stream: StreamName,
@@ -36,7 +36,7 @@ enum Advice {
     Stop,
 }
 
-impl Publisher {
+impl PublishingClient {
     /// Acts, and checks afterwards that what was acknowledged was stored once.
     pub(super) async fn run(mut self) -> Result<(), String> {
         for _ in 0..self.acts {

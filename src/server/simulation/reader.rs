@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     super::{
         cursor,
-        events::{EventStreams, Reader as Kind, WatchGrant},
+        events::{EventStreams, Reader, WatchGrant},
         hub::{Hub, Start, Watcher},
         limits::ConcurrencyLimit,
         metrics::Watched,
@@ -49,7 +49,7 @@ pub(super) enum Phase {
     Over,
 }
 
-pub(super) struct Reader {
+pub(super) struct ReadingClient {
     /// The servers that it may be sent to.
     pub(super) hubs: Vec<Hub>,
     pub(super) events: EventStreams,
@@ -63,7 +63,7 @@ pub(super) struct Reader {
     pub(super) ended: bool,
 }
 
-impl Reader {
+impl ReadingClient {
     /// Reads until the history is over, and judges all that it is told.
     pub(super) async fn run(mut self) -> Result<Tally, String> {
         let latest = self.chance.u8(0..3) == 0;
@@ -94,9 +94,10 @@ impl Reader {
                 Ok(Start::Watching(first, watcher)) => {
                     let permit = self.permits.acquire(None).map_err(|_| "no permit")?;
                     let grant = WatchGrant { permit, until: None };
-                    let kind = if self.chance.bool() { Kind::Browser } else { Kind::Program };
+                    let reader = if self.chance.bool() { Reader::Browser } else { Reader::Program };
                     let frames = watcher.frames();
-                    let response = self.events.respond(kind, Watched::Stored, grant, first, frames);
+                    let response =
+                        self.events.respond(reader, Watched::Stored, grant, first, frames);
                     self.read(response.into_body()).await?;
                     sleep(Duration::from_millis(self.chance.u64(0..200))).await;
                 }
