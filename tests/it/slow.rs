@@ -218,7 +218,7 @@ async fn answers_that_nobody_reads_over_http_2() {
 
 /// Uploads of lines that go on, after a long one.
 async fn uploads_that_are_idle(protocol: Protocol) {
-    const UPLOADS: usize = 800;
+    const UPLOADS: usize = 600;
     let app = Budgeted::start(protocol, &["--publish-rate=0"]);
     let mut idle = app.stalled(UPLOADS).await;
     let attack = idle.upload("/streams/a?lines", "x".repeat(60 * 1024) + "\n", address);
