@@ -75,3 +75,39 @@ impl HttpBody for ReservedBody {
         lock(&self.held).as_ref().map_or_else(SizeHint::default, |held| held.body.size_hint())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, net::IpAddr, time::Duration};
+
+    use super::{
+        super::limits::{MemoryBudget, MemoryPart},
+        *,
+    };
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Reserves nearly all that one client may, for a client of its own.
+    async fn reserve(budget: &MemoryBudget, client: u8) -> MemoryPermit {
+        let address = IpAddr::from([192, 0, 2, client]).into();
+        budget.acquire(address, MemoryPart::Answers, 7 * MIB).await.expect("memory")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_slow_gives_its_memory_up_to_others() {
+        let budget = MemoryBudget::new(64 * MIB as u64, 64 * 1024);
+        let memory = reserve(&budget, 0).await;
+        let mut slow = ReservedBody::new(vec![b'x'; 7 * MIB].into(), memory);
+        for _ in 0..60 {
+            let piece = poll_fn(|context| Pin::new(&mut slow).poll_frame(context)).await;
+            assert!(piece.expect("more").is_ok(), "nothing waits");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        // There is room for four of them.
+        let _others = [reserve(&budget, 1).await, reserve(&budget, 2).await];
+        let _last = (reserve(&budget, 3).await, reserve(&budget, 4).await);
+        assert!(!slow.is_end_stream());
+        let piece = poll_fn(|context| Pin::new(&mut slow).poll_frame(context)).await;
+        assert!(piece.expect("an end that is none").is_err(), "it must not seem to be the whole");
+    }
+}
