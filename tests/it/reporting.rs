@@ -206,6 +206,13 @@ async fn serves(stdout: Output, stderr: Output) {
             stored = server.publish(&large).await;
         }
         published.push((stored.expect("it finds out by itself"), large));
+        // Once what was written ahead has been moved into the file, too.
+        for _ in 0..600 {
+            if server.status("/health/ready").await == StatusCode::OK {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         assert_eq!(server.status("/health/ready").await, StatusCode::OK);
         assert!(all_pages(&server.client, &history).await == published);
     }
