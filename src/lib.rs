@@ -29,7 +29,8 @@
 //!   - `access`: who may do what; `access/token`: what says so
 //!   - `limits`: limits per client: `limits/permits`, concurrency; `limits/rates`, rates;
 //!     `limits/memory`: one memory budget for all
-//!   - `body`: request bodies that are read as a whole; `answer`: answers that are not streams
+//!   - `body`: request bodies that are read as a whole; `answer`: answers that are not streams;
+//!     `reserved_body`: what of them, and of streams, slow readers give up to others
 //!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
 //!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
 //!     engine; for tests, `log/suite`, the contract, and `log/faulty`, an engine with faults

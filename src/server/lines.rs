@@ -11,7 +11,7 @@ use axum::{Json, body::Body};
 pub(super) use self::whole::publish_whole;
 use self::{
     decoder::Line,
-    reserved::{Batch, ReservedLines},
+    reserved::{LineBatch, ReservedLines},
 };
 use super::{
     App,
@@ -72,7 +72,7 @@ impl Upload<'_> {
         let publisher = self.may.publisher().clone();
         let mut lines = ReservedLines::new(self.app, client, publisher, body);
         loop {
-            let Batch { lines, memory, refused } = lines.next_batch().await?;
+            let LineBatch { lines, memory, refused } = lines.next_batch().await?;
             if lines.is_empty() && refused.is_none() {
                 return Ok(());
             }

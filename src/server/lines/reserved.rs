@@ -4,7 +4,7 @@
 //! others wait for. One that sends long lines, or many at a time, holds a reservation as long as it
 //! does so; and no more than a line of them while it waits because it may not publish more.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
@@ -51,7 +51,7 @@ pub(super) struct ReservedLines<'app> {
 
 /// Lines that have come together.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct LineBatch {
     /// None at the end.
     pub(super) lines: Vec<Line>,
     /// What is reserved for them, if it is much: to be held until they are stored.
@@ -79,13 +79,13 @@ impl<'app> ReservedLines<'app> {
     ///
     /// # Errors
     /// When the server stops, there is no memory, or a long line comes too slowly.
-    pub(super) async fn next_batch(&mut self) -> Result<Batch, Problem> {
+    pub(super) async fn next_batch(&mut self) -> Result<LineBatch, Problem> {
         self.release();
         let first = match self.uncounted.take() {
             Some(line) => Some(line),
             None => self.next().await?,
         };
-        let Some(first) = first else { return Ok(Batch::default()) };
+        let Some(first) = first else { return Ok(LineBatch::default()) };
         // A publisher that uploads faster than it may is read more slowly.
         self.app.limits.publish_in_turn(&self.publisher, 1).await;
         let (mut bytes, mut refused) = (first.bytes.len(), None);
@@ -110,16 +110,14 @@ impl<'app> ReservedLines<'app> {
                 None => break,
             }
         }
-        Ok(Batch { lines, memory: self.memory.clone(), refused })
+        Ok(LineBatch { lines, memory: self.memory.clone(), refused })
     }
 
     /// The next line; none at the end. To drop the future loses nothing.
     async fn next(&mut self) -> Result<Option<Line>, Problem> {
+        let unreadable = |error: io::Error| encoding::unreadable(&error);
         loop {
-            let line = self
-                .decoder
-                .decode(&mut self.buffer)
-                .map_err(|error| encoding::unreadable(&error))?;
+            let line = self.decoder.decode(&mut self.buffer).map_err(unreadable)?;
             if let Some(line) = line {
                 if let Some(memory) = &self.memory {
                     memory.advance(line.bytes.len());
@@ -130,10 +128,7 @@ impl<'app> ReservedLines<'app> {
                 self.reserve().await?;
             }
             if self.piece.is_empty() && !self.read().await? {
-                return self
-                    .decoder
-                    .decode_eof(&mut self.buffer)
-                    .map_err(|error| encoding::unreadable(&error));
+                return self.decoder.decode_eof(&mut self.buffer).map_err(unreadable);
             }
             // A piece goes with its last part: what the connection read it into is not kept.
             let part = self.piece.split_to(self.piece.len().min(UNRESERVED_BYTES));
