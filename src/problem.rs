@@ -381,9 +381,9 @@ pub const STORE_UNAVAILABLE: Kind = Kind {
     slug: "store-unavailable",
     status: 503,
     title: "The store is not available",
-    meaning: "The server can not write to its disk, or not read from it. Nothing was stored (of an \
+    meaning: "The server cannot write to its disk, or not read from it. Nothing was stored (of an \
               upload of lines without a key, nothing but the lines that `taken` counts); try again \
-              after the time in the retry-after header. Whoever runs the server finds the cause in \
+              after the time in the retry-after header. The operator of the server finds the cause in \
               its log.",
 };
 
