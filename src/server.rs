@@ -44,7 +44,7 @@ mod tls;
 mod unread;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use self::{
     access::Access,
@@ -78,9 +78,13 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(7);
 /// How many connections there may be to the metrics.
 const METRICS_CONNECTIONS: u64 = 64;
 
-/// What every handler has at hand; a cheap clone.
+/// What every handler has at hand. One counter for all of it: each layer of the router clones it for each
+/// request.
 #[derive(Clone)]
-struct App {
+struct App(Arc<AppState>);
+
+/// What is behind an [`App`].
+struct AppState {
     access: Access,
     /// How long the body of a request may take.
     body_timeout: Duration,
@@ -95,6 +99,14 @@ struct App {
     metrics: Metrics,
     shutdown: Shutdown,
     site: Arc<Site>,
+}
+
+impl Deref for App {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.0
+    }
 }
 
 impl App {
@@ -113,7 +125,7 @@ impl App {
             shutdown: shutdown.clone(),
             retry: config.retry.into(),
         };
-        Self {
+        Self(Arc::new(AppState {
             access,
             body_timeout: limits.body_timeout.into(),
             counter: Counter::new(config, clock),
@@ -126,7 +138,7 @@ impl App {
             metrics,
             shutdown: shutdown.clone(),
             site: Arc::new(site),
-        }
+        }))
     }
 
     /// A server that stops takes nothing more.

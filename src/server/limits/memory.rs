@@ -11,16 +11,19 @@ mod pool;
 mod progress;
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, TryAcquireError},
-    task::JoinError,
     time::timeout,
 };
 
@@ -291,15 +294,34 @@ pub(in crate::server) async fn hold_until_done<T: Send + 'static>(
     memory: impl Send + 'static,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
-    let done = tokio::spawn(async move {
+    let work = async move {
         let _memory = memory;
         work.await
-    });
-    match done.await.map_err(JoinError::try_into_panic) {
-        Ok(done) => done,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The process ends.
-        Err(Err(_)) => std::future::pending().await,
+    };
+    Work(Some(Box::pin(work))).await
+}
+
+/// Work that goes on by itself when it is dropped before it is done. Not a task from the beginning: to
+/// wake another thread for each publish takes longer than the publish.
+struct Work<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> Future for Work<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let done = ready!(work.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for Work<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(work);
+        }
     }
 }
 
