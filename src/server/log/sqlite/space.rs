@@ -44,6 +44,10 @@ const GIVE_BACK_TIME: Duration = Duration::from_millis(5);
 pub(super) struct WriteAheadLog {
     /// None in memory.
     path: Option<PathBuf>,
+    /// How many bytes it has; none where that has to be looked up. Not each time: where a file is looked
+    /// at between two writes, Linux 6.13 and later write its times with the next one, and the flush of
+    /// each message takes a fifth longer.
+    length: Option<u64>,
     /// Whether something was removed from the tables whose text may still be in it.
     pub(super) removed: bool,
     /// How far its pages are among the changed ones.
@@ -75,6 +79,7 @@ impl WriteAheadLog {
     pub(super) fn new(path: Option<PathBuf>, was_left: bool, unknown: u32) -> Self {
         Self {
             path,
+            length: None,
             removed: was_left,
             collected: WalPosition::default(),
             changed: BTreeSet::new(),
@@ -90,11 +95,20 @@ impl WriteAheadLog {
     }
 
     /// Whether what is written next may go over what was in it before it was begun anew.
-    pub(super) fn is_reused(&self, connection: &Connection) -> bool {
+    pub(super) fn is_reused(&mut self, connection: &Connection) -> bool {
         let Some(path) = &self.path else { return false };
         let Ok(Length { frames, moved, .. }) = checkpoint(connection, "NOOP") else { return true };
-        let used = if frames == moved { 0 } else { scrub::wal_length(frames) };
-        fs::metadata(path).map_or(true, |wal| wal.len() > used)
+        let known = self.length.map_or_else(|| fs::metadata(path).map(|wal| wal.len()), Ok);
+        let Ok(known) = known else { return true };
+        let written = if frames == 0 { 0 } else { scrub::wal_length(frames) };
+        let length = known.max(written);
+        self.length = Some(length);
+        length > if frames == moved { 0 } else { written }
+    }
+
+    /// Its length is not known any more: a transaction has failed.
+    pub(super) fn forget_length(&mut self) {
+        self.length = None;
     }
 
     /// Moves it into the file when it has become long.
@@ -137,6 +151,7 @@ impl WriteAheadLog {
         mode: &str,
         health: &Health,
     ) -> rusqlite::Result<Length> {
+        self.length = None;
         let _ = connection.busy_timeout(NO_READERS);
         let outcome = checkpoint(connection, mode);
         let _ = connection.busy_timeout(BUSY);
@@ -344,13 +359,23 @@ mod tests {
     #[test]
     fn it_is_known_whether_older_pages_are_written_over() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (_claim, Opened { connection, wal, .. }) = open(folder.path());
+        let (_claim, Opened { connection, mut wal, .. }) = open(folder.path());
+        let health = Health::default();
         for (mode, reused) in [("NOOP", false), ("PASSIVE", true), ("NOOP", true)] {
-            probe_write(&connection).expect("written");
-            checkpoint(&connection, mode).expect("moved");
-            assert_eq!(wal.is_reused(&connection), reused, "{mode}");
+            for _ in 0..3 {
+                probe_write(&connection).expect("written");
+            }
+            wal.move_into_file(&connection, mode, &health).expect("moved");
+            for _ in 0..2 {
+                assert_eq!(wal.is_reused(&connection), reused, "{mode}");
+            }
         }
-        checkpoint(&connection, "TRUNCATE").expect("moved");
+        // Six pages were written before it was begun anew, and three since.
+        for reused in [true, true, true, false, false] {
+            assert_eq!(wal.is_reused(&connection), reused);
+            probe_write(&connection).expect("written");
+        }
+        wal.move_into_file(&connection, "TRUNCATE", &health).expect("moved");
         assert!(!wal.is_reused(&connection));
     }
 

@@ -274,6 +274,7 @@ impl Writer {
     /// Notes a failure before any client hears of it.
     fn failed(&mut self, error: &rusqlite::Error, bytes: usize) -> Outcome {
         self.health.note_damage(error);
+        self.wal.forget_length();
         let why = what_happened(error);
         if self.health.set_failed(Some(Arc::clone(&why))).is_none() {
             tracing::error!(%error, "the store cannot be written");
