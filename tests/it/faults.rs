@@ -344,7 +344,7 @@ async fn whatever_fails_nothing_is_lost_or_wrongly_claimed() {
             }
         }
         for text in times.keys() {
-            assert!(heard.contains_key(*text), "{text}: nobody has published that");
+            assert!(heard.contains_key(*text), "{text}: it was not published");
         }
     }
     let count = |which| heard.values().filter(|heard| **heard == which).count();

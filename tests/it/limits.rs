@@ -167,7 +167,7 @@ async fn an_address_is_answered_so_much_at_the_same_time() {
     while app.get("/streams/a/messages").await.status() != StatusCode::OK {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Whoever watches has a permit of another kind.
+    // Watchers have a permit of another kind.
     let watchers = [app.get("/stream").await, app.get("/stream").await, app.get("/stream").await];
     assert!(watchers.iter().all(|watcher| watcher.status() == StatusCode::OK));
 }

@@ -8,7 +8,7 @@
 //! - `check`, `health`: whether it is sound, and can be written
 //! - `write`, `batch`, `idempotency`: the writer, a transaction, idempotency keys
 //! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
-//! - `retention`, `space`, `scrub`: what is too old goes, from the files too, and the disk gets its
+//! - `retention`, `wal`, `scrub`, `space`: what is too old goes, from the files too, and the disk gets its
 //!   space back
 //! - `background`: what goes on without being asked for
 
@@ -27,6 +27,7 @@ mod row_key;
 mod schema;
 mod scrub;
 mod space;
+mod wal;
 mod write;
 
 use std::{
@@ -204,7 +205,7 @@ impl Sqlite {
         self.writer.send(command).await.map_err(|_| {
             AppendError::Unavailable(self.trouble().unwrap_or_else(|| CLOSED.into()))
         })?;
-        // The writer answers whatever it takes, unless it breaks off, nobody knows where.
+        // The writer answers whatever it takes, unless it breaks off, at an unknown place.
         answer.await.unwrap_or_else(|_| {
             Err(AppendError::Unknown("the writer of the store broke off".into()))
         })

@@ -14,7 +14,7 @@ use super::{
     file::Location,
     health::Health,
     retention,
-    space::Purged,
+    wal::Purged,
     write::{Command, PROBE},
 };
 

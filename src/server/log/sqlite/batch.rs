@@ -283,9 +283,8 @@ impl<'conn> WriteBatch<'conn> {
         EventId { millis: self.now.max(stream.head.millis), seq: stream.head.seq + 1 }
     }
 
-    /// Writes back what was changed, and makes all of it durable. `over_old` says whether it may go over
-    /// what was in the write-ahead log before.
-    pub(super) fn commit(mut self, over_old: bool) -> Result<Committed, CommitError> {
+    /// Writes back what was changed, and makes all of it durable.
+    pub(super) fn commit(mut self) -> Result<Committed, CommitError> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for dirty in dirty.values_mut() {
             // More than came, or what is beyond a limit would grow.
@@ -307,9 +306,6 @@ impl<'conn> WriteBatch<'conn> {
         let committed = Committed { changes, totals, removed };
         match tx.commit() {
             Ok(()) => Ok(committed),
-            // What makes a transaction one is the last that is written: if something could not be
-            // written, that was not either.
-            Err(error) if could_not_write(&error, over_old) => Err(CommitError::NotStored(error)),
             Err(error) => Err(CommitError::Unknown(error, Box::new(committed))),
         }
     }
@@ -330,10 +326,11 @@ impl<'conn> WriteBatch<'conn> {
     }
 }
 
-/// Whether an error says that a page could not be written, as opposed to made durable. The half of a
-/// page that was written may be a whole one where the other half was there before; a disk that is full
-/// does not refuse what it has already.
-fn could_not_write(error: &Error, over_old: bool) -> bool {
+/// Whether an error of a commit says that a page could not be written, as opposed to made durable: then
+/// the last page was not either, which makes a transaction one. But where the write-ahead log is written
+/// over old pages (`over_old`), the half of a page may make a whole one with the other half that was there;
+/// a disk that is full does not refuse what it has already.
+pub(super) fn could_not_write(error: &Error, over_old: bool) -> bool {
     let Error::SqliteFailure(failure, _) = error else { return false };
     match failure.extended_code {
         ffi::SQLITE_FULL => true,

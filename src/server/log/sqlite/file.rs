@@ -19,7 +19,7 @@ use super::{
     migrate,
     schema::{self, Content},
     scrub,
-    space::WriteAheadLog,
+    wal::WriteAheadLog,
 };
 
 /// How long a connection waits for another one: only while a file is checked or recovered.

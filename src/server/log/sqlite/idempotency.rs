@@ -259,7 +259,7 @@ mod tests {
             let batch = WriteBatch::begin(&mut self.connection, self.limits, now, self.totals);
             let mut batch = batch.expect("a transaction");
             let result = act(&mut batch);
-            self.totals = batch.commit(false).expect("stored").totals;
+            self.totals = batch.commit().expect("stored").totals;
             result
         }
 

@@ -9,7 +9,7 @@ use super::{
     idempotency,
     read::{ClockSkew, Stream, Trimmed, far_ahead, signed, unsigned},
     row_key::{OFFSET_BITS, Slot, offset},
-    space,
+    space, wal,
 };
 
 /// How many messages of one stream one step removes at the most.
@@ -22,7 +22,7 @@ const STREAMS: usize = 20;
 /// Does a part of what is due, and tells whether there is more. It always writes, so that it also
 /// finds out whether the store can be written.
 pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
-    space::probe_write(&batch.tx)?;
+    wal::probe_write(&batch.tx)?;
     let keys = batch.restamp_keys()? | batch.forget_old_keys()?;
     let garbage = remove_garbage(batch)?;
     let trimmed = trim_streams(batch)?;
@@ -281,7 +281,7 @@ mod tests {
             if sweeps {
                 step(&mut batch).expect("a step");
             }
-            batch.commit(false).expect("stored");
+            batch.commit().expect("stored");
         }
         let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
         assert_eq!((stream.head.seq, stream.count), (2, 1));
@@ -301,7 +301,7 @@ mod tests {
             let data = (0..64).map(|_| Data::new(vec![b'x'; 64 * 1024], usize::MAX));
             let data = data.collect::<Result<_, _>>().expect("data");
             batch.append(name.clone(), data, None).expect("stored").expect("taken");
-            batch.commit(false).expect("stored");
+            batch.commit().expect("stored");
             let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
             assert!(stream.bytes <= limits.bytes, "round {round}: {} bytes", stream.bytes);
         }

@@ -56,16 +56,17 @@ pub(super) fn new_pages(
     if frames == 0 {
         return Ok(pages);
     }
-    let mut log = BufReader::with_capacity(64, File::open(wal)?);
+    let mut log = BufReader::with_capacity(64 * 1024, File::open(wal)?);
     let mut salts = [0; 8];
     log.seek(SeekFrom::Start(WAL_SALTS))?;
     log.read_exact(&mut salts)?;
     let from = if salts == position.salts { position.frames } else { 0 };
-    for frame in from..frames {
-        log.seek(SeekFrom::Start(wal_length(frame)))?;
+    log.seek(SeekFrom::Start(wal_length(from)))?;
+    for _ in from..frames {
         let mut number = [0; 4];
         log.read_exact(&mut number)?;
         pages.insert(u32::from_be_bytes(number));
+        log.seek_relative(FRAME.cast_signed() - 4)?;
     }
     *position = WalPosition { salts, frames };
     Ok(pages)

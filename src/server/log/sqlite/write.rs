@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{AppendError, Change, Clock, Limits, StreamName},
-    batch::{CommitError, Committed, Totals, WriteBatch, are_stored},
+    batch::{CommitError, Committed, Totals, WriteBatch, are_stored, could_not_write},
     file::Claim,
     followers::Followers,
     health::{Health, what_happened},
     metrics::EngineMetrics,
     schema::{CLEAN, UNSCRUBBED},
-    space::{self, Purged, WriteAheadLog},
+    wal::{self, Purged, WriteAheadLog},
 };
 
 /// How often a store in trouble is tried.
@@ -255,12 +255,11 @@ impl Writer {
 
     fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, CommitError> {
         let (limits, now) = (self.limits, self.clock.now());
-        let over_old = self.wal.is_reused(&self.connection);
         let mut batch = WriteBatch::begin(&mut self.connection, limits, now, self.totals)?;
         for job in jobs {
             job.run(&mut batch)?;
         }
-        let committed = batch.commit(over_old)?;
+        let committed = batch.commit()?;
         Ok(self.take_over(committed))
     }
 
@@ -274,7 +273,8 @@ impl Writer {
     /// Notes a failure before any client hears of it.
     fn failed(&mut self, error: &rusqlite::Error, bytes: usize) -> Outcome {
         self.health.note_damage(error);
-        self.wal.forget_length();
+        // It may have become longer.
+        self.wal.measure();
         let why = what_happened(error);
         if self.health.set_failed(Some(Arc::clone(&why))).is_none() {
             tracing::error!(%error, "the store cannot be written");
@@ -292,6 +292,9 @@ impl Writer {
         bytes: usize,
         committed: Committed,
     ) -> (Outcome, Changes) {
+        if could_not_write(error, self.wal.is_reused(&self.connection)) {
+            return (self.failed(error, bytes), Vec::new());
+        }
         let why = what_happened(error);
         match self.probe(&committed.changes) {
             Ok(true) => (Outcome::Stored, self.take_over(committed)),
@@ -308,7 +311,7 @@ impl Writer {
     fn probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let stored = are_stored(&tx, changes)?;
-        space::probe_write(&tx)?;
+        wal::probe_write(&tx)?;
         tx.commit()?;
         Ok(stored)
     }

@@ -32,7 +32,7 @@ fn append<T>(
     let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
     let appended = batch.append(news(), data, None).expect("no failure");
     let more = more(&mut batch);
-    (appended, more, batch.commit(false).expect("stored"))
+    (appended, more, batch.commit().expect("stored"))
 }
 
 /// Also where it has undone what it had done before.
