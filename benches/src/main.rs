@@ -6,7 +6,7 @@
 
 mod attacker;
 mod crowd;
-mod held;
+mod identity;
 mod parts;
 mod process;
 mod publisher;

@@ -2,8 +2,6 @@
 //! What a slow client costs does not depend on its speed, and it is in no other client's way.
 #![cfg(target_os = "linux")]
 
-mod stalled;
-
 use std::{
     fs,
     time::{Duration, Instant},
@@ -13,9 +11,9 @@ use futures::{StreamExt as _, future::join_all, stream};
 use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tidings_bench::held::{Held, own_address};
 use tokio::sync::oneshot::error::TryRecvError;
 
-use self::stalled::{Protocol, Stalled};
 use crate::support::{
     built_site, events, lines, next,
     process::Server,
@@ -87,6 +85,13 @@ async fn growth(process: u32, attack: impl Future<Output = ()>) -> u64 {
 /// What a server may take in these tests, in KiB.
 const BUDGET: u64 = 64 * 1024;
 
+/// HTTP/1.1 in the clear, or HTTP/2 over TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// A server with a budget, behind a proxy, so that one machine has many addresses.
 struct Budgeted {
     server: Server,
@@ -124,8 +129,11 @@ impl Budgeted {
     }
 
     /// Connections that have asked for something and are idle.
-    async fn stalled(&self, requests: usize) -> Stalled {
-        Stalled::connect(&self.server.address, &self.identity, self.protocol, requests).await
+    async fn connect(&self, requests: usize) -> Held {
+        rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
+        let address = self.server.address.parse().expect("an address");
+        let client = (self.protocol == Protocol::Http2).then_some(|| self.identity.client());
+        Held::connect(address, client, requests).await.expect("idle connections")
     }
 
     /// The answer to a client that is told to come later, perhaps, and comes: before those who do not
@@ -153,16 +161,22 @@ impl Budgeted {
     }
 }
 
-/// An address of its own for each of many clients.
-fn address(n: usize) -> String {
-    format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255)
+/// Answers that begin, and are not read any further.
+async fn unread(
+    held: &mut Held,
+    readers: usize,
+    path: &str,
+    accept: &str,
+    address: impl Fn(usize) -> String,
+) {
+    held.get(0..readers, |_| path.to_owned(), accept, address).await.expect("answers");
 }
 
 async fn uploads_that_stall(protocol: Protocol) {
     const UPLOADS: usize = 1_500;
     let app = Budgeted::start(protocol, &["--body-timeout=1h"]);
-    let mut stalled = app.stalled(UPLOADS).await;
-    let attack = stalled.upload("/streams/a", "x".repeat(64 * 1024 - 1), address);
+    let mut stalled = app.connect(UPLOADS).await;
+    let attack = stalled.upload("/streams/a", "x".repeat(64 * 1024 - 1).into(), own_address);
     let growth = growth(app.server.process.id(), attack).await;
     assert!(growth < BUDGET, "{growth} KiB for {UPLOADS} uploads");
 
@@ -182,14 +196,14 @@ async fn uploads_that_stall_over_http_2() {
 }
 
 /// Answers that one client, and then many, ask for and do not read.
-async fn answers_that_nobody_reads(protocol: Protocol) {
+async fn unread_answers(protocol: Protocol) {
     const READERS: usize = 100;
     let app = Budgeted::start(protocol, &[]);
     app.fill("a").await;
     let client = app.client();
     for path in ["/streams/a/messages?limit=1000", "/streams/a"] {
-        let mut of_one = app.stalled(READERS).await;
-        let attack = of_one.get(0..READERS, path, "text/html", |_| "192.0.2.66".to_owned());
+        let mut of_one = app.connect(READERS).await;
+        let attack = unread(&mut of_one, READERS, path, "text/html", |_| "192.0.2.66".to_owned());
         let growth_by_one = growth(app.server.process.id(), attack).await;
         assert!(growth_by_one < BUDGET, "{growth_by_one} KiB for {READERS} of {path}");
         // It has used up its own share.
@@ -198,8 +212,8 @@ async fn answers_that_nobody_reads(protocol: Protocol) {
         assert_eq!(answer.status(), StatusCode::OK);
         assert!(answer.bytes().await.expect("a body").len() > 256 * 1024);
 
-        let mut of_many = app.stalled(READERS).await;
-        let attack = of_many.get(0..READERS, path, "text/html", address);
+        let mut of_many = app.connect(READERS).await;
+        let attack = unread(&mut of_many, READERS, path, "text/html", own_address);
         let growth_by_many = growth(app.server.process.id(), attack).await;
         assert!(growth_by_many < BUDGET, "{growth_by_many} KiB for {READERS} of {path}");
         let answer = app.in_the_end(|| client.get(app.url(path))).await;
@@ -208,21 +222,22 @@ async fn answers_that_nobody_reads(protocol: Protocol) {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_over_http_1() {
-    answers_that_nobody_reads(Protocol::Http1).await;
+async fn unread_answers_over_http_1() {
+    unread_answers(Protocol::Http1).await;
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_over_http_2() {
-    answers_that_nobody_reads(Protocol::Http2).await;
+async fn unread_answers_over_http_2() {
+    unread_answers(Protocol::Http2).await;
 }
 
 /// Uploads of lines that go on, after a long one.
 async fn uploads_that_are_idle(protocol: Protocol) {
     const UPLOADS: usize = 600;
     let app = Budgeted::start(protocol, &["--publish-rate=0"]);
-    let mut idle = app.stalled(UPLOADS).await;
-    let attack = idle.upload("/streams/a?lines", "x".repeat(60 * 1024) + "\n", address);
+    let mut idle = app.connect(UPLOADS).await;
+    let line = "x".repeat(60 * 1024) + "\n";
+    let attack = idle.upload("/streams/a?lines", line.into(), own_address);
     let growth = growth(app.server.process.id(), attack).await;
     assert!(growth < BUDGET, "{growth} KiB for {UPLOADS} uploads");
 }
@@ -247,9 +262,9 @@ async fn readers_of_line_breaks_that_stall(protocol: Protocol) {
         let post = client.post(app.url("/streams/a")).body("\n".repeat(64 * 1024)).send();
         assert_eq!(post.await.expect("an answer").status(), StatusCode::CREATED);
     }
-    for addresses in [|_| "192.0.2.66".to_owned(), address as fn(usize) -> String] {
-        let mut stalled = app.stalled(READERS).await;
-        let attack = stalled.get(0..READERS, "/streams/a/events", "*/*", addresses);
+    for addresses in [|_| "192.0.2.66".to_owned(), own_address as fn(usize) -> String] {
+        let mut stalled = app.connect(READERS).await;
+        let attack = unread(&mut stalled, READERS, "/streams/a/events", "*/*", addresses);
         let growth = growth(app.server.process.id(), attack).await;
         assert!(growth < BUDGET, "{growth} KiB for {READERS} readers");
         let watch = || client.get(app.url("/streams/a/events"));
@@ -274,13 +289,13 @@ async fn readers_of_line_breaks_that_stall_over_http_2() {
 async fn readers_that_stall(protocol: Protocol) {
     const READERS: usize = 180;
     let app = Budgeted::start(protocol, &[]);
-    let mut stalled = app.stalled(READERS).await;
+    let mut stalled = app.connect(READERS).await;
     let client = app.client();
     let text = "x".repeat(32 * 1024);
     let publish = async {
         for n in 0..READERS {
-            let path = "/streams/a/events?last_event_id=latest";
-            stalled.get(n..n + 1, path, "*/*", address).await;
+            let path = |_| "/streams/a/events?last_event_id=latest".to_owned();
+            stalled.get(n..n + 1, path, "*/*", own_address).await.expect("a reader");
             let post = || client.post(app.url("/streams/a")).body(text.clone());
             for answer in join_all((0..16).map(|_| app.in_the_end(post))).await {
                 assert_eq!(answer.status(), StatusCode::CREATED);
@@ -317,7 +332,7 @@ async fn many_tails_have_a_total() {
         // At the same time, and from many addresses, so that they share commits.
         let uploads = (0..STREAMS).map(|n| {
             let upload = client.post(app.url(&format!("/streams/{n}?lines")));
-            upload.header("x-forwarded-for", address(n)).body(text.clone()).send()
+            upload.header("x-forwarded-for", own_address(n)).body(text.clone()).send()
         });
         for answer in join_all(uploads).await {
             assert_eq!(answer.expect("an answer").status(), StatusCode::OK);

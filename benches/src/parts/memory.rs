@@ -7,13 +7,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use reqwest::{Client, StatusCode};
+use tidings_bench::held::{Held, own_address, shared_address};
 use tokio::runtime::Runtime;
 
 use super::{Bench, NO_LIMITS, Running, as_f64};
 use crate::{
-    held::{Addresses, Held, Identity},
+    identity::Identity,
     process::Server,
     table::{Table, Who},
 };
@@ -197,7 +199,8 @@ impl Load<'_> {
     }
 
     async fn connect(&self, requests: usize) -> anyhow::Result<Held> {
-        Held::connect(self.server.address, self.identity, requests).await
+        let client = self.identity.map(|identity| || identity.client());
+        Held::connect(self.server.address, client, requests).await
     }
 
     /// Publishes the same line again and again.
@@ -241,7 +244,7 @@ impl Load<'_> {
     async fn prepare(&self, way: Way, held: &mut Held) -> anyhow::Result<()> {
         if way == Way::Tails {
             let path = |n| format!("/streams/tail-{n}/events");
-            held.get(0..way.requests(self.bench), path, "*/*", Addresses::Many).await?;
+            held.get(0..way.requests(self.bench), path, "*/*", own_address).await?;
             held.read_on();
         }
         Ok(())
@@ -250,19 +253,22 @@ impl Load<'_> {
     async fn act(&self, way: Way, held: &mut Held, client: &Client) -> anyhow::Result<()> {
         let all = 0..way.requests(self.bench);
         match way {
-            Way::Uploads => held.upload("/streams/upload", UPLOAD_BYTES, Addresses::Many).await,
-            Way::Drips => held.drip("/streams/upload", UPLOAD_BYTES, Addresses::Many).await,
+            Way::Uploads => {
+                let body = Bytes::from(vec![b'x'; UPLOAD_BYTES - 1]);
+                held.upload("/streams/upload", body, own_address).await;
+            }
+            Way::Drips => held.drip("/streams/upload", UPLOAD_BYTES, own_address).await,
             Way::History => {
                 let path = |_| "/streams/page/messages?limit=1000".to_owned();
-                held.get(all, path, "application/json", Addresses::One).await?;
+                held.get(all, path, "application/json", shared_address).await?;
             }
             Way::Pages => {
-                held.get(all, |_| "/streams/page".to_owned(), "text/html", Addresses::One).await?;
+                held.get(all, |_| "/streams/page".to_owned(), "text/html", shared_address).await?;
             }
             Way::Readers => {
                 let path = |_| "/streams/read/events?last_event_id=latest".to_owned();
                 for n in all {
-                    held.get(n..n + 1, path, "*/*", Addresses::Many).await?;
+                    held.get(n..n + 1, path, "*/*", own_address).await?;
                     // At the same time, so that they are stored together.
                     let line = "x".repeat(32 * 1024);
                     let posts = (0..16).map(|_| self.publish(client, "read", &line, 1));
@@ -271,7 +277,7 @@ impl Load<'_> {
             }
             Way::LineBreaks => {
                 let path = |_| "/streams/breaks/events".to_owned();
-                held.get(all, path, "*/*", Addresses::Many).await?;
+                held.get(all, path, "*/*", own_address).await?;
             }
             Way::Tails => {
                 for n in all {

@@ -1,0 +1,36 @@
+//! TLS for the servers that are measured.
+
+use std::fs;
+
+use reqwest::{Certificate, Client, ClientBuilder};
+use tempfile::TempDir;
+
+/// A certificate of our own making, and the files that hold it and its key.
+pub(crate) struct Identity {
+    certificate: Certificate,
+    folder: TempDir,
+}
+
+impl Identity {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("certificate.pem"), made.cert.pem())?;
+        fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())?;
+        Ok(Self { certificate: Certificate::from_pem(made.cert.pem().as_bytes())?, folder })
+    }
+
+    /// The flags of a server that has it.
+    pub(crate) fn flags(&self) -> [String; 2] {
+        let file = |name| self.folder.path().join(name).display().to_string();
+        [
+            format!("--tls-cert={}", file("certificate.pem")),
+            format!("--tls-key={}", file("key.pem")),
+        ]
+    }
+
+    /// A client that believes it.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        Client::builder().no_proxy().tls_certs_only([self.certificate.clone()])
+    }
+}
