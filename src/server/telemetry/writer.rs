@@ -215,7 +215,10 @@ mod tests {
         writer.flush(Duration::from_mins(1));
         let said = all(&written);
         assert_eq!(said.matches(&line).count() as u64, 2_000 - dropped);
-        assert_eq!(said.matches(&format!("dropped {dropped}\n")).count(), 1, "it is said once");
+        // In one notice, or in more where the thread takes the first line while lines are dropped.
+        let noticed = said.lines().filter_map(|line| line.strip_prefix("dropped "));
+        let noticed: u64 = noticed.map(|count| count.parse::<u64>().expect("a number")).sum();
+        assert_eq!(noticed, dropped, "each dropped line is reported once");
         assert!(said.ends_with("\nthe last line\n"), "nothing is dropped at the end");
     }
 
