@@ -40,8 +40,13 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    counter::CounterPage, loader::Loader, masthead::Masthead, problems::ProblemsPage,
-    refused::RefusedPage, sign_in::SignInAddress, stream::StreamAddress, streams::StreamsPage,
+    counter::CounterPage,
+    loader::Loader,
+    masthead::Masthead,
+    problems::ProblemsPage,
+    refused::{RefusedPage, SignInAddress},
+    stream::StreamAddress,
+    streams::StreamsPage,
 };
 use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 

@@ -15,46 +15,40 @@
 //!   - [`app::loader`]: brings the islands to life, and says so where it cannot
 //!   - [`app::connection`]: when to connect, to wait, to let go; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
-//! - `server`: a verb a file
-//!   - `router`: every route and layer on one screen
-//!   - `supervisor`: what everything depends on must not die in silence
-//!   - `telemetry`: the log; `telemetry/writer`: a bounded, lossy writer that never blocks
-//!   - `listen`: the ports; `tls`: the certificate, and its successors
-//!   - `serve`: connections: `serve/limit`, how many; `serve/http`, what is spoken, and how long it
-//!     may take; `serve/chunked`, how much of an answer it holds; `serve/streams`, those of an HTTP/2
-//!     connection; `serve/redirect`, plain HTTP beside TLS
-//!   - `client`: who is on the other side
-//!   - `host`: protection against DNS rebinding; `headers`: CORS, CSRF, security headers
-//!   - `unread`, `encoding`: request bodies that were left unread, or that come compressed
-//!   - `access`: who may do what; `access/token`: what says so
-//!   - `limits`: limits per client: `limits/permits`, concurrency; `limits/rates`, rates;
-//!     `limits/memory`: one memory budget for all
-//!   - `body`: request bodies that are read as a whole; `answer`: answers that are not streams;
-//!     `reserved_body`: what of them, and of streams, slow readers give up to others
-//!   - `request`: a request as whoever runs the server sees it; `metrics`: what is counted
-//!   - `log`: the durable log: its contract; `log/follow`: the changes of one stream; `log/sqlite`: its
-//!     engine; for tests, `log/suite`, the contract, and `log/faulty`, an engine with faults
-//!   - `hub`: the streams that are watched; `hub/follow` keeps `hub/tail`, the newest messages, encoded
-//!     once; `hub/watcher`: a cursor that moves
+//! - `server`: the server, in rooms; `router` has every route and layer on one screen, `state` what
+//!   the handlers share
+//!   - `server/api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`,
+//!     `history`, `watch`, `counter`, `health`; and what they share: `cursor`, `query`, `body`,
+//!     `idempotency`, `content_encoding`, `response`
+//!   - `server/pages`: what pages are rendered with, and their forms; the only room that knows the app
+//!   - `server/sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
+//!   - `server/hub`: the streams that are watched: `follow` keeps `tail`, the newest messages, encoded
+//!     once; `watcher` is a cursor that moves
+//!   - `server/log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`: its
+//!     engine; for tests `suite`, the contract, and `faulty`, an engine with faults
+//!   - `server/guard`: access control and limits: `access`, `token`, `cookie`; `permits`, concurrency;
+//!     `rates`, rate limits; `memory`, one budget for all; `cors`, `cross_site` (CSRF),
+//!     `allowed_hosts` (DNS rebinding), `security_headers`
+//!   - `server/net`: connections: `listen`, `tls`, `accept`, `http`, `http2_streams`, `redirect`,
+//!     `unread_body`
+//!   - `server/observe`: what an operator sees: `logging`, `request_log`, `metrics`
+//!   - `server/config`: the options, whose docs are the manual
+//!   - `supervisor`: a task or thread that everything depends on ends the process when it ends;
+//!     `shutdown`: graceful shutdown as a value; `error`: refusals as problems (RFC 9457); `client`: the
+//!     address a request comes from
 //!   - `simulation`: for tests, hub and event streams over the engine with faults, on a paused clock
-//!   - `cursor`: the one parser of cursors; `query`: no parameter is ignored
-//!   - `events`: an SSE response
-//!   - `frame`: the SSE encoder, pure
-//!   - `publish`, `lines`, `end`, `delete`, `history`, `watch`: the interface of a stream
-//!   - `pages`: what pages are rendered with, and their forms; the only place where the server meets
-//!     the app
-//!   - `counter`: the built-in stream, which is not stored
 //! - `src/browser`: the crate that becomes the wasm
 //! - `benches`: the server under load, beside a baseline
 //!
 //! # What never imports what
 //!
 //! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
-//! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. `web_sys`
-//! stays inside `app::subscription` and `app::browser`, configuration inside `main` and `server`;
-//! the log knows neither axum nor the hub, and nothing outside an engine knows its types. A test
-//! holds this (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg(feature)`
-//! there is.
+//! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. No two modules
+//! import each other, and each room of the server imports only those below it, in the order of `ROOMS`
+//! in the test: `config` is at the top, imported only by what assembles the server. `web_sys` stays
+//! inside `app::subscription` and `app::browser`; the log knows neither axum nor the hub, and nothing
+//! outside an engine knows its types. A test holds this (`tests/it/architecture.rs`), and so do the two
+//! lines below, the only `cfg(feature)` there is.
 
 // A view's type is as deep as its markup.
 #![recursion_limit = "256"]

@@ -11,16 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use tidings::server::{
-    self,
-    access::Access,
-    clock::Clock,
-    config::{Config, Task},
-    listen::Listeners,
-    shutdown::Shutdown,
-    site::Site,
-    streams::Streams,
-    supervisor::{Failure, Supervisor},
-    telemetry::Telemetry,
+    Clock, Config, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor, Task, Telemetry,
 };
 use tokio::runtime::Runtime;
 
@@ -46,7 +37,7 @@ fn main() -> ExitCode {
 
 /// Runs the server until it is told to stop, or cannot go on.
 fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    let telemetry = Telemetry::init(&config)?;
+    let telemetry = Telemetry::init(&config.log, config.log_format)?;
     let runtime = Runtime::new().context("the runtime cannot be started")?;
     let served = runtime.block_on(start_and_run(config));
     // Not by dropping it, which would wait for a read that a dead disk never answers.
@@ -67,19 +58,20 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
 async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
     allow_open_files(config.limits.max_connections);
     let site = Site::find(config.site_root.as_deref())?;
-    let access = Access::new(&config.access, Clock::System)?;
+    let access = config.access.rules(Clock::System)?;
     let shutdown = Shutdown::default();
     let supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn("signal handler", shutdown.on_signals().context("cannot listen to signals")?);
     let streams = Streams::open(&config, Clock::System, &supervisor).await?;
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config.addresses()).await?;
 
     let metrics = listeners.metrics_url()?.map(|url| format!("\nMetrics are at {url}"));
     announce(format!("Tidings is at {}{}", listeners.url()?, metrics.unwrap_or_default()));
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is sent on to TLS");
     }
-    Ok(server::run(listeners, config, site, access, streams, Clock::System, shutdown).await)
+    let server = Server { config, site, access, streams, clock: Clock::System, shutdown };
+    Ok(server.run(listeners).await)
 }
 
 /// Says where the server is, from a thread of its own: a standard output that takes nothing, a full

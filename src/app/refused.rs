@@ -3,7 +3,7 @@
 use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
-use super::{Page, sign_in::SignInPage};
+use super::{Page, Visit, page, sign_in::SignInPage};
 
 /// Why there is nothing to show: as the server says, else because there is no such page. Where a
 /// token could help, the form to sign in with.
@@ -36,4 +36,10 @@ pub fn RefusedPage(
             </p>
         </main>
     })
+}
+
+/// The page at `/sign-in`.
+#[component]
+pub fn SignInAddress() -> impl IntoView {
+    page(|Visit { page, .. }| view! { <RefusedPage page /> })
 }

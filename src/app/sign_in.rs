@@ -13,7 +13,6 @@ use super::{
     Visit, Visitor,
     command::{curl, shell_word},
     page,
-    refused::RefusedPage,
 };
 
 /// What the server says to a token: nothing, or a sentence that says why it was refused.
@@ -93,12 +92,6 @@ pub(super) fn sign_in_address(path: &str) -> String {
     // People may want to read where they will go.
     let to = if path.chars().all(plain) { path.to_owned() } else { Url::escape(path) };
     format!("/sign-in?to={to}")
-}
-
-/// The page at `/sign-in`.
-#[component]
-pub fn SignInAddress() -> impl IntoView {
-    page(|Visit { page, .. }| view! { <RefusedPage page /> })
 }
 
 /// The form to sign in with, and what a token is.

@@ -21,19 +21,19 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// What counts as one client where there are no tokens: an IPv4 address, or the /64 network that an
 /// IPv6 address is in, which is the least that a customer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Address(IpAddr);
+pub(crate) struct Address(IpAddr);
 
 /// How many times as much as one [`Address`] each of its [`networks`](Address::networks) may do, in
 /// their order: a customer may have a /56 or a /48 (RFC 6177), and so as many addresses as it likes.
 /// Every limit per client is held to this.
-pub(super) const NETWORK_SHARES: [u32; 3] = [1, 4, 16];
+pub(crate) const NETWORK_SHARES: [u32; 3] = [1, 4, 16];
 
 /// The prefixes of those networks. An IPv4 address has no others.
 const NETWORK_PREFIXES: [u8; 3] = [64, 56, 48];
 
 impl Address {
     /// The networks that what this client does counts for, the narrowest first.
-    pub(super) fn networks(self) -> impl Iterator<Item = IpNet> {
+    pub(crate) fn networks(self) -> impl Iterator<Item = IpNet> {
         let count = if self.0.is_ipv6() { NETWORK_PREFIXES.len() } else { 1 };
         NETWORK_PREFIXES.into_iter().take(count).map(move |prefix| match self.0 {
             IpAddr::V4(address) => IpNet::from(IpAddr::V4(address)),
@@ -65,22 +65,22 @@ impl fmt::Display for Address {
 
 /// The other side of a connection; every request that comes over it carries one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) address: IpAddr,
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
     /// Whether the connection is TLS.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
 }
 
 /// The proxies that are believed.
 #[derive(Clone, Debug)]
-pub(super) struct Trusted(Arc<[IpNet]>);
+pub(crate) struct TrustedProxies(Arc<[IpNet]>);
 
-impl Trusted {
-    pub(super) fn new(networks: &[IpNet]) -> Self {
+impl TrustedProxies {
+    pub(crate) fn new(networks: &[IpNet]) -> Self {
         Self(networks.into())
     }
 
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
@@ -88,10 +88,10 @@ impl Trusted {
 
 /// The other side of a request, as the connection says, or a proxy that is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Client {
-    pub(super) address: Address,
+pub(crate) struct Client {
+    pub(crate) address: Address,
     /// Whether it came over TLS.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Client {
@@ -104,7 +104,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
 
 impl Client {
     /// The client that [`identify`] found.
-    pub(super) fn of_request(extensions: &Extensions) -> Self {
+    pub(crate) fn of_request(extensions: &Extensions) -> Self {
         let unknown = Self { address: Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), secure: false };
         extensions.get().copied().unwrap_or(unknown)
     }
@@ -112,7 +112,7 @@ impl Client {
     /// Each proxy adds, at the end of `x-forwarded-for`, whom it had before it; what stands further
     /// to the left may be anyone's invention. So the list is believed from its end, as far as the
     /// proxies are trusted, and as far as it can be read.
-    fn of(peer: Peer, headers: &HeaderMap, trusted: &Trusted) -> Self {
+    fn of(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         if !trusted.contains(peer.address) {
             return Self { address: peer.address.into(), secure: peer.secure };
         }
@@ -157,8 +157,8 @@ fn host(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// Gives each request its [`Client`].
-pub(super) async fn identify(
-    State(trusted): State<Trusted>,
+pub(crate) async fn identify(
+    State(trusted): State<TrustedProxies>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -186,7 +186,7 @@ mod tests {
             headers.append(name, value);
         }
         let peer = Peer { address: peer.parse().expect("an address"), secure };
-        let client = Client::of(peer, &headers, &Trusted::new(&networks));
+        let client = Client::of(peer, &headers, &TrustedProxies::new(&networks));
         (client.address.0.to_string(), client.secure)
     }
 

@@ -13,19 +13,24 @@ use std::{
 };
 
 use clap::{
-    Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::{RangedU64ValueParser, Resettable},
 };
 
 use self::values::listen_address;
-pub use self::{
+pub(crate) use self::{
     access::{AccessOptions, SecretOptions},
     limits::LimitOptions,
     tls::TlsOptions,
     token::TokenOptions,
-    values::{Age, LogFilter, Origin, Rate, Size, Span},
+    values::{Age, Rate, Size, Span},
 };
-use super::log::Store;
+use super::{
+    guard::cors::Origin,
+    log::Store,
+    net::Addresses,
+    observe::logging::{LogFilter, LogFormat},
+};
 
 /// How to serve.
 #[derive(Clone, Debug, Parser)]
@@ -182,6 +187,17 @@ fn ignore_empty_variable(arg: Arg) -> Arg {
 }
 
 impl Config {
+    /// Where to listen.
+    pub fn addresses(&self) -> Addresses {
+        let TlsOptions { tls_cert, tls_key, redirect_listen, .. } = &self.tls;
+        Addresses {
+            main: self.listen,
+            tls: tls_cert.clone().zip(tls_key.clone()),
+            redirect: *redirect_listen,
+            metrics: self.metrics_listen,
+        }
+    }
+
     /// What no value alone can tell.
     fn check(&self) -> Result<(), String> {
         self.access.check(self.listen, !self.limits.trusted_proxy.is_empty())?;
@@ -194,13 +210,4 @@ impl Config {
         }
         self.limits.check()
     }
-}
-
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
 }

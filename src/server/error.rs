@@ -23,7 +23,7 @@ const AGAIN: u32 = 5;
 
 /// A refusal: what kind, and what this request should have done.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     /// What was done before the refusal, where a request asks for many things. Boxed, because it is rare.
@@ -35,13 +35,13 @@ pub(super) struct Problem {
 
 /// How far a publisher of lines came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct LinesStored {
+pub(crate) struct LinesStored {
     /// How many lines are stored.
-    pub(super) taken: u64,
+    pub(crate) taken: u64,
     /// How many of them are not as they were sent: cut, or with replacement characters.
-    pub(super) altered: u64,
+    pub(crate) altered: u64,
     /// The id of the last one.
-    pub(super) last_id: Option<EventId>,
+    pub(crate) last_id: Option<EventId>,
 }
 
 /// The members of RFC 9457, section 3.1. Ours, because the library at hand takes a `type` without
@@ -57,31 +57,31 @@ struct Details<'problem> {
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), taken: None, retry_after: None }
     }
 
     /// The same, with the time after which trying again helps.
-    pub(super) fn retry_after(self, wait: Duration) -> Self {
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
         let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         Self { retry_after: NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN)), ..self }
     }
 
     /// The same, with what was done before.
-    pub(super) fn after(self, taken: LinesStored) -> Self {
+    pub(crate) fn after(self, taken: LinesStored) -> Self {
         Self { taken: Some(Box::new(taken)), ..self }
     }
 
-    pub(super) fn draining() -> Self {
+    pub(crate) fn draining() -> Self {
         Self::new(problem::DRAINING, "Try another server, or this one later.")
     }
 
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// Whether another token could help.
-    pub(super) fn is_about_rights(&self) -> bool {
+    pub(crate) fn is_about_rights(&self) -> bool {
         [
             problem::TOKEN_MISSING,
             problem::TOKEN_INVALID,
@@ -92,17 +92,17 @@ impl Problem {
         .contains(&self.kind)
     }
 
-    pub(super) fn title(&self) -> &'static str {
+    pub(crate) fn title(&self) -> &'static str {
         self.kind.title
     }
 
     /// What to do, in a sentence.
-    pub(super) fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 
     /// The same, in words for who has a browser and not a program.
-    pub(super) fn for_people(self) -> Self {
+    pub(crate) fn for_people(self) -> Self {
         let detail = match self.kind {
             problem::TOKEN_MISSING => "This is for those who have signed in.",
             problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
@@ -115,7 +115,7 @@ impl Problem {
     }
 
     /// Gives a response what every refusal of this kind has beside its text.
-    pub(super) fn mark(&self, response: &mut Response) {
+    pub(crate) fn mark(&self, response: &mut Response) {
         let status = self.status();
         *response.status_mut() = status;
         // For the log and the metrics.
@@ -203,7 +203,7 @@ impl Problem {
     }
 
     /// The whole answer as HTTP/1.1, for a connection that has come no further than its first byte.
-    pub(super) fn to_http1(&self) -> String {
+    pub(crate) fn to_http1(&self) -> String {
         // Texts and numbers always serialize.
         let body = serde_json::to_string(&self.details()).unwrap_or_default();
         format!(

@@ -13,7 +13,7 @@ mod budget;
 mod follow;
 mod lag;
 #[cfg(test)]
-pub(super) mod planted;
+pub(crate) mod planted;
 mod tail;
 mod watcher;
 
@@ -25,7 +25,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-pub(super) use self::watcher::{Start, Watcher};
+pub(crate) use self::watcher::{Start, Watcher};
 use self::{
     budget::TailBudget,
     follow::TailKeeper,
@@ -33,7 +33,7 @@ use self::{
     tail::Tail,
 };
 use super::{
-    limits::MemoryBudget,
+    guard::MemoryBudget,
     log::{Bound, Log},
     supervisor::Supervisor,
 };
@@ -41,7 +41,7 @@ use crate::message::StreamName;
 
 /// The watched streams; a handle that is cloned around.
 #[derive(Clone, Debug)]
-pub(super) struct Hub(Arc<Shared>);
+pub(crate) struct Hub(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -56,18 +56,18 @@ struct Shared {
 
 /// How much is held in memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     /// Of the frames of a stream, for all its watchers; one block that is larger is kept too.
-    pub(super) tail: Bound,
+    pub(crate) tail: Bound,
     /// Of the frames of all streams, in bytes.
-    pub(super) all_tails: usize,
+    pub(crate) all_tails: usize,
     /// Of the log, for one watcher.
-    pub(super) page: Bound,
+    pub(crate) page: Bound,
 }
 
 impl Sizes {
     /// Those of a server whose tails may take so many bytes together.
-    pub(super) fn with_all_tails(all_tails: usize) -> Self {
+    pub(crate) fn with_all_tails(all_tails: usize) -> Self {
         Self {
             tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
             all_tails,
@@ -88,7 +88,7 @@ struct OpenStream {
 }
 
 impl Hub {
-    pub(super) fn new(
+    pub(crate) fn new(
         log: Log,
         supervisor: Supervisor,
         memory: MemoryBudget,
@@ -103,17 +103,17 @@ impl Hub {
     }
 
     /// How many bytes all tails take.
-    pub(super) fn tail_bytes(&self) -> usize {
+    pub(crate) fn tail_bytes(&self) -> usize {
         self.0.tails.used()
     }
 
     /// How many watch a stream.
-    pub(super) fn watchers(&self, stream: &StreamName) -> usize {
+    pub(crate) fn watchers(&self, stream: &StreamName) -> usize {
         self.streams().get(stream).map_or(0, |open| open.tail.receiver_count())
     }
 
     /// How many streams are watched, and how many messages the slowest watcher is behind.
-    pub(super) fn survey(&self) -> (usize, u64) {
+    pub(crate) fn survey(&self) -> (usize, u64) {
         let mut streams = self.streams();
         let slowest = streams.values_mut().map(|open| open.lag.max()).max();
         (streams.len(), slowest.unwrap_or_default())

@@ -39,8 +39,9 @@
 //! again. The suite beside this has it all as tests, which every engine passes.
 
 #[cfg(test)]
-pub(super) mod faulty;
+pub(crate) mod faulty;
 mod follow;
+pub(crate) mod message_text;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -50,19 +51,19 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 
-pub(super) use self::follow::{Change, Follow};
-use self::sqlite::Sqlite;
-use super::{clock::Clock, data::Data, supervisor::Supervisor};
+pub(crate) use self::follow::{Change, Follow};
+use self::{message_text::Data, sqlite::Sqlite};
+use super::{clock::Clock, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
 /// For how long an idempotency key is remembered (design, section 2), unless there are too many.
-pub(super) const KEY_LIFETIME: Duration = Duration::from_hours(24);
+pub(crate) const KEY_LIFETIME: Duration = Duration::from_hours(24);
 /// How many messages an idempotency key may stand for (design, section 2).
-pub(super) const MAX_KEYED_BATCH: usize = 1024;
+pub(crate) const MAX_KEYED_BATCH: usize = 1024;
 
 /// A log; a handle that is cloned around. The engine is chosen once, when it is opened.
 #[derive(Clone, Debug)]
-pub(super) enum Log {
+pub(crate) enum Log {
     /// One file, this process alone.
     Sqlite(Sqlite),
     /// A model in memory with faults, for tests alone.
@@ -81,63 +82,63 @@ pub enum Store {
 
 /// How much the log keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Messages of one stream.
-    pub(super) messages: u64,
+    pub(crate) messages: u64,
     /// The age of a message. A stream that was silent for so long is forgotten.
-    pub(super) age: Duration,
+    pub(crate) age: Duration,
     /// Bytes of text in one stream.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Streams.
-    pub(super) streams: u64,
+    pub(crate) streams: u64,
     /// Idempotency keys of one stream, and of all together.
-    pub(super) keys: u64,
-    pub(super) all_keys: u64,
+    pub(crate) keys: u64,
+    pub(crate) all_keys: u64,
 }
 
 /// The generation of a stream: a stream that is deleted and created again is another one of the same
 /// name. Numbers are given once in the whole store and survive restarts, so that two are equal, on
 /// whatever server, when they mean the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Generation(i64);
+pub(crate) struct Generation(i64);
 
 #[cfg(test)]
 impl Generation {
-    pub(super) const fn new(number: i64) -> Self {
+    pub(crate) const fn new(number: i64) -> Self {
         Self(number)
     }
 }
 
 /// A place in a stream that is known to have been in the log: after this sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The generation it belongs to; none while there is no stream.
-    pub(super) generation: Option<Generation>,
+    pub(crate) generation: Option<Generation>,
     /// The sequence of the message before it, 0 before the first.
-    pub(super) seq: u64,
+    pub(crate) seq: u64,
 }
 
 impl Position {
     /// Where a stream is that does not exist yet: before the first message of its next generation.
-    pub(super) const NOWHERE: Self = Self { generation: None, seq: 0 };
+    pub(crate) const NOWHERE: Self = Self { generation: None, seq: 0 };
 }
 
 /// What makes a retry of an append harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IdempotencyKey(pub(super) String);
+pub(crate) struct IdempotencyKey(pub(crate) String);
 
 /// What was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Appended {
+pub(crate) struct Appended {
     /// The id of the last one of the batch.
-    pub(super) last: EventId,
+    pub(crate) last: EventId,
     /// Whether it had been appended before, under the same key.
-    pub(super) replayed: bool,
+    pub(crate) replayed: bool,
 }
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AppendError {
+pub(crate) enum AppendError {
     /// There is no such stream.
     NoStream,
     /// The stream has ended.
@@ -155,13 +156,13 @@ pub(super) enum AppendError {
 
 /// Why a batch was not appended, or not all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AppendAllError {
+pub(crate) struct AppendAllError {
     /// How many messages, the first ones, were appended all the same; 0 of a batch with a key.
-    pub(super) stored: usize,
+    pub(crate) stored: usize,
     /// The id of the last of them.
-    pub(super) last: Option<EventId>,
+    pub(crate) last: Option<EventId>,
     /// Why the next one was not.
-    pub(super) error: AppendError,
+    pub(crate) error: AppendError,
 }
 
 impl From<AppendError> for AppendAllError {
@@ -172,7 +173,7 @@ impl From<AppendError> for AppendAllError {
 
 /// Which messages to read: those on one side of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Range {
+pub(crate) enum Range {
     /// What follows it, from there on.
     After(Place),
     /// What precedes it, back from there; in the order of the stream all the same.
@@ -181,7 +182,7 @@ pub(super) enum Range {
 
 /// A place to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Before the oldest message there is.
     Earliest,
     /// After the newest.
@@ -194,30 +195,30 @@ pub(super) enum Place {
 
 /// How much to read at the most. One message is always read, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
+pub(crate) struct Bound {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// In the order of the stream.
-    pub(super) messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
     /// Whether there are more in the direction that was read.
-    pub(super) more: bool,
+    pub(crate) more: bool,
     /// Where a reader of [`Range::After`] is with this page: behind its last message, and behind
     /// the end too when there is nothing more.
-    pub(super) position: Position,
+    pub(crate) position: Position,
     /// The id of the newest message, or of the end; its sequence is 0 while there is none.
-    pub(super) head: EventId,
+    pub(crate) head: EventId,
     /// The end of the stream, if it has ended.
-    pub(super) end: Option<Message>,
+    pub(crate) end: Option<Message>,
 }
 
 /// Why there is nothing to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// There is no such stream.
     NoStream,
     /// The place is not in the log: it never was, or it is of another generation.
@@ -232,13 +233,13 @@ pub(super) enum ReadError {
 
 /// A stream as the list of streams shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StreamInfo {
-    pub(super) name: StreamName,
+pub(crate) struct StreamInfo {
+    pub(crate) name: StreamName,
     /// How many messages are kept.
-    pub(super) messages: u64,
-    pub(super) ended: bool,
+    pub(crate) messages: u64,
+    pub(crate) ended: bool,
     /// The newest message, or the end; of a long one the beginning.
-    pub(super) last: Option<Message>,
+    pub(crate) last: Option<Message>,
 }
 
 impl Log {
@@ -248,7 +249,7 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened or created, is held by another server, is damaged, is not ours,
     /// or was written by a newer Tidings; says which.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         store: Store,
         limits: Limits,
         clock: Clock,
@@ -258,7 +259,7 @@ impl Log {
     }
 
     /// Appends a message; makes the stream if there is none.
-    pub(super) async fn append(
+    pub(crate) async fn append(
         &self,
         stream: StreamName,
         message: Data,
@@ -269,7 +270,7 @@ impl Log {
     }
 
     /// Appends a batch that is not empty; with a key, of at most [`MAX_KEYED_BATCH`] messages.
-    pub(super) async fn append_all(
+    pub(crate) async fn append_all(
         &self,
         stream: StreamName,
         batch: Vec<Data>,
@@ -283,7 +284,7 @@ impl Log {
     }
 
     /// Ends a stream with a closing text.
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
+    pub(crate) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
         match self {
             Self::Sqlite(engine) => engine.end(stream, text).await,
             #[cfg(test)]
@@ -292,7 +293,7 @@ impl Log {
     }
 
     /// Forgets a stream.
-    pub(super) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
+    pub(crate) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         match self {
             Self::Sqlite(engine) => engine.delete(stream).await,
             #[cfg(test)]
@@ -301,7 +302,7 @@ impl Log {
     }
 
     /// Reads messages.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         stream: &StreamName,
         range: Range,
@@ -316,7 +317,7 @@ impl Log {
 
     /// Follows a stream, which need not exist, from this call on, and not only from when the future
     /// is polled.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &self,
         stream: &StreamName,
     ) -> BoxFuture<'static, Result<Follow, ReadError>> {
@@ -328,7 +329,7 @@ impl Log {
     }
 
     /// The streams there are, newest activity first, at most `max`.
-    pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
+    pub(crate) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.streams(max).await,
             #[cfg(test)]
@@ -337,7 +338,7 @@ impl Log {
     }
 
     /// Names the metrics of the engine.
-    pub(super) fn register_metrics(&self, registry: &mut Registry) {
+    pub(crate) fn register_metrics(&self, registry: &mut Registry) {
         match self {
             Self::Sqlite(engine) => engine.register_metrics(registry),
             #[cfg(test)]
@@ -346,7 +347,7 @@ impl Log {
     }
 
     /// Brings those metrics up to date that are looked up and not counted.
-    pub(super) async fn refresh_metrics(&self) {
+    pub(crate) async fn refresh_metrics(&self) {
         match self {
             Self::Sqlite(engine) => engine.refresh_metrics().await,
             #[cfg(test)]
@@ -355,7 +356,7 @@ impl Log {
     }
 
     /// Why the store cannot be written, if it cannot.
-    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+    pub(crate) fn trouble(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.trouble(),
             #[cfg(test)]
@@ -365,7 +366,7 @@ impl Log {
 
     /// What is damaged in the store, if anything is known to be. Reading and writing go on as far as
     /// they can.
-    pub(super) fn damaged(&self) -> Option<Arc<str>> {
+    pub(crate) fn damaged(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.damaged(),
             #[cfg(test)]
@@ -374,7 +375,7 @@ impl Log {
     }
 
     /// Stores what waits, then lets the store go. Whatever comes later is refused.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(engine) => engine.close().await,
             #[cfg(test)]

@@ -4,6 +4,8 @@
 mod forms;
 mod sign_in;
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
@@ -18,21 +20,24 @@ use leptos::{
 use leptos_axum::{ResponseOptions, render_app_async_with_context};
 use serde::Deserialize;
 
-pub(super) use self::{
+pub(crate) use self::{
     forms::form,
     sign_in::{sign_in, sign_in_page, sign_out},
 };
 use super::{
-    App,
-    access::Visitor,
-    answer::{self, MAX_TEXT_BYTES, PAGE_COST},
+    api::{
+        counter::Counter,
+        cursor,
+        publishing::Publishing,
+        response::{self, MAX_TEXT_BYTES, PAGE_COST, Responses},
+    },
     client::Client,
-    cursor,
     error::Problem,
-    headers,
-    log::{Bound, Place, Range, ReadError},
-    named::Named,
-    site::Built,
+    guard::{Access, Limits, Visitor, security_headers},
+    hub::Hub,
+    log::{Bound, Log, Place, Range, ReadError},
+    site::{Built, Site},
+    stream_path::Named,
 };
 use crate::{
     app::{self, Assets, Draft, Page, StyleSheet, Visit},
@@ -50,38 +55,50 @@ const CACHING: &str = "private, no-cache, no-transform";
 /// How many streams the list of streams shows.
 const STREAMS: usize = 1000;
 
+/// What pages are rendered with.
+pub(crate) struct Pages {
+    pub(crate) access: Access,
+    pub(crate) counter: Counter,
+    pub(crate) hub: Hub,
+    pub(crate) limits: Limits,
+    pub(crate) log: Log,
+    pub(crate) publishing: Arc<Publishing>,
+    pub(crate) responses: Responses,
+    pub(crate) site: Arc<Site>,
+}
+
 /// Lets pages be rendered; to be called once before. It does no harm to call it again.
-pub(super) fn init() {
+pub(crate) fn init() {
     let _ = any_spawner::Executor::init_tokio();
 }
 
 /// `GET /`
-pub(super) async fn counter(State(app): State<App>, request: Request) -> Response {
-    let page = Page::Counter(app.counter.snapshot());
-    render(&app, request, page).await
+pub(crate) async fn counter(State(pages): State<Arc<Pages>>, request: Request) -> Response {
+    let page = Page::Counter(pages.counter.snapshot());
+    render(&pages, request, page).await
 }
 
 /// `GET /problems`
-pub(super) async fn text(State(app): State<App>, request: Request) -> Response {
-    render(&app, request, Page::Text).await
+pub(crate) async fn text(State(pages): State<Arc<Pages>>, request: Request) -> Response {
+    render(&pages, request, Page::Text).await
 }
 
 /// The page that says that there is none.
-pub(super) async fn not_found(app: &App, request: Request) -> Response {
-    let mut page = render(app, request, Page::Text).await;
+pub(crate) async fn not_found(pages: &Pages, request: Request) -> Response {
+    let mut page = render(pages, request, Page::Text).await;
     *page.status_mut() = StatusCode::NOT_FOUND;
     page.extensions_mut().insert(problem::NOT_FOUND);
     page
 }
 
 /// `GET /streams`
-pub(super) async fn streams(State(app): State<App>, request: Request) -> Response {
-    let visitor = app.access.visitor(request.headers(), Client::of_request(request.extensions()));
-    let listed = app.log.streams(STREAMS).await.map_err(Problem::from);
+pub(crate) async fn streams(State(pages): State<Arc<Pages>>, request: Request) -> Response {
+    let visitor = pages.access.visitor(request.headers(), Client::of_request(request.extensions()));
+    let listed = pages.log.streams(STREAMS).await.map_err(Problem::from);
     let page = listed.map(|mut listed| {
-        listed.retain(|listed| app.access.watch(&visitor, &listed.name).is_ok());
+        listed.retain(|listed| pages.access.watch(&visitor, &listed.name).is_ok());
         let summary = |listed: super::log::StreamInfo| Summary {
-            watchers: app.hub.watchers(&listed.name),
+            watchers: pages.hub.watchers(&listed.name),
             name: listed.name,
             messages: listed.messages,
             ended: listed.ended,
@@ -90,53 +107,53 @@ pub(super) async fn streams(State(app): State<App>, request: Request) -> Respons
         let streams = listed.into_iter().map(summary).collect();
         Page::Streams { streams, may_publish: visitor.may_publish_somewhere() }
     });
-    render_or_refuse(&app, request, page).await
+    render_or_refuse(&pages, request, page).await
 }
 
 /// Which part of a stream a page is asked for.
 #[derive(Deserialize)]
-pub(super) struct Part {
+pub(crate) struct Part {
     before: Option<String>,
     at: Option<String>,
 }
 
 /// `GET /streams/{name}`, and the same with `?before` and `?at`
-pub(super) async fn stream(
-    State(app): State<App>,
+pub(crate) async fn stream(
+    State(pages): State<Arc<Pages>>,
     name: Result<Named, Problem>,
     part: Result<Query<Part>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let visitor = app.access.visitor(request.headers(), Client::of_request(request.extensions()));
-    let page = stream_page(&app, &visitor, name, part).await;
-    render_or_refuse(&app, request, page).await
+    let visitor = pages.access.visitor(request.headers(), Client::of_request(request.extensions()));
+    let page = stream_page(&pages, &visitor, name, part).await;
+    render_or_refuse(&pages, request, page).await
 }
 
 async fn stream_page(
-    app: &App,
+    pages: &Pages,
     visitor: &Visitor,
     name: Result<Named, Problem>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Page, Problem> {
     let Named(name) = name?;
-    app.access.watch(visitor, &name)?;
+    pages.access.watch(visitor, &name)?;
     let Query(part) = part?;
     match (part.at, part.before) {
-        (Some(id), _) => around(app, name, &id).await,
-        (None, Some(id)) => before(app, name, &id).await,
-        (None, None) => newest(app, visitor, name, None).await,
+        (Some(id), _) => around(pages, name, &id).await,
+        (None, Some(id)) => before(pages, name, &id).await,
+        (None, None) => newest(pages, visitor, name, None).await,
     }
 }
 
 /// A stream as it is now. One read gives the messages and the place where the subscription begins.
 async fn newest(
-    app: &App,
+    pages: &Pages,
     visitor: &Visitor,
     name: StreamName,
     draft: Option<Draft>,
 ) -> Result<Page, Problem> {
     let events = format!("/streams/{name}/events");
-    let snapshot = match app.log.read(&name, Range::Before(Place::Latest), NEWEST).await {
+    let snapshot = match pages.log.read(&name, Range::Before(Place::Latest), NEWEST).await {
         Ok(page) => Snapshot {
             events,
             messages: page.messages,
@@ -148,36 +165,40 @@ async fn newest(
         Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
         Err(error) => return Err(error.into()),
     };
-    let watchers = app.hub.watchers(&name);
-    let may_publish = app.access.publish(visitor, &name).is_ok();
+    let watchers = pages.hub.watchers(&name);
+    let may_publish = pages.access.publish(visitor, &name).is_ok();
     Ok(Page::Stream { name, snapshot, watchers, may_publish, draft })
 }
 
 /// The messages before one.
-async fn before(app: &App, name: StreamName, id: &str) -> Result<Page, Problem> {
+async fn before(pages: &Pages, name: StreamName, id: &str) -> Result<Page, Problem> {
     let place = cursor::place(id)?;
-    let page = app.log.read(&name, Range::Before(place), NEWEST).await?;
+    let page = pages.log.read(&name, Range::Before(place), NEWEST).await?;
     let (messages, older) = (page.messages, page.more);
     Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None })
 }
 
 /// A message among its neighbours.
-async fn around(app: &App, name: StreamName, id: &str) -> Result<Page, Problem> {
+async fn around(pages: &Pages, name: StreamName, id: &str) -> Result<Page, Problem> {
     let at: EventId = id.parse().map_err(|_| {
         Problem::new(problem::MALFORMED_CURSOR, "The address of a message ends with its id.")
     })?;
-    let before = app.log.read(&name, Range::Before(Place::Id(at)), NEIGHBOURS).await?;
+    let before = pages.log.read(&name, Range::Before(Place::Id(at)), NEIGHBOURS).await?;
     let from = before.messages.last().map_or(Place::Earliest, |last| Place::Id(last.id));
-    let after = app.log.read(&name, Range::After(from), NEIGHBOURS).await?;
+    let after = pages.log.read(&name, Range::After(from), NEIGHBOURS).await?;
     let mut messages = before.messages;
     messages.extend(after.messages);
     let end = after.end.filter(|_| !after.more);
     Ok(Page::Archive { name, messages, at: Some(at), older: before.more, newer: after.more, end })
 }
 
-async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Problem>) -> Response {
+async fn render_or_refuse(
+    pages: &Pages,
+    request: Request,
+    page: Result<Page, Problem>,
+) -> Response {
     let problem = match page {
-        Ok(page) => return render(app, request, page).await,
+        Ok(page) => return render(pages, request, page).await,
         Err(problem) => problem.for_people(),
     };
     let page = if problem.is_about_rights() {
@@ -186,36 +207,36 @@ async fn render_or_refuse(app: &App, request: Request, page: Result<Page, Proble
     } else {
         Page::Refused { title: problem.title().to_owned(), detail: problem.detail().to_owned() }
     };
-    let mut response = render(app, request, page).await;
+    let mut response = render(pages, request, page).await;
     problem.mark(&mut response);
     response
 }
 
 /// Says why there is nothing: to a person with a page.
-async fn refuse(app: &App, parts: Parts, problem: Problem, person: bool) -> Response {
+async fn refuse(pages: &Pages, parts: Parts, problem: Problem, person: bool) -> Response {
     if !person {
         return problem.into_response();
     }
     let client = Client::of_request(&parts.extensions);
-    let accept_encoding = answer::accept_encoding(&parts.headers);
+    let accept_encoding = response::accept_encoding(&parts.headers);
     let request = Request::from_parts(parts, Body::empty());
-    let page = render_or_refuse(app, request, Err(problem));
-    answer::bounded(app, client, accept_encoding, PAGE_COST, page).await
+    let page = render_or_refuse(pages, request, Err(problem));
+    pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
 }
 
 /// Renders a page. A page that has failed asks for itself as `text/plain`, so that a proxy which
 /// rewrites pages leaves it as it is.
-async fn render(app: &App, request: Request, page: Page) -> Response {
-    let watched = app.site.is_watched();
+async fn render(pages: &Pages, request: Request, page: Page) -> Response {
+    let watched = pages.site.is_watched();
     let client = Client::of_request(request.extensions());
-    let visitor = match app.access.visitor(request.headers(), client) {
+    let visitor = match pages.access.visitor(request.headers(), client) {
         Visitor::Anyone => app::Visitor::Anyone,
         Visitor::Guest(_) => app::Visitor::Guest,
         Visitor::Holder(claims) => app::Visitor::Named(claims.name),
     };
     let as_text =
         request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/plain");
-    let Built { style, style_text, script, wasm } = app.site.built().clone();
+    let Built { style, style_text, script, wasm } = pages.site.built().clone();
     // In the page it saves a round trip before the first paint; what is fetched as text is shown in
     // a page that has it already.
     let style = match style_text {
@@ -227,7 +248,8 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
     let visit = move || {
         let response = expect_context::<ResponseOptions>();
         response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(CACHING));
-        let policy = use_nonce().map(|nonce| headers::content_security_policy(&nonce, watched));
+        let policy =
+            use_nonce().map(|nonce| security_headers::content_security_policy(&nonce, watched));
         if let Some(Ok(policy)) = policy {
             response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
         }
@@ -241,7 +263,7 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
             page: page.clone(),
         });
     };
-    let options = app.site.leptos_options().clone();
+    let options = pages.site.leptos_options().clone();
     let shell = move || app::shell(options.clone()).into_any();
     let mut page = render_app_async_with_context(visit, shell)(request).await;
     page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
@@ -254,7 +276,7 @@ async fn render(app: &App, request: Request, page: Page) -> Response {
 
 /// Layer that has a person told with a page, and not with JSON, why there is no page, where that was
 /// found before one could be rendered, or there is no memory for it. It takes hardly any itself.
-pub(super) async fn explain_refusals(request: Request, next: Next) -> Response {
+pub(crate) async fn explain_refusals(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let person = [Method::GET, Method::HEAD].contains(&parts.method) && wants_page(&parts);
     let response = next.run(Request::from_parts(parts, body)).await;
@@ -284,7 +306,7 @@ pub(super) async fn explain_refusals(request: Request, next: Next) -> Response {
 
 /// Whether a person is waiting. A request without a path, `GET host:80`, is not a browser's, and
 /// `leptos_axum` would panic.
-pub(super) fn wants_page(parts: &Parts) -> bool {
+pub(crate) fn wants_page(parts: &Parts) -> bool {
     let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     parts.uri.path_and_query().is_some()
         && accept.is_some_and(|accept| accept.contains("text/html"))

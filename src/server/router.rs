@@ -1,11 +1,11 @@
 //! Every route and layer.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{FromRef as _, Request, State},
     http::{Method, StatusCode, header, request::Parts},
     middleware::{from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
@@ -19,25 +19,33 @@ use tower_http::{
 };
 
 use super::{
-    App,
-    answer::{self, LIST_COST, PAGE_COST},
-    client::{self, Client, Trusted},
+    api::{
+        content_encoding, counter, delete, end, health, history, publish,
+        response::{self, LIST_COST, PAGE_COST, Responses},
+        watch,
+    },
+    client::{self, Client, TrustedProxies},
     config::Config,
-    counter, delete, encoding, end,
     error::Problem,
-    headers, health, history,
-    host::{self, AllowedHosts},
-    pages, publish, request, site, unread, watch,
+    guard::{
+        AllowedHosts, MemoryBudget, allowed_hosts, cors, cross_site, request_limit,
+        security_headers,
+    },
+    net::unread_body,
+    observe::{Metrics, request_log},
+    pages::{self, Pages},
+    site::{self, Site},
+    state::App,
 };
 use crate::problem;
 
-pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
+pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Router {
     let allow_origin = &config.allow_origin;
-    let https_only = config.tls.hsts.map(headers::strict_transport_security);
+    let hsts = config.tls.hsts.map(|age| security_headers::strict_transport_security(age.0));
     pages::init();
+    let limited = from_fn_with_state(app.clone(), request_limit::limit_concurrency);
+    let reads = |cost| from_fn_with_state((Responses::from_ref(&app), cost), response::limit_reads);
     // What pages of other origins may read, if they are allowed to.
-    let limited = from_fn_with_state(app.clone(), request::limit_concurrency);
-    let reads = |cost| from_fn_with_state((app.clone(), cost), answer::limit_reads);
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
         .route("/streams/{name}/events", get(watch::watch))
@@ -48,11 +56,11 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(limited.clone());
     let reading =
-        if allow_origin.is_empty() { reading } else { reading.layer(headers::cors(allow_origin)) };
+        if allow_origin.is_empty() { reading } else { reading.layer(cors::layer(allow_origin)) };
 
     let decoding = ServiceBuilder::new()
-        .map_request(encoding::normalize)
-        .map_response(encoding::unsupported)
+        .map_request(content_encoding::normalize)
+        .map_response(content_encoding::unsupported)
         .layer(RequestDecompressionLayer::new())
         .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
             request.map(Body::new)
@@ -82,12 +90,18 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
 
     let router = others
         .merge(reading)
-        .layer(from_fn(headers::same_site))
-        .layer(from_fn_with_state(AllowedHosts::new(&config.access), host::known_host))
+        .layer(from_fn(cross_site::refuse))
+        .layer(from_fn_with_state(
+            AllowedHosts::new(config.access.allowed_hosts()),
+            allowed_hosts::refuse_others,
+        ))
         .layer(from_fn(pages::explain_refusals))
-        .layer(map_response_with_state(https_only, headers::security))
-        .layer(from_fn_with_state((app.clone(), trusted.clone()), request::observed))
-        .layer(from_fn_with_state(app.memory.clone(), unread::read_on))
+        .layer(map_response_with_state(hsts, security_headers::add))
+        .layer(from_fn_with_state(
+            (Metrics::from_ref(&app), trusted.clone()),
+            request_log::observed,
+        ))
+        .layer(from_fn_with_state(MemoryBudget::from_ref(&app), unread_body::read_on))
         .layer(from_fn_with_state(trusted, client::identify))
         .with_state(app);
     // A trailing slash is not another address.
@@ -96,13 +110,19 @@ pub(super) fn router(app: App, config: &Config, trusted: Trusted) -> Router {
 
 /// A file of the site; else the answer to whoever asked for what is not there: a page for people,
 /// a problem for programs.
-async fn file_or_not_found(State(app): State<App>, client: Client, request: Request) -> Response {
+async fn file_or_not_found(
+    State(site): State<Arc<Site>>,
+    State(responses): State<Responses>,
+    State(pages): State<Arc<Pages>>,
+    client: Client,
+    request: Request,
+) -> Response {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return not_found();
     }
     let (parts, _) = request.into_parts();
-    let accept_encoding = answer::accept_encoding(&parts.headers);
-    let file = answer::file(&app, client, file(&app, &parts)).await;
+    let accept_encoding = response::accept_encoding(&parts.headers);
+    let file = responses.file(client, file(&site, &parts)).await;
     if file.status() != StatusCode::NOT_FOUND {
         return file;
     }
@@ -111,22 +131,22 @@ async fn file_or_not_found(State(app): State<App>, client: Client, request: Requ
     }
     // Nothing is reserved piece by piece.
     drop(file);
-    let page = pages::not_found(&app, Request::from_parts(parts, Body::empty()));
-    answer::bounded(&app, client, accept_encoding, PAGE_COST, page).await
+    let page = pages::not_found(&pages, Request::from_parts(parts, Body::empty()));
+    responses.bounded(client, accept_encoding, PAGE_COST, page).await
 }
 
 /// A file of the site, or a response that says that there is none.
-async fn file(app: &App, parts: &Parts) -> Response {
-    let file = ServeDir::new(app.site.root())
+async fn file(site: &Site, parts: &Parts) -> Response {
+    let file = ServeDir::new(site.root())
         .precompressed_br()
         .precompressed_gzip()
-        .with_buf_chunk_size(answer::FILE_CHUNK)
+        .with_buf_chunk_size(response::FILE_CHUNK)
         .append_index_html_on_directories(false)
         .try_call(Request::from_parts(parts.clone(), Body::empty()))
         .await;
     match file {
         Ok(response) if response.status() != StatusCode::NOT_FOUND => {
-            let for_ever = app.site.is_hashed() && site::is_built(parts.uri.path());
+            let for_ever = site.is_hashed() && site::is_built(parts.uri.path());
             let caching = if for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
             let headers = [(header::CACHE_CONTROL, caching), (header::VARY, "accept-encoding")];
             (headers, response).into_response()

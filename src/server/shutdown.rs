@@ -56,20 +56,20 @@ impl Shutdown {
 
 /// Whether it is time to stop, for a body that is asked often. To ask is cheap: what would wake the
 /// task is set up the first time, and again only if another task asks.
-pub(super) struct Stopping {
+pub(crate) struct Stopping {
     shutdown: Shutdown,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     task: Option<Waker>,
 }
 
 impl Stopping {
-    pub(super) fn new(shutdown: &Shutdown) -> Self {
+    pub(crate) fn new(shutdown: &Shutdown) -> Self {
         let waiting = Box::pin(shutdown.token.clone().cancelled_owned());
         Self { shutdown: shutdown.clone(), waiting, task: None }
     }
 
     /// Whether it is time to stop; if not yet, the task is woken then.
-    pub(super) fn has_begun(&mut self, context: &mut Context<'_>) -> bool {
+    pub(crate) fn has_begun(&mut self, context: &mut Context<'_>) -> bool {
         let known = self.task.as_ref().is_some_and(|task| task.will_wake(context.waker()));
         if !known {
             self.task = Some(context.waker().clone());

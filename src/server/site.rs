@@ -21,20 +21,20 @@ pub struct Site {
 
 /// What the build makes, as a page needs it.
 #[derive(Clone, Debug)]
-pub(super) struct Built {
+pub(crate) struct Built {
     /// The path of the style sheet.
-    pub(super) style: Arc<str>,
+    pub(crate) style: Arc<str>,
     /// Its text, unless it may change while a page is open.
-    pub(super) style_text: Option<Arc<str>>,
-    pub(super) script: Arc<str>,
-    pub(super) wasm: Arc<str>,
+    pub(crate) style_text: Option<Arc<str>>,
+    pub(crate) script: Arc<str>,
+    pub(crate) wasm: Arc<str>,
 }
 
 /// The folder, inside the site, of what the build makes. As in `Cargo.toml`.
 const PACKAGE: &str = "pkg";
 
 /// Whether a file at this path of the site is one that the build makes.
-pub(super) fn is_built(path: &str) -> bool {
+pub(crate) fn is_built(path: &str) -> bool {
     path.split('/').nth(1) == Some(PACKAGE)
 }
 
@@ -77,26 +77,26 @@ impl Site {
         Ok(Self { root, options, built, is_hashed: hashes.is_some(), watched })
     }
 
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Whether the names of the built files change with their content, so that a browser may keep
     /// them for ever.
-    pub(super) fn is_hashed(&self) -> bool {
+    pub(crate) fn is_hashed(&self) -> bool {
         self.is_hashed
     }
 
     /// Whether it is rebuilt as it is edited, by `cargo leptos watch`.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.watched
     }
 
-    pub(super) fn built(&self) -> &Built {
+    pub(crate) fn built(&self) -> &Built {
         &self.built
     }
 
-    pub(super) fn leptos_options(&self) -> &LeptosOptions {
+    pub(crate) fn leptos_options(&self) -> &LeptosOptions {
         &self.options
     }
 }

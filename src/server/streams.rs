@@ -3,26 +3,25 @@
 use super::{
     clock::Clock,
     config::Config,
+    guard::MemoryBudget,
     hub::{Hub, Sizes},
-    limits::MemoryBudget,
     log::{Limits, Log},
-    metrics::{Metrics, Now},
-    serve::Connections,
+    net::Connections,
+    observe::{Metrics, Sample, logging},
     supervisor::Supervisor,
-    telemetry,
 };
 
 /// Log and hub together; the one follows what the other stores.
 #[derive(Clone, Debug)]
 pub struct Streams {
-    pub(super) log: Log,
-    pub(super) hub: Hub,
+    pub(crate) log: Log,
+    pub(crate) hub: Hub,
     /// What bounds the memory that they, and those who use them, take.
-    pub(super) memory: MemoryBudget,
+    pub(crate) memory: MemoryBudget,
     /// What is counted of them, and of the server that serves them.
-    pub(super) metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// What keeps both at work.
-    pub(super) supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Streams {
@@ -53,18 +52,18 @@ impl Streams {
         Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
     }
 
-    /// What is not counted but looked up.
-    pub(super) async fn look(self, connections: Connections) -> Now {
+    /// The metrics that are not counted but read.
+    pub(crate) async fn sample(self, connections: Connections) -> Sample {
         self.log.refresh_metrics().await;
         let (watched, lag) = self.hub.survey();
-        Now {
+        Sample {
             connections: connections.open(),
             refused_connections: connections.refused(),
             watched,
             lag,
             memory: self.memory.usage(),
             tail_bytes: self.hub.tail_bytes(),
-            dropped_log_lines: telemetry::dropped_lines(),
+            dropped_log_lines: logging::dropped_lines(),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     /// Spawns a task that may be aborted, or return: only its panic is a failure.
-    pub(super) fn spawn_abortable(
+    pub(crate) fn spawn_abortable(
         &self,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
@@ -71,7 +71,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn thread(
+    pub(crate) fn thread(
         &self,
         name: &'static str,
         run: impl FnOnce() + Send + 'static,
@@ -97,7 +97,7 @@ impl Supervisor {
     }
 
     /// Waits for the first failure.
-    pub(super) async fn failed(&self) -> Failure {
+    pub(crate) async fn failed(&self) -> Failure {
         let mut failure = self.failure.subscribe();
         let failed = failure.wait_for(Option::is_some).await.map(|failure| failure.clone());
         match failed {
@@ -108,20 +108,20 @@ impl Supervisor {
     }
 
     /// The first failure, if there was one.
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure.borrow().clone()
     }
 }
 
 impl Failure {
     /// What was told to stop and did not.
-    pub(super) fn did_not_stop(name: &'static str) -> Self {
+    pub(crate) fn did_not_stop(name: &'static str) -> Self {
         Self { name, cause: Cause::DidNotStop }
     }
 }
 
 /// Runs a part of [`run`](super::run) in place: its panic is its failure.
-pub(super) async fn supervised<T>(
+pub(crate) async fn supervised<T>(
     name: &'static str,
     part: impl Future<Output = T>,
 ) -> Result<T, Failure> {
@@ -130,7 +130,7 @@ pub(super) async fn supervised<T>(
 }
 
 /// What a panic says.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("for a reason that is not text").to_owned()

@@ -17,15 +17,7 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::server::{
-    self,
-    access::Access,
-    clock::Clock,
-    config::Config,
-    listen::Listeners,
-    shutdown::Shutdown,
-    site::Site,
-    streams::Streams,
-    supervisor::{Failure, Supervisor},
+    Clock, Config, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor,
 };
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -77,17 +69,17 @@ impl TestApp {
         let config = Config::try_parse_from(arguments).expect("good arguments");
         let folder = built_site();
         let site = Site::find(Some(folder.path())).expect("a site");
-        let listeners = Listeners::bind(&config).await.expect("free ports");
+        let listeners = Listeners::bind(&config.addresses()).await.expect("free ports");
         let url = listeners.url().expect("an address");
         let redirect = listeners.redirect_url().expect("an address");
         let metrics = listeners.metrics_url().expect("an address").expect("a listener");
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
         let clock = Clock::Following { millis: now, origin: Instant::now() };
-        let access = Access::new(&config.access, clock).expect("secrets");
+        let access = config.access.rules(clock).expect("secrets");
         let streams = Streams::open(&config, clock, &supervisor).await.expect("a store");
-        let server = server::run(listeners, config, site, access, streams, clock, shutdown.clone());
-        let server = tokio::spawn(server);
+        let server = Server { config, site, access, streams, clock, shutdown: shutdown.clone() };
+        let server = tokio::spawn(server.run(listeners));
         let client = Client::builder().no_proxy().build().expect("a client");
         Self { url, redirect, metrics, client, shutdown, supervisor, server, site: folder }
     }

@@ -6,7 +6,10 @@ use anyhow::{Context as _, bail};
 use axum::http::uri::Authority;
 use clap::{Args, builder::BoolishValueParser};
 
-use super::super::access::{Pattern, Secret};
+use crate::server::{
+    clock::Clock,
+    guard::{Access, Pattern, Secret},
+};
 
 /// Who may do what.
 #[derive(Args, Clone, Debug)]
@@ -108,11 +111,27 @@ impl AccessOptions {
         Ok(())
     }
 
+    /// The access rules that these options describe.
+    ///
+    /// # Errors
+    /// When a secret cannot be read or used; says which.
+    pub fn rules(&self, clock: Clock) -> anyhow::Result<Access> {
+        Access::new(&self.secrets()?, self.public.clone(), clock)
+    }
+
+    /// The host names by which the server may be addressed, beside loopback ones; `None` for any:
+    /// where tokens protect the server, or where it was opened on purpose.
+    pub(in crate::server) fn allowed_hosts(&self) -> Option<&[String]> {
+        let has_secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
+        let any = has_secret || self.open || self.allow_host.iter().any(|host| host == "*");
+        (!any).then_some(&self.allow_host)
+    }
+
     /// The secrets that verify: the one that is in use first. None where nobody is asked.
     ///
     /// # Errors
     /// When a file can not be read, or a secret is too short; says which.
-    pub(in crate::server) fn secrets(&self) -> anyhow::Result<Vec<Secret>> {
+    pub(crate) fn secrets(&self) -> anyhow::Result<Vec<Secret>> {
         let previous = one(
             "--previous-secret",
             self.previous_secret.as_ref(),
@@ -127,7 +146,7 @@ impl SecretOptions {
     ///
     /// # Errors
     /// When its file can not be read, or when it is too short.
-    pub(in crate::server) fn read(&self) -> anyhow::Result<Option<Secret>> {
+    pub(crate) fn read(&self) -> anyhow::Result<Option<Secret>> {
         one("--secret", self.secret.as_ref(), self.secret_file.as_ref())
     }
 }

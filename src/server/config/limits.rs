@@ -7,7 +7,8 @@ use sysinfo::{
     MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System, get_current_pid,
 };
 
-use super::{super::limits::min_budget, Rate, Size, Span};
+use super::{Rate, Size, Span};
+use crate::server::guard::min_budget;
 
 /// The most bytes a message may be allowed to have: it is held in memory several times over.
 const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
@@ -93,7 +94,7 @@ pub struct LimitOptions {
 
 impl LimitOptions {
     /// The memory budget in bytes: what was given, or else what the machine lets us take.
-    pub(in crate::server) fn memory_budget(&self) -> u64 {
+    pub(crate) fn memory_budget(&self) -> u64 {
         let default = || {
             let quarter = available_memory().unwrap_or_default() / 4;
             quarter.min(MAX_DEFAULT_BUDGET).max(min_budget(self.max_message_bytes.0))

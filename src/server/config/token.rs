@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::{Age, SecretOptions};
 use crate::server::{
-    access::{self, Claims, NumericDate, Pattern},
     clock::Clock,
+    guard::{Claims, NumericDate, Pattern, sign},
 };
 
 /// Print a token for whoever may publish or watch
@@ -49,7 +49,7 @@ impl TokenOptions {
         let age = u64::try_from(self.expires.0.as_millis()).unwrap_or(u64::MAX);
         let exp = NumericDate(Clock::System.now().saturating_add(age));
         let Self { name, publish, watch, .. } = self;
-        access::sign(&Claims { name, publish, watch, exp, nbf: None }, &secret)
+        sign(&Claims { name, publish, watch, exp, nbf: None }, &secret)
     }
 }
 

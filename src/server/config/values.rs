@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderValue, uri::Authority};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-
-use super::super::log::Store;
+use crate::server::log::Store;
 
 /// A duration of at least `MIN` milliseconds and at most an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +38,7 @@ impl<const MIN: u64> FromStr for Span<MIN> {
 
 /// An age of at least a second and at most ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Age(pub(in crate::server) Duration);
+pub struct Age(pub(crate) Duration);
 
 impl FromStr for Age {
     type Err = String;
@@ -58,7 +55,7 @@ impl FromStr for Age {
 
 /// A number of bytes, at least one and at most `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size<const MOST: u64>(pub(in crate::server) u64);
+pub struct Size<const MOST: u64>(pub(crate) u64);
 
 impl<const MOST: u64> fmt::Display for Size<MOST> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +77,7 @@ impl<const MOST: u64> FromStr for Size<MOST> {
 
 /// So many in some time; none where there is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(pub(in crate::server) Option<NonZeroU32>);
+pub struct Rate(pub(crate) Option<NonZeroU32>);
 
 impl FromStr for Rate {
     type Err = String;
@@ -114,56 +111,5 @@ impl FromStr for Store {
             ":memory:" => Ok(Self::Memory),
             file => Ok(Self::File(file.into())),
         }
-    }
-}
-
-/// An origin that may listen, or all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `*`
-    Any,
-    /// Scheme, host and port, as browsers send them.
-    One(HeaderValue),
-}
-
-impl FromStr for Origin {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const HOW: &str = "must be * or an origin as browsers send it: http:// or https://, a host \
-                           in lower case, and a port unless it is the usual one; no path";
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        let (host, usual_port) = match text.split_once("://") {
-            Some(("https", host)) => (host, ":443"),
-            Some(("http", host)) => (host, ":80"),
-            _ => return Err(HOW),
-        };
-        let never_sent = host.ends_with(usual_port)
-            || host.contains(|c: char| c == '@' || c.is_ascii_uppercase())
-            || host.parse::<Authority>().is_err();
-        if never_sent {
-            return Err(HOW);
-        }
-        HeaderValue::from_str(text).map(Self::One).map_err(|_| HOW)
-    }
-}
-
-/// A filter for the log that is known to parse.
-#[derive(Clone, Debug)]
-pub struct LogFilter(pub(in crate::server) String);
-
-impl FromStr for LogFilter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // A word alone would be taken for the name of a module, and a level with a slip of the
-        // finger silence the log.
-        for part in text.split(',').filter(|part| !part.contains(['=', '['])) {
-            part.trim().parse::<LevelFilter>().map_err(|_| format!("{part:?} is not a level"))?;
-        }
-        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
-        Ok(Self(text.to_owned()))
     }
 }

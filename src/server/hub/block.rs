@@ -4,15 +4,15 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::{
-    super::{events, frame},
-    budget::{LargeBytes, TailBudget, TailBytes},
+use super::budget::{LargeBytes, TailBudget, TailBytes};
+use crate::{
+    message::{EventId, Message},
+    server::sse::{frame, response},
 };
-use crate::message::{EventId, Message};
 
 /// How large a block becomes at the most, unless a single message is larger. A reader that stalls holds
 /// the whole block that its frames are in.
-const MAX_BLOCK_BYTES: usize = events::BATCH;
+const MAX_BLOCK_BYTES: usize = response::BATCH;
 
 /// What was appended together, or a part of it.
 #[derive(Debug)]

@@ -11,14 +11,16 @@ use tokio::{
 #[cfg(test)]
 use super::planted::{HubBug, is_planted};
 use super::{
-    super::log::{Bound, Change, Follow, Log, ReadError},
     Shared,
     backoff::Backoff,
     budget::TailBudget,
     lag::Head,
     tail::{Tail, TailUpdate},
 };
-use crate::message::StreamName;
+use crate::{
+    message::StreamName,
+    server::log::{Bound, Change, Follow, Log, ReadError},
+};
 
 /// How long a follow may take to begin.
 const START_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::super::log::Change;
+use crate::server::log::Change;
 
 /// Where a stream is, and where its watchers are. Sequences have no gaps within a generation, or hardly
 /// any: the difference of two is how many messages are between them.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum HubBug {
+pub(crate) enum HubBug {
     /// A tail does not look whether a change follows what it has.
     NoGapCheck,
     /// A follow that has ended is not taken up again.
@@ -17,7 +17,7 @@ thread_local! {
 }
 
 /// Plants a bug in all hubs of this thread, or removes it.
-pub(in crate::server) fn plant(bug: Option<HubBug>) {
+pub(crate) fn plant(bug: Option<HubBug>) {
     PLANTED.set(bug);
 }
 

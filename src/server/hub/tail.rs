@@ -6,12 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 #[cfg(test)]
 use super::planted::{HubBug, is_planted};
-use super::{
-    super::log::{Bound, Change, Generation, Position},
-    block::Block,
-    budget::TailBudget,
+use super::{block::Block, budget::TailBudget};
+use crate::{
+    message::{END_EVENT, EventId, NEW_MESSAGE},
+    server::log::{Bound, Change, Generation, Position},
 };
-use crate::message::{END_EVENT, EventId, NEW_MESSAGE};
 
 /// What is in memory of a stream.
 #[derive(Debug, Default)]

@@ -9,20 +9,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    super::{
+use super::{Hub, LagHandle, Tail, backoff::Backoff, tail::Next};
+use crate::{
+    message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName},
+    server::{
         client::Address,
         error::Problem,
-        events::{self, Batch},
-        frame,
-        limits::{MemoryPart, MemoryPermit},
+        guard::{MemoryPart, MemoryPermit},
         log::{Generation, Page, Place, Position, Range, ReadError},
+        sse::{Batch, frame, response},
     },
-    Hub, LagHandle, Tail,
-    backoff::Backoff,
-    tail::Next,
 };
-use crate::message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName};
 
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +29,7 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Follows a stream for one reader.
-pub(in crate::server) struct Watcher {
+pub(crate) struct Watcher {
     hub: Hub,
     stream: StreamName,
     /// Where the reader is.
@@ -53,7 +50,7 @@ pub(in crate::server) struct Watcher {
 }
 
 /// How a reader begins.
-pub(in crate::server) enum Start {
+pub(crate) enum Start {
     /// With these frames, which may be empty; then whatever the watcher brings.
     Watching(Batch<String>, Watcher),
     /// It has everything, and the stream has ended.
@@ -62,7 +59,7 @@ pub(in crate::server) enum Start {
 
 /// Why there is nothing for a reader.
 #[derive(Debug)]
-pub(in crate::server) enum WatchError {
+pub(crate) enum WatchError {
     /// The log cannot be read.
     Log(ReadError),
     /// There is no memory for a large message.
@@ -100,7 +97,7 @@ impl Watcher {
     ///
     /// # Errors
     /// When the log cannot be read, or stays behind the place, or there is no memory for what is there.
-    pub(in crate::server) async fn start(
+    pub(crate) async fn start(
         hub: &Hub,
         stream: StreamName,
         address: Address,
@@ -162,8 +159,8 @@ impl Watcher {
         Ok(Some(first))
     }
 
-    /// What follows, as soon as there is something, in pieces of about [`events::BATCH`] bytes.
-    pub(in crate::server) fn frames(self) -> impl Stream<Item = Batch> {
+    /// What follows, as soon as there is something, in pieces of about [`response::BATCH`] bytes.
+    pub(crate) fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut watcher| async move {
             let batch = watcher.next().await?;
             Some((batch, watcher))
@@ -175,7 +172,7 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            let next = self.tail.as_mut()?.borrow_and_update().next(self.position, events::BATCH);
+            let next = self.tail.as_mut()?.borrow_and_update().next(self.position, response::BATCH);
             match next {
                 Next::Frames { bytes: frames, messages, generation, seq, ended } => {
                     self.move_to(Position { generation: Some(generation), seq });
@@ -274,7 +271,7 @@ impl Watcher {
             let first = events_of(&page, place).next();
             let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
             let is_reserved = || self.memory.as_ref().is_some_and(|memory| memory.fits(length));
-            if length <= events::BATCH || is_reserved() {
+            if length <= response::BATCH || is_reserved() {
                 return Ok(page);
             }
             drop(page);
@@ -360,7 +357,7 @@ impl Watcher {
         let mut last = None;
         for (kind, Message { id, data }) in events_of(page, from) {
             if let Some(seq) = last
-                && out.frames.len() + frame::max_length(data) > events::BATCH
+                && out.frames.len() + frame::max_length(data) > response::BATCH
             {
                 (position.seq, more) = (seq, true);
                 break;
@@ -370,7 +367,7 @@ impl Watcher {
             out.messages += 1;
             last = Some(id.seq);
         }
-        out.memory = self.memory.take().filter(|_| out.frames.len() > events::BATCH);
+        out.memory = self.memory.take().filter(|_| out.frames.len() > response::BATCH);
         self.lag.raise_head(page.head.seq);
         self.move_to(position);
         self.more = more;

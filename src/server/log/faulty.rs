@@ -16,7 +16,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-pub(in crate::server) use self::model::Past;
+pub(crate) use self::model::Past;
 use self::state::{Fate, State};
 use super::{
     AppendAllError, AppendError, Appended, Bound, Data, EventId, Follow, IdempotencyKey, Limits,
@@ -25,40 +25,40 @@ use super::{
 
 /// How often what goes wrong, in percent, and how badly.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::server) struct Faults {
+pub(crate) struct Faults {
     /// The longest time that anything takes, in milliseconds.
-    pub(in crate::server) delay: u64,
+    pub(crate) delay: u64,
     /// Appends, ends and deletions that are refused.
-    pub(in crate::server) refused: u8,
+    pub(crate) refused: u8,
     /// Those whose answer is lost: done, or not, or done later.
-    pub(in crate::server) lost_answers: u8,
+    pub(crate) lost_answers: u8,
     /// Batches without a key of which only a part is stored.
-    pub(in crate::server) partly: u8,
+    pub(crate) partly: u8,
     /// Messages before which sequences are left out.
-    pub(in crate::server) sparse: u8,
+    pub(crate) sparse: u8,
     /// Reads that fail.
-    pub(in crate::server) failed_reads: u8,
+    pub(crate) failed_reads: u8,
     /// Reads that see the log as it was up to so many milliseconds ago.
-    pub(in crate::server) stale_reads: u8,
-    pub(in crate::server) staleness: u64,
+    pub(crate) stale_reads: u8,
+    pub(crate) staleness: u64,
     /// Reads and follows that are never answered.
-    pub(in crate::server) hanging: u8,
+    pub(crate) hanging: u8,
     /// Follows that do not begin.
-    pub(in crate::server) failed_follows: u8,
+    pub(crate) failed_follows: u8,
     /// Follows that end by themselves, within a second.
-    pub(in crate::server) broken_follows: u8,
+    pub(crate) broken_follows: u8,
     /// Changes with which a follow ends.
-    pub(in crate::server) breaks: u8,
+    pub(crate) breaks: u8,
     /// Changes that are not told.
-    pub(in crate::server) gaps: u8,
+    pub(crate) gaps: u8,
 }
 
 /// The engine; each handle is another server of the same store.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Faulty(Arc<Mutex<State>>);
+pub(crate) struct Faulty(Arc<Mutex<State>>);
 
 impl Faulty {
-    pub(in crate::server) fn new(seed: u64, limits: Limits, rising: bool) -> Self {
+    pub(crate) fn new(seed: u64, limits: Limits, rising: bool) -> Self {
         Self(Arc::new(Mutex::new(State::new(seed, limits, rising))))
     }
 
@@ -67,43 +67,39 @@ impl Faulty {
     }
 
     /// From now on this goes wrong.
-    pub(in crate::server) fn set_faults(&self, faults: Faults) {
+    pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
     /// From now on, or not any more, reads see nothing new.
-    pub(in crate::server) fn freeze_reads(&self, frozen: bool) {
+    pub(crate) fn freeze_reads(&self, frozen: bool) {
         self.state().frozen = frozen.then(Instant::now);
     }
 
     /// Ends every follow.
-    pub(in crate::server) fn break_follows(&self) {
+    pub(crate) fn break_follows(&self) {
         self.state().followers.clear();
     }
 
     /// Looks at every generation that a stream has had, the current one last.
-    pub(in crate::server) fn with_past<T>(
-        &self,
-        stream: &StreamName,
-        look: impl FnOnce(&[Past]) -> T,
-    ) -> T {
+    pub(crate) fn with_past<T>(&self, stream: &StreamName, look: impl FnOnce(&[Past]) -> T) -> T {
         look(self.state().model.past(stream))
     }
 
     /// How many follow.
-    pub(in crate::server) fn followers(&self) -> usize {
+    pub(crate) fn followers(&self) -> usize {
         let mut state = self.state();
         state.forget_gone();
         state.followers.len()
     }
 
     /// How often it was asked to read or to follow.
-    pub(in crate::server) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
 
     /// How many follows have begun, and how many reads were behind.
-    pub(in crate::server) fn follows_and_stale_reads(&self) -> (u64, u64) {
+    pub(crate) fn follows_and_stale_reads(&self) -> (u64, u64) {
         let state = self.state();
         (state.follows, state.stale_reads)
     }

@@ -25,7 +25,7 @@ const PER_MESSAGE: usize = 64;
 /// Each one names the sequence that it comes after, in its own generation: changes that do not join
 /// up show that something was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Change {
+pub(crate) enum Change {
     /// These messages, one at least, follow the message with the sequence `after`; 0 where they are
     /// the first of their generation.
     Appended { generation: Generation, after: u64, messages: Vec<Message> },
@@ -39,24 +39,24 @@ pub(in crate::server) enum Change {
 /// ends it when it has lost sight of the stream, and when the follower takes the changes more
 /// slowly than they come. To drop it is to stop following.
 #[derive(Debug)]
-pub(in crate::server) struct Follow {
+pub(crate) struct Follow {
     /// Where the stream was when the follow began: what is up to there is in the log, what comes
     /// after it is told. Exact, whatever a read may show.
-    pub(in crate::server) start: Position,
+    pub(crate) start: Position,
     queue: Arc<Queue>,
 }
 
 /// A follow that has begun to collect changes, and does not know yet where the stream was.
 #[derive(Debug)]
-pub(super) struct Starting(Arc<Queue>);
+pub(crate) struct Starting(Arc<Queue>);
 
 /// The engine's end of a follow. To drop it ends the follow, once what was told has been taken.
 #[derive(Debug)]
-pub(super) struct Feed(Weak<Queue>);
+pub(crate) struct Feed(Weak<Queue>);
 
 /// Much that was told and not taken yet.
 #[derive(Debug)]
-pub(super) struct Backlog(Arc<Queue>);
+pub(crate) struct Backlog(Arc<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -76,7 +76,7 @@ struct Untaken {
 }
 
 /// Both ends of a follow.
-pub(super) fn channel() -> (Feed, Starting) {
+pub(crate) fn channel() -> (Feed, Starting) {
     let queue = Arc::new(Queue::default());
     (Feed(Arc::downgrade(&queue)), Starting(queue))
 }
@@ -84,7 +84,7 @@ pub(super) fn channel() -> (Feed, Starting) {
 impl Starting {
     /// The stream was here at a moment since the feed has been told. If it was told something
     /// meanwhile, the follow starts before that: what is told is not to be read.
-    pub(super) fn at(self, seen: Position) -> Follow {
+    pub(crate) fn at(self, seen: Position) -> Follow {
         let start = {
             let mut untaken = self.0.untaken();
             match untaken.changes.first() {
@@ -108,7 +108,7 @@ impl Starting {
 
 impl Follow {
     /// All changes since the last call, as soon as there is one. None when the follow has ended.
-    pub(in crate::server) async fn next(&mut self) -> Option<Vec<Change>> {
+    pub(crate) async fn next(&mut self) -> Option<Vec<Change>> {
         loop {
             {
                 let mut untaken = self.queue.untaken();
@@ -137,7 +137,7 @@ impl Drop for Follow {
 impl Feed {
     /// Tells the follower. False when there is none any more, or when it is too slow, which ends
     /// the follow: then the feed is of no use.
-    pub(super) fn tell(&self, change: Change) -> bool {
+    pub(crate) fn tell(&self, change: Change) -> bool {
         let Some(queue) = self.0.upgrade() else { return false };
         let size = change.size();
         let goes_on = {
@@ -156,14 +156,14 @@ impl Feed {
     }
 
     /// What a thread that tells much should wait for; none if there is little to take.
-    pub(super) fn backlog(&self) -> Option<Backlog> {
+    pub(crate) fn backlog(&self) -> Option<Backlog> {
         let queue = self.0.upgrade()?;
         let is_high = queue.untaken().is_high();
         is_high.then_some(Backlog(queue))
     }
 
     /// Whether the follower has gone.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.0.strong_count() == 0
     }
 }
@@ -180,7 +180,7 @@ impl Drop for Feed {
 impl Backlog {
     /// Waits until the follower has taken it, but not for long: a publisher that is faster than the
     /// fan-out is slowed down, and a follower that hangs does not stop the store.
-    pub(super) fn wait(self, longest: Duration) {
+    pub(crate) fn wait(self, longest: Duration) {
         let Self(queue) = self;
         let is_high = |untaken: &mut Untaken| untaken.is_high();
         drop(queue.taken.wait_timeout_while(queue.untaken(), longest, is_high));
@@ -201,7 +201,7 @@ impl Queue {
 
 impl Change {
     /// The sequence of what the stream holds last now, 0 if it is gone.
-    pub(in crate::server) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         match self {
             Self::Appended { messages, after, .. } => {
                 messages.last().map_or(*after, |last| last.id.seq)

@@ -16,9 +16,11 @@ mod background;
 mod batch;
 mod check;
 mod file;
+mod folder;
 mod followers;
 mod health;
 mod idempotency;
+mod key_hash;
 mod metrics;
 mod migrate;
 mod read;
@@ -27,6 +29,7 @@ mod row_key;
 mod schema;
 mod scrub;
 mod space;
+mod transaction;
 mod wal;
 mod write;
 
@@ -48,12 +51,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::{
-    batch::WriteBatch,
     check::Stop,
     file::{Location, Opened},
     followers::Followers,
     health::{Health, what_happened},
     metrics::{EngineMetrics, LogStats},
+    transaction::WriteBatch,
     write::{Command, Reports, Writer},
 };
 use super::{
@@ -75,7 +78,7 @@ const CLOSED: &str = "the store is closed";
 
 /// The engine; a handle that is cloned around.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Sqlite {
+pub(crate) struct Sqlite {
     writer: mpsc::Sender<Command>,
     /// The writer's, until it is closed.
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,

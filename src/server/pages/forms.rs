@@ -11,41 +11,41 @@ use axum::{
 use leptos::prelude::provide_context;
 use leptos_axum::handle_server_fns_with_context;
 
-use super::{newest, refuse, render_or_refuse, wants_page};
+use super::{Pages, newest, refuse, render_or_refuse, wants_page};
 use crate::{
     app::{Draft, composer::Desk},
     message::EventId,
     problem,
     server::{
-        App,
-        access::{self, MayPublish, Visitor},
-        answer::{self, PAGE_COST},
-        body::{self, ReadBody},
+        api::{
+            body::ReadBody,
+            idempotency,
+            publishing::Publishing,
+            response::{self, PAGE_COST},
+        },
         client::Client,
-        end,
         error::Problem,
-        limits::MemoryPermit,
+        guard::{MayPublish, MemoryPermit, Visitor, access},
         log::IdempotencyKey,
-        named::malformed_name,
-        publish,
+        stream_path::malformed_name,
     },
 };
 
 /// `POST /api/publish` and `POST /api/end`: the server functions, and what people see whose browser
 /// sent the form by itself.
-pub(in crate::server) async fn form(
-    State(app): State<App>,
+pub(crate) async fn form(
+    State(pages): State<Arc<Pages>>,
     client: Client,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let person = wants_page(&parts);
-    let (ReadBody { bytes, memory }, key) = match read(&app, &parts.headers, client, body).await {
+    let (ReadBody { bytes, memory }, key) = match read(&pages, &parts.headers, client, body).await {
         Ok(read) => read,
-        Err(problem) => return refuse(&app, parts, problem, person).await,
+        Err(problem) => return refuse(&pages, parts, problem, person).await,
     };
     let (outcome, memory) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Some(memory))));
-    let desk = desk(&app, &parts.headers, client, key, &outcome, &memory);
+    let desk = desk(&pages, &parts.headers, client, key, &outcome, &memory);
     let request = Request::from_parts(parts.clone(), Body::from(bytes));
     let response =
         handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
@@ -58,14 +58,14 @@ pub(in crate::server) async fn form(
         }
         Some(Outcome { refused: None, .. }) => response.into_response(),
         Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
-            let accept_encoding = answer::accept_encoding(&parts.headers);
-            let page = refused_form(&app, parts, &stream, draft, problem);
-            answer::bounded(&app, client, accept_encoding, PAGE_COST, page).await
+            let accept_encoding = response::accept_encoding(&parts.headers);
+            let page = refused_form(&pages, parts, &stream, draft, problem);
+            pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
         }
         Some(Outcome { refused: Some(problem), .. }) => problem.for_people().into_response(),
         None => {
             let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
-            refuse(&app, parts, problem, person).await
+            refuse(&pages, parts, problem, person).await
         }
     }
 }
@@ -73,15 +73,15 @@ pub(in crate::server) async fn form(
 /// The fields of a form, and the key that makes sending it again harmless: the page sends one, a
 /// browser without scripts does not.
 async fn read(
-    app: &App,
+    pages: &Pages,
     headers: &HeaderMap,
     client: Client,
     body: Body,
 ) -> Result<(ReadBody, Option<IdempotencyKey>), Problem> {
-    let message = app.max_message_bytes;
+    let message = pages.publishing.max_message_bytes;
     // A line break may take six bytes in a form, any other byte three; the rest is for the names.
     let form = message.saturating_mul(6).saturating_add(1024);
-    let visitor = app.access.visitor(headers, client);
+    let visitor = pages.access.visitor(headers, client);
     // What is long is read only for clients that may publish something.
     let most = if visitor.may_publish_somewhere() { form } else { 4096 };
     let too_large = || match visitor {
@@ -89,10 +89,10 @@ async fn read(
         Visitor::Holder(ref claims) if claims.publish.is_empty() => {
             access::not_permitted(claims, "publish to, end or delete")
         }
-        Visitor::Anyone | Visitor::Holder(_) => publish::too_large(message),
+        Visitor::Anyone | Visitor::Holder(_) => pages.publishing.too_large(),
     };
-    let key = publish::idempotency_key(headers)?;
-    Ok((body::read(app, client, body, most, too_large).await?, key))
+    let key = idempotency::key(headers)?;
+    Ok((pages.publishing.bodies.read(client, body, most, too_large).await?, key))
 }
 
 /// What is reserved for a form, until it is handed on.
@@ -112,7 +112,7 @@ struct Outcome {
 
 /// Where the server functions hand in what they are given.
 fn desk(
-    app: &App,
+    pages: &Arc<Pages>,
     headers: &HeaderMap,
     client: Client,
     key: Option<IdempotencyKey>,
@@ -130,29 +130,32 @@ fn desk(
         }
     };
     let may = {
-        let (access, headers) = (app.access.clone(), headers.clone());
+        let (access, headers) = (pages.access.clone(), headers.clone());
         move |stream: &str| {
             let name = stream.parse().map_err(|_| malformed_name())?;
             MayPublish::check(&access, access.visitor(&headers, client), client, name)
         }
     };
-    let (publisher, ender, may_end) = (app.clone(), app.clone(), may.clone());
+    let (publisher, ender, may_end) = (Arc::clone(pages), Arc::clone(pages), may.clone());
     let noted = note.clone();
     let (memory, memory_to_end) = (Arc::clone(memory), Arc::clone(memory));
     Desk::new(
         move |stream, text| {
-            let (app, note, may) = (publisher.clone(), note.clone(), may(&stream));
+            let (pages, note, may) = (publisher.clone(), note.clone(), may(&stream));
             let (key, memory) = (key.clone(), take(&memory));
             async move {
-                let result = publish_text(&app, may, &text, key, memory).await;
+                let result = publish_text(&pages.publishing, may, &text, key, memory).await;
                 note(stream, Some(text), result)
             }
         },
         move |stream, text| {
-            let (app, note, may) = (ender.clone(), noted.clone(), may_end(&stream));
+            let (pages, note, may) = (ender.clone(), noted.clone(), may_end(&stream));
             let memory = take(&memory_to_end);
             async move {
-                let result = end_with_text(&app, may, &text, memory).await;
+                let result = match may {
+                    Ok(may) => pages.publishing.end(&may, text.into(), memory).await,
+                    Err(problem) => Err(problem),
+                };
                 note(stream, None, result)
             }
         },
@@ -160,31 +163,20 @@ fn desk(
 }
 
 async fn publish_text(
-    app: &App,
+    publishing: &Publishing,
     may: Result<MayPublish, Problem>,
     text: &str,
     key: Option<IdempotencyKey>,
     memory: Option<MemoryPermit>,
 ) -> Result<EventId, Problem> {
     let may = may?;
-    let data = publish::data(app, text.into())?;
-    Ok(publish::message(app, &may, data, key, memory).await?.last)
-}
-
-async fn end_with_text(
-    app: &App,
-    may: Result<MayPublish, Problem>,
-    text: &str,
-    memory: Option<MemoryPermit>,
-) -> Result<EventId, Problem> {
-    let may = may?;
-    end::stream_end(app, may, end::closing_text(app, text.into())?, memory).await
+    Ok(publishing.publish(&may, publishing.text(text.into())?, key, memory).await?.last)
 }
 
 /// Why a form was refused: where it was to publish, on the page that it came from, with what was
 /// written.
 async fn refused_form(
-    app: &App,
+    pages: &Pages,
     mut parts: Parts,
     stream: &str,
     draft: Option<String>,
@@ -196,19 +188,20 @@ async fn refused_form(
     let address = Uri::try_from(format!("/streams/{stream}"));
     let (Ok(name), Ok(address)) = (stream.parse(), address) else {
         let request = Request::from_parts(parts, Body::empty());
-        return render_or_refuse(app, request, Err(problem)).await;
+        return render_or_refuse(pages, request, Err(problem)).await;
     };
     (parts.method, parts.uri) = (Method::GET, address);
-    let visitor = app.access.visitor(&parts.headers, Client::of_request(&parts.extensions));
-    let page = match (draft, app.access.watch(&visitor, &name)) {
+    let visitor = pages.access.visitor(&parts.headers, Client::of_request(&parts.extensions));
+    let page = match (draft, pages.access.watch(&visitor, &name)) {
         (Some(text), Ok(_)) => {
             let problem = problem.detail().to_owned();
-            newest(app, &visitor, name, Some(Draft { text, problem })).await
+            newest(pages, &visitor, name, Some(Draft { text, problem })).await
         }
         // Who may publish may not see what is there.
         _ => Err(problem.clone()),
     };
-    let mut response = render_or_refuse(app, Request::from_parts(parts, Body::empty()), page).await;
+    let mut response =
+        render_or_refuse(pages, Request::from_parts(parts, Body::empty()), page).await;
     problem.mark(&mut response);
     response
 }

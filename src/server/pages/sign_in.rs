@@ -12,17 +12,18 @@ use leptos::prelude::provide_context;
 use leptos_axum::handle_server_fns_with_context;
 use serde::Deserialize;
 
-use super::{render, wants_page};
+use super::{Pages, render, wants_page};
 use crate::{
     app::{Page, sign_in::Door},
     problem,
     server::{
-        App,
-        access::{self, Visitor},
-        answer::{self, PAGE_COST},
-        body::{self, ReadBody},
+        api::{
+            body::ReadBody,
+            response::{self, PAGE_COST},
+        },
         client::Client,
         error::Problem,
+        guard::{Visitor, access},
     },
 };
 
@@ -33,20 +34,20 @@ const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Where to go afterwards.
 #[derive(Deserialize)]
-pub(in crate::server) struct Afterwards {
+pub(crate) struct Afterwards {
     to: Option<String>,
 }
 
 /// `GET /sign-in`
-pub(in crate::server) async fn sign_in_page(
-    State(app): State<App>,
+pub(crate) async fn sign_in_page(
+    State(pages): State<Arc<Pages>>,
     afterwards: Result<Query<Afterwards>, QueryRejection>,
     request: Request,
 ) -> Response {
     // A link that was cut short still leads to the form.
     let to = afterwards.ok().and_then(|Query(Afterwards { to })| to);
     let to = to.as_deref().map_or(HOME, here).to_owned();
-    render(&app, request, Page::SignIn { to, problem: None }).await
+    render(&pages, request, Page::SignIn { to, problem: None }).await
 }
 
 /// What came of a form.
@@ -58,25 +59,25 @@ struct Outcome {
 }
 
 /// `POST /api/sign-in`
-pub(in crate::server) async fn sign_in(
-    State(app): State<App>,
+pub(crate) async fn sign_in(
+    State(pages): State<Arc<Pages>>,
     client: Client,
     request: Request,
 ) -> Response {
-    if let Err(problem) = app.limits.sign_in(client.address) {
+    if let Err(problem) = pages.limits.sign_in(client.address) {
         let (parts, _) = request.into_parts();
-        return refused(&app, parts, HOME, problem).await;
+        return refused(&pages, parts, HOME, problem).await;
     }
-    door(&app, client, request).await
+    door(&pages, client, request).await
 }
 
 /// `POST /api/sign-out`
-pub(in crate::server) async fn sign_out(
-    State(app): State<App>,
+pub(crate) async fn sign_out(
+    State(pages): State<Arc<Pages>>,
     client: Client,
     request: Request,
 ) -> Response {
-    door(&app, client, request).await
+    door(&pages, client, request).await
 }
 
 fn too_large() -> Problem {
@@ -85,15 +86,15 @@ fn too_large() -> Problem {
 }
 
 /// Runs the server function that the form is for, and does what it says.
-async fn door(app: &App, client: Client, request: Request) -> Response {
+async fn door(pages: &Pages, client: Client, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let ReadBody { bytes, memory } =
-        match body::read(app, client, body, MAX_FORM_BYTES, too_large).await {
+        match pages.publishing.bodies.read(client, body, MAX_FORM_BYTES, too_large).await {
             Ok(body) => body,
-            Err(problem) => return refused(app, parts, HOME, problem).await,
+            Err(problem) => return refused(pages, parts, HOME, problem).await,
         };
     let outcome = Arc::new(Mutex::new(None));
-    let door = watched_door(app, &outcome);
+    let door = watched_door(pages, &outcome);
     let request = Request::from_parts(parts.clone(), Body::from(bytes));
     let response =
         handle_server_fns_with_context(move || provide_context(door.clone()), request).await;
@@ -102,16 +103,16 @@ async fn door(app: &App, client: Client, request: Request) -> Response {
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Outcome { to, token }) = outcome else {
         let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields token and to.");
-        return refused(app, parts, HOME, problem).await;
+        return refused(pages, parts, HOME, problem).await;
     };
     let cookies = match token {
-        Ok(Some(token)) => app.access.signed_in(&token, client.secure).map(|cookie| vec![cookie]),
-        Ok(None) => Ok(app.access.signed_out(&parts.headers, client.secure)),
+        Ok(Some(token)) => pages.access.signed_in(&token, client.secure).map(|cookie| vec![cookie]),
+        Ok(None) => Ok(pages.access.signed_out(&parts.headers, client.secure)),
         Err(problem) => Err(problem),
     };
     let cookies = match cookies {
         Ok(cookies) => cookies,
-        Err(problem) => return refused(app, parts, &to, problem).await,
+        Err(problem) => return refused(pages, parts, &to, problem).await,
     };
     let mut response = if wants_page(&parts) {
         Redirect::to(here(&to)).into_response()
@@ -126,8 +127,8 @@ async fn door(app: &App, client: Client, request: Request) -> Response {
 }
 
 /// A door that notes who went through.
-fn watched_door(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
-    let (access, entry, exit) = (app.access.clone(), Arc::clone(outcome), Arc::clone(outcome));
+fn watched_door(pages: &Pages, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
+    let (access, entry, exit) = (pages.access.clone(), Arc::clone(outcome), Arc::clone(outcome));
     let note = |at: &Mutex<Option<Outcome>>, outcome| {
         *at.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     };
@@ -151,22 +152,22 @@ fn watched_door(app: &App, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
 }
 
 /// Says why: to a person with the form once more.
-async fn refused(app: &App, mut parts: Parts, to: &str, problem: Problem) -> Response {
+async fn refused(pages: &Pages, mut parts: Parts, to: &str, problem: Problem) -> Response {
     if !wants_page(&parts) {
         return problem.into_response();
     }
     let problem = problem.for_people();
     let client = Client::of_request(&parts.extensions);
-    let accept_encoding = answer::accept_encoding(&parts.headers);
+    let accept_encoding = response::accept_encoding(&parts.headers);
     // The views go by the address.
     (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
     let page = Page::SignIn { to: here(to).to_owned(), problem: Some(problem.detail().to_owned()) };
     let page = async {
-        let mut response = render(app, Request::from_parts(parts, Body::empty()), page).await;
+        let mut response = render(pages, Request::from_parts(parts, Body::empty()), page).await;
         problem.mark(&mut response);
         response
     };
-    answer::bounded(app, client, accept_encoding, PAGE_COST, page).await
+    pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
 }
 
 /// A path of this server: nobody is led elsewhere by a link to our form.

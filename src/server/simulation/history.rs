@@ -10,28 +10,30 @@ use tokio::{
 };
 
 use super::{
-    super::{
-        data::Data,
-        events::EventStreams,
-        hub::{
-            Hub, Sizes,
-            planted::{HubBug, plant},
-        },
-        limits::{ConcurrencyLimit, MemoryBudget},
-        log::{
-            Bound, Limits, Log,
-            faulty::{Faults, Faulty, Past},
-        },
-        metrics::Metrics,
-        shutdown::Shutdown,
-        supervisor::Supervisor,
-    },
     publisher::PublishingClient,
     reader::{Phase, ReadingClient},
     tally::Tally,
     truth::Witness,
 };
-use crate::message::StreamName;
+use crate::{
+    message::StreamName,
+    server::{
+        guard::{ConcurrencyLimit, MemoryBudget},
+        hub::{
+            Hub, Sizes,
+            planted::{HubBug, plant},
+        },
+        log::{
+            Bound, Limits, Log,
+            faulty::{Faults, Faulty, Past},
+            message_text::Data,
+        },
+        observe::Metrics,
+        shutdown::Shutdown,
+        sse::EventStreams,
+        supervisor::Supervisor,
+    },
+};
 
 /// A bug that the simulation has to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,15 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use tokio::time::sleep;
 
-use super::super::{
-    data::Data,
-    error::Problem,
-    log::{AppendAllError, AppendError, IdempotencyKey, Log, faulty::Faulty},
+use crate::{
+    message::{EventId, StreamName},
+    server::{
+        error::Problem,
+        log::{
+            AppendAllError, AppendError, IdempotencyKey, Log, faulty::Faulty, message_text::Data,
+        },
+    },
 };
-use crate::message::{EventId, StreamName};
 
 pub(super) struct PublishingClient {
     pub(super) log: Log,

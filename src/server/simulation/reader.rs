@@ -17,17 +17,19 @@ use tokio::{
 };
 
 use super::{
-    super::{
-        cursor,
-        events::{EventStreams, Reader, WatchGrant},
-        hub::{Hub, Start, Watcher},
-        limits::ConcurrencyLimit,
-        metrics::Watched,
-    },
     tally::Tally,
     truth::{Told, Witness},
 };
-use crate::message::{END_EVENT, EventId, NEW_MESSAGE, PING, RESET, StreamName};
+use crate::{
+    message::{END_EVENT, EventId, NEW_MESSAGE, PING, RESET, StreamName},
+    server::{
+        api::cursor,
+        guard::ConcurrencyLimit,
+        hub::{Hub, Start, Watcher},
+        observe::Watched,
+        sse::{EventStreams, Reader, WatchGrant},
+    },
+};
 
 /// Where all readers are.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

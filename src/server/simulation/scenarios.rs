@@ -8,19 +8,21 @@ use std::{
 use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::{
-    data::Data,
-    events::Batch,
-    hub::{Hub, Sizes, Start, Watcher},
-    limits::MemoryBudget,
-    log::{
-        Bound, Limits, Log, Place,
-        faulty::{Faults, Faulty},
+use crate::{
+    message::StreamName,
+    server::{
+        guard::MemoryBudget,
+        hub::{Hub, Sizes, Start, Watcher},
+        log::{
+            Bound, Limits, Log, Place,
+            faulty::{Faults, Faulty},
+            message_text::Data,
+        },
+        shutdown::Shutdown,
+        sse::Batch,
+        supervisor::Supervisor,
     },
-    shutdown::Shutdown,
-    supervisor::Supervisor,
 };
-use crate::message::StreamName;
 
 const LIMITS: Limits = Limits {
     messages: 1_000,

@@ -1,7 +1,9 @@
 //! What a reader has been given, compared with what the log holds in truth.
 
-use super::super::log::faulty::{Faulty, Past};
-use crate::message::{EventId, StreamName};
+use crate::{
+    message::{EventId, StreamName},
+    server::log::faulty::{Faulty, Past},
+};
 
 /// One reader, and how far it has come.
 #[derive(Debug)]

@@ -7,10 +7,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    super::{Change, follow::Feed},
-    Faults, Faulty,
-};
+use super::{Faults, Faulty};
+use crate::server::log::{Change, follow::Feed};
 
 /// How long a follow may hide that it left something out.
 const MAX_SILENCE: Duration = Duration::from_secs(2);

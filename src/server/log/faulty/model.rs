@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
-use super::super::{
-    AppendError, Appended, Bound, Change, Data, EventId, Generation, IdempotencyKey, Limits, Page,
-    Place, Position, Range, ReadError, StreamInfo, StreamName,
+use crate::{
+    message::Message,
+    server::log::{
+        AppendError, Appended, Bound, Change, Data, EventId, Generation, IdempotencyKey, Limits,
+        Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
+    },
 };
-use crate::message::Message;
 
 /// All streams, with all that ever was in them.
 #[derive(Debug)]
@@ -32,14 +34,14 @@ struct History {
 
 /// A generation: nothing is ever taken from it.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Past {
-    pub(in crate::server) generation: Generation,
+pub(crate) struct Past {
+    pub(crate) generation: Generation,
     /// The messages, and the end.
-    pub(in crate::server) messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
     /// How many of them are not kept any more.
-    pub(in crate::server) trimmed: usize,
-    pub(in crate::server) ended: bool,
-    pub(in crate::server) deleted: bool,
+    pub(crate) trimmed: usize,
+    pub(crate) ended: bool,
+    pub(crate) deleted: bool,
     keys: HashMap<String, (Vec<Data>, EventId)>,
 }
 

@@ -8,14 +8,14 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    super::{
-        AppendError, Appended, Bound, Change, Data, Follow, IdempotencyKey, Limits, Page, Range,
-        ReadError, StreamName,
-        follow::{self, Feed},
-    },
     Faults,
     delivery::Delivery,
     model::{Copy, Model},
+};
+use crate::server::log::{
+    AppendError, Appended, Bound, Change, Data, Follow, IdempotencyKey, Limits, Page, Range,
+    ReadError, StreamName,
+    follow::{self, Feed},
 };
 
 /// The time of day when the tests begin.

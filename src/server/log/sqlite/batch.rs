@@ -1,72 +1,26 @@
 //! A write batch: what is appended, ended and deleted in one transaction.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, Error, OptionalExtension as _, ffi};
 
 use super::{
-    super::{
-        AppendError, Appended, Change, Data, EventId, Generation, IdempotencyKey, Limits,
-        StreamName,
-    },
-    idempotency,
+    key_hash,
     read::{Stream, signed, unsigned},
     retention::{self, Most},
     row_key::{MAX_OFFSET, MAX_SLOT, Slot},
+    transaction::{DirtyStream, Totals, WriteBatch},
 };
-use crate::message::Message;
+use crate::{
+    message::Message,
+    server::log::{
+        AppendError, Appended, Change, Data, EventId, Generation, IdempotencyKey, StreamName,
+    },
+};
 
 /// Why nothing is appended any more to a stream that has had as many messages as there are keys for.
 const FULL: &str =
     "the stream has had 2^40 messages, as many as one can; delete it to begin it anew";
-
-/// A transaction, and the streams that it has changed.
-pub(super) struct WriteBatch<'conn> {
-    pub(super) tx: Transaction<'conn>,
-    pub(super) limits: Limits,
-    /// The time of day.
-    pub(super) now: u64,
-    /// What there will be.
-    pub(super) totals: Totals,
-    /// Whether text was removed.
-    pub(super) removed: bool,
-    /// How many idempotency keys are new.
-    pub(super) fresh_keys: usize,
-    /// Written back once, when all is done.
-    dirty: BTreeMap<StreamName, DirtyStream>,
-    changes: Vec<(StreamName, Change)>,
-}
-
-/// A stream that the transaction has loaded, and may have changed.
-pub(super) struct DirtyStream {
-    pub(super) stream: Stream,
-    /// The sequence before the first of the fresh messages; 0 where nothing precedes them.
-    after: u64,
-    /// What was appended.
-    fresh: Vec<Message>,
-    /// Whether it has ended just now.
-    ended: bool,
-}
-
-/// What the store holds, as far as limits ask for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) streams: u64,
-    /// Idempotency keys.
-    pub(super) keys: u64,
-    /// Since when some of them are known to have been used in the future, by the clock.
-    pub(super) keys_ahead_since: Option<u64>,
-}
-
-impl Totals {
-    pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        let select = "SELECT count(*), coalesce(sum(keys), 0) FROM streams";
-        connection.query_row(select, [], |row| {
-            let (streams, keys) = (unsigned(row, 0)?, unsigned(row, 1)?);
-            Ok(Self { streams, keys, keys_ahead_since: None })
-        })
-    }
-}
 
 /// What a transaction did.
 #[derive(Debug)]
@@ -92,20 +46,7 @@ impl From<Error> for CommitError {
     }
 }
 
-impl<'conn> WriteBatch<'conn> {
-    pub(super) fn begin(
-        connection: &'conn mut Connection,
-        limits: Limits,
-        now: u64,
-        totals: Totals,
-    ) -> rusqlite::Result<Self> {
-        // It takes the lock at once: a transaction that begins with reading could not write any more
-        // once another program has written.
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (dirty, changes) = (BTreeMap::new(), Vec::new());
-        Ok(Self { tx, limits, now, totals, removed: false, fresh_keys: 0, dirty, changes })
-    }
-
+impl WriteBatch<'_> {
     /// Appends a batch; creates the stream if there is none.
     pub(super) fn append(
         &mut self,
@@ -131,9 +72,8 @@ impl<'conn> WriteBatch<'conn> {
         batch: Vec<Data>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, AppendError>> {
-        let key = key.map(|key| {
-            (idempotency::name(dirty.stream.generation, key), idempotency::digest(&batch))
-        });
+        let key =
+            key.map(|key| (key_hash::name(dirty.stream.generation, key), key_hash::digest(&batch)));
         // Before anything else: what is done is done, even if the stream has ended since.
         if let Some((name, digest)) = &key
             && let Some(used) = self.used(&mut dirty.stream, name)?
@@ -202,40 +142,6 @@ impl<'conn> WriteBatch<'conn> {
         self.record_change(&name, dirty);
         self.changes.push((name, Change::Deleted { generation }));
         Ok(Ok(()))
-    }
-
-    /// Loads a stream, as the transaction has changed it or as the store has it. It is to be stashed
-    /// again.
-    pub(super) fn load(&mut self, name: &StreamName) -> rusqlite::Result<Option<DirtyStream>> {
-        if let Some(dirty) = self.dirty.remove(name) {
-            return Ok(Some(dirty));
-        }
-        let stream = Stream::of(&self.tx, name)?;
-        Ok(stream.map(|stream| DirtyStream {
-            after: stream.head.seq,
-            fresh: Vec::new(),
-            ended: false,
-            stream,
-        }))
-    }
-
-    pub(super) fn stash(&mut self, name: StreamName, dirty: DirtyStream) {
-        self.dirty.insert(name, dirty);
-    }
-
-    /// Does something to the stream of a slot, if it is loaded; tells whether it is.
-    pub(super) fn with_dirty(
-        &mut self,
-        slot: Slot,
-        act: impl FnOnce(&mut Self, &mut Stream),
-    ) -> bool {
-        let name = self.dirty.iter().find(|(_, dirty)| dirty.stream.slot == slot);
-        let Some(name) = name.map(|(name, _)| name.clone()) else { return false };
-        let Entry::Occupied(entry) = self.dirty.entry(name) else { return false };
-        let (name, mut dirty) = entry.remove_entry();
-        act(self, &mut dirty.stream);
-        self.stash(name, dirty);
-        true
     }
 
     /// Creates a stream, if there may be one more.

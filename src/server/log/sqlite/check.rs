@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::bail;
 use rusqlite::{Connection, ErrorCode};
 
 use super::health::is_damage;
@@ -167,6 +168,14 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = (self.done * 100 / self.all.max(1)).min(99);
         write!(f, "{percent} %")
+    }
+}
+
+/// Reads the whole file before it is served, and refuses one that is damaged.
+pub(super) fn refuse_damaged(connection: &Connection, why: &str) -> anyhow::Result<()> {
+    match check(connection, why, Pace::Waiting)? {
+        Found::Damaged(what) => bail!("it is damaged ({what}); restore it from a copy"),
+        Found::Sound | Found::Stopped => Ok(()),
     }
 }
 

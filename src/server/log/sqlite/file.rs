@@ -1,13 +1,10 @@
 //! The file: which server holds it, who may read it, how it is opened.
 
 use std::{
-    ffi::OsStr,
     fmt,
-    fs::{self, File, OpenOptions, TryLockError},
-    io,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -15,15 +12,13 @@ use rusqlite::{Connection, OpenFlags, ffi::ErrorCode};
 
 use super::{
     Store,
-    check::{Found, Pace, check},
+    check::refuse_damaged,
+    folder::{beside, create_private, private},
     migrate,
     schema::{self, Content},
     scrub,
-    wal::WriteAheadLog,
+    wal::{BUSY, WriteAheadLog},
 };
-
-/// How long a connection waits for another one: only while a file is checked or recovered.
-pub(super) const BUSY: Duration = Duration::from_secs(10);
 
 /// Where the database is, as `SQLite` understands it.
 #[derive(Clone, Debug)]
@@ -221,47 +216,4 @@ impl fmt::Display for Location {
             Self::Memory(_) => f.write_str("the store in memory"),
         }
     }
-}
-
-/// Reads the whole file before it is served, and refuses one that is damaged.
-pub(super) fn refuse_damaged(connection: &Connection, why: &str) -> anyhow::Result<()> {
-    match check(connection, why, Pace::Waiting)? {
-        Found::Damaged(what) => bail!("it is damaged ({what}); restore it from a copy"),
-        Found::Sound | Found::Stopped => Ok(()),
-    }
-}
-
-/// The file whose name goes on after that of the store.
-pub(super) fn beside(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(suffix);
-    beside.into()
-}
-
-/// How a file is opened that only its owner may read, if it is created.
-fn private() -> OpenOptions {
-    let mut options = File::options();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Creates the file of a store, unless there is one. `SQLite` gives those that it creates beside it
-/// the same permissions.
-pub(super) fn create_private(path: &Path) -> anyhow::Result<()> {
-    match private().write(true).create_new(true).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
-    }
-}
-
-/// Makes durable what files a folder has, and by which names.
-pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
-    let folder = match of.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    // Only there can folders be opened, and have to be synced.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

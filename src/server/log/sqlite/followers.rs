@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{
+use crate::server::log::{
     StreamName,
     follow::{self, Change, Feed, Starting},
 };

@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 
 use rusqlite::OptionalExtension as _;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    super::{Data, EventId, Generation, IdempotencyKey, KEY_LIFETIME},
-    batch::WriteBatch,
-    read::{Stream, far_ahead, signed, unsigned},
-    retention::before,
+    key_hash::Hash,
+    read::{Stream, far_ahead, signed, time_before, unsigned},
     row_key::{Slot, offset},
+    transaction::WriteBatch,
 };
+use crate::server::log::{EventId, KEY_LIFETIME};
 
 /// So many keys beyond a bound are forgotten together: a page of them at a time is cheaper than one
 /// with each append.
@@ -22,10 +21,6 @@ pub(super) const STEP: usize = 256;
 /// For how many milliseconds keys are used in the future before the clock is believed: one that is
 /// wrong since the machine has started is usually right again by then.
 const SURELY_AHEAD: u64 = 60 * 60 * 1000;
-/// How many bytes of a hash tell keys, and what was appended under them, from each other.
-const HASH: usize = 16;
-pub(super) type Hash = [u8; HASH];
-
 /// What was appended under a key.
 pub(super) struct Used {
     /// The id of its last message.
@@ -36,30 +31,6 @@ pub(super) struct Used {
 /// From how many keys on some are forgotten, with this limit.
 pub(super) fn too_many(limit: u64) -> u64 {
     limit.saturating_add(SLACK.min(limit))
-}
-
-/// Stands for a key of a generation of a stream.
-pub(super) fn name(generation: Generation, key: &IdempotencyKey) -> Hash {
-    let mut hash = Sha256::new();
-    hash.update(generation.0.to_le_bytes());
-    hash.update(&key.0);
-    shortened(hash)
-}
-
-/// Tells one batch from another.
-pub(super) fn digest(batch: &[Data]) -> Hash {
-    let mut hash = Sha256::new();
-    for data in batch {
-        hash.update((data.as_str().len() as u64).to_le_bytes());
-        hash.update(data.as_str());
-    }
-    shortened(hash)
-}
-
-fn shortened(hash: Sha256) -> Hash {
-    let mut short = Hash::default();
-    short.copy_from_slice(&hash.finalize()[..HASH]);
-    short
 }
 
 impl WriteBatch<'_> {
@@ -183,7 +154,7 @@ impl WriteBatch<'_> {
 
     /// Keys that were used then or before are not remembered any more.
     fn forgotten(&self) -> u64 {
-        before(self.now, KEY_LIFETIME)
+        time_before(self.now, KEY_LIFETIME)
     }
 
     /// Forgets the oldest keys, of whatever streams, as far as they were used up to then.
@@ -227,8 +198,8 @@ mod tests {
 
     use super::*;
     use crate::server::log::{
-        Limits, Store, StreamName,
-        sqlite::{batch::Totals, file::Location, retention},
+        Data, IdempotencyKey, Limits, Store, StreamName,
+        sqlite::{file::Location, retention, transaction::Totals},
     };
 
     const HOUR: u64 = 60 * 60 * 1000;

@@ -17,14 +17,17 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, types::T
 
 use self::{progress::Progress, verify::verify};
 use super::{
-    super::{Generation, IdempotencyKey},
-    file::{beside, create_private, refuse_damaged, sync_folder},
-    idempotency::{self, Hash},
+    check::refuse_damaged,
+    folder::{beside, create_private, sync_folder},
+    key_hash::{self, Hash},
     read::unsigned,
     row_key::{MAX_OFFSET, OFFSET_BITS, Slot},
     schema,
 };
-use crate::server::clock::Clock;
+use crate::server::{
+    clock::Clock,
+    log::{Generation, IdempotencyKey},
+};
 
 /// How the copy is called until it is put in place: the name of the file, and this.
 const SUFFIX: &str = "-upgrade";
@@ -256,7 +259,7 @@ fn copy_keys(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     while let Some(row) = rows.next()? {
         let generation: i64 = row.get(0)?;
         let slot = slots.query_row([generation], |row| row.get(0).map(Slot))?;
-        let name = idempotency::name(Generation(generation), &IdempotencyKey(row.get(1)?));
+        let name = key_hash::name(Generation(generation), &IdempotencyKey(row.get(1)?));
         let digest: Hash =
             row.get_ref(2)?.as_blob()?[..].first_chunk().copied().context("a key")?;
         let (millis, used): (i64, i64) = (row.get(4)?, row.get(5)?);

@@ -1,14 +1,16 @@
 //! Reading: each read sees the store as it was at one moment.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
-use super::{
-    super::{
+use super::row_key::{Slot, offset};
+use crate::{
+    message::Message,
+    server::log::{
         Bound, EventId, Generation, Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
     },
-    row_key::{Slot, offset},
 };
-use crate::message::Message;
 
 /// A row of `streams`.
 #[derive(Clone, Debug)]
@@ -329,4 +331,9 @@ fn maybe_unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>>
 /// Larger than `SQLite` can hold is larger than anything it holds.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A time that is so long ago.
+pub(super) fn time_before(now: u64, age: Duration) -> u64 {
+    now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }

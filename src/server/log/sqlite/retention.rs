@@ -1,16 +1,15 @@
 //! Retention: the oldest messages go, in small steps: each append removes what it displaces, and a
 //! sweep does the rest, a little in each transaction, so that no publisher waits for long.
 
-use std::time::Duration;
-
 use super::{
-    super::{AppendError, KEY_LIFETIME, StreamName},
-    batch::WriteBatch,
     idempotency,
-    read::{ClockSkew, Stream, Trimmed, far_ahead, signed, unsigned},
+    read::{ClockSkew, Stream, Trimmed, far_ahead, signed, time_before, unsigned},
     row_key::{OFFSET_BITS, Slot, offset},
-    space, wal,
+    space,
+    transaction::WriteBatch,
+    wal,
 };
+use crate::server::log::{AppendError, KEY_LIFETIME, StreamName};
 
 /// How many messages of one stream one step removes at the most.
 pub(super) const STEP: usize = 1000;
@@ -30,11 +29,6 @@ pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     let more = keys || garbage || trimmed || silent || batch.has_too_many_keys();
     // Pages that become free are given back once there will be no more of them.
     Ok(more || space::give_back(&batch.tx)?)
-}
-
-/// A time that is so long ago.
-pub(super) fn before(now: u64, age: Duration) -> u64 {
-    now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Messages and keys of deleted streams.
@@ -74,7 +68,7 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
 
 fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     let (limits, now) = (batch.limits, batch.now);
-    let too_old = before(now, limits.age);
+    let too_old = time_before(now, limits.age);
     let due = names(
         batch,
         "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 OR keys >= ?7 \
@@ -120,7 +114,7 @@ fn mark_clock_skew(stream: &mut Stream, now: u64, too_old: u64) {
 /// Streams that are empty, and silent for as long as a message is kept.
 fn forget_silent_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     // Its keys go with it: not before their time.
-    let silent_since = before(batch.now, batch.limits.age.max(KEY_LIFETIME));
+    let silent_since = time_before(batch.now, batch.limits.age.max(KEY_LIFETIME));
     let silent = names(
         batch,
         "SELECT name FROM streams WHERE count = 0 \
@@ -167,7 +161,7 @@ pub(super) fn trim(
     most: Most,
 ) -> rusqlite::Result<()> {
     let limits = batch.limits;
-    let too_old = before(batch.now, limits.age);
+    let too_old = time_before(batch.now, limits.age);
     let known_old = stream.known_old(batch.now, too_old);
     let oldest = Oldest::of(batch, stream.slot, most, |oldest| {
         stream.count.saturating_sub(oldest.messages as u64) > limits.messages
@@ -239,18 +233,16 @@ impl Oldest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{
-        data::Data,
-        log::{
-            Limits, Store,
-            sqlite::{batch::Totals, file::Location},
-        },
+    use crate::server::log::{
+        Limits, Store,
+        message_text::Data,
+        sqlite::{file::Location, transaction::Totals},
     };
 
     const DAY: u64 = 24 * 60 * 60 * 1000;
     const LIMITS: Limits = Limits {
         messages: 10,
-        age: Duration::from_secs(1),
+        age: std::time::Duration::from_secs(1),
         bytes: 1000,
         streams: 10,
         keys: 10,

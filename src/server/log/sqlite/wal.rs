@@ -11,11 +11,12 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    file::BUSY,
     health::{Health, what_happened},
     scrub::{self, WalPosition},
 };
 
+/// How long a connection waits for another one: only while a file is checked or recovered.
+pub(super) const BUSY: Duration = Duration::from_secs(10);
 /// After how many pages in the write-ahead log they are moved into the file.
 const CHECKPOINT_FRAMES: u64 = 1000;
 /// After how many pages it is begun anew though there are readers. `SQLite` does so by itself, but

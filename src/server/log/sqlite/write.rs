@@ -9,15 +9,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    super::{AppendError, Change, Clock, Limits, StreamName},
-    batch::{CommitError, Committed, Totals, WriteBatch, are_stored, could_not_write},
+    batch::{CommitError, Committed, are_stored, could_not_write},
     file::Claim,
     followers::Followers,
     health::{Health, what_happened},
     metrics::EngineMetrics,
     schema::{CLEAN, UNSCRUBBED},
+    transaction::{Totals, WriteBatch},
     wal::{self, Purged, WriteAheadLog},
 };
+use crate::server::log::{AppendError, Change, Clock, Limits, StreamName};
 
 /// How often a store in trouble is tried.
 pub(super) const PROBE: Duration = Duration::from_secs(1);

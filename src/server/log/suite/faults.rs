@@ -1,7 +1,8 @@
 //! What an engine still promises when something goes wrong. Engines in which nothing can be made to go
 //! wrong pass by.
 
-use super::{super::faulty::Faults, *};
+use super::*;
+use crate::server::log::faulty::Faults;
 
 /// What was not told is found in the log, from where the last follow ended.
 #[tokio::test]

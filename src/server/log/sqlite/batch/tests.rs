@@ -1,6 +1,6 @@
 use super::*;
 use crate::server::log::{
-    Store,
+    Limits, Store,
     sqlite::file::{Claim, Location},
 };
 

@@ -3,15 +3,10 @@
 use anyhow::ensure;
 use rusqlite::{Connection, Row};
 
-use super::{
-    super::{
-        super::{Generation, IdempotencyKey},
-        idempotency,
-        read::unsigned,
-        row_key::OFFSET_BITS,
-    },
-    KEYS,
-    progress::Progress,
+use super::{KEYS, progress::Progress};
+use crate::server::log::{
+    Generation, IdempotencyKey,
+    sqlite::{key_hash, read::unsigned, row_key::OFFSET_BITS},
 };
 
 /// # Errors
@@ -51,7 +46,7 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
             &format!(
                 "SELECT life, seq, millis, used, substr(digest, 1, {}), key FROM keys WHERE {KEYS} \
                  ORDER BY life, seq",
-                size_of::<idempotency::Hash>()
+                size_of::<key_hash::Hash>()
             ),
         ),
         (
@@ -62,8 +57,8 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         ),
         |old, new| {
             let key = IdempotencyKey(old.get("key")?);
-            Ok(idempotency::name(Generation(old.get("life")?), &key)
-                == new.get::<_, idempotency::Hash>("name")?)
+            Ok(key_hash::name(Generation(old.get("life")?), &key)
+                == new.get::<_, key_hash::Hash>("name")?)
         },
     )?;
     let range = format!("key > slot << {OFFSET_BITS} AND key < (slot + 1) << {OFFSET_BITS}");

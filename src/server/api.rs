@@ -1,0 +1,18 @@
+//! The HTTP interface of streams, an endpoint a file, and what the endpoints share.
+
+mod accepted;
+pub(crate) mod body;
+pub(crate) mod content_encoding;
+pub(crate) mod counter;
+pub(crate) mod cursor;
+pub(crate) mod delete;
+pub(crate) mod end;
+pub(crate) mod health;
+pub(crate) mod history;
+pub(crate) mod idempotency;
+mod lines;
+pub(crate) mod publish;
+pub(crate) mod publishing;
+mod query;
+pub(crate) mod response;
+pub(crate) mod watch;

@@ -1,0 +1,133 @@
+//! History: what a stream has said, a page at a time.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{accepted::at, cursor::place, query::parameters, response::MAX_TEXT_BYTES};
+use crate::{
+    message::{EventId, Message, StreamName},
+    problem,
+    server::{
+        error::Problem,
+        guard::MayWatch,
+        log::{Bound, Log, Place, Range},
+    },
+};
+
+/// How many messages a page has unless the request says otherwise, and at the most.
+const LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+const NDJSON: &str = "application/x-ndjson";
+
+/// `GET /streams/{name}/messages`
+pub(crate) async fn history(
+    State(log): State<Log>,
+    MayWatch { stream, .. }: MayWatch,
+    HistoryParams { range, limit }: HistoryParams,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let bound = Bound { messages: limit, bytes: MAX_TEXT_BYTES };
+    let page = log.read(&stream, range, bound).await?;
+    let (direction, next) = match range {
+        Range::After(_) => ("after", page.messages.last()),
+        Range::Before(_) => ("before", page.messages.first()),
+    };
+    let next = next.map(|message| message.id).filter(|_| page.more);
+    let messages = page.messages.into_iter().map(Entry::new);
+    let mut response = if wants_lines(&headers) {
+        let lines: String = messages.map(|entry| entry.line()).collect();
+        ([(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))], lines).into_response()
+    } else {
+        let ended = page.end.map(Entry::new);
+        Json(Answer { messages: messages.collect(), next, ended }).into_response()
+    };
+    if let Some(next) = next
+        && let Ok(link) = link(&stream, direction, next, limit)
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// A message as the history shows it.
+#[derive(Serialize)]
+struct Entry {
+    id: EventId,
+    at: String,
+    data: String,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    messages: Vec<Entry>,
+    /// What to ask for next in the same direction.
+    next: Option<EventId>,
+    /// The end of the stream, once it has come.
+    ended: Option<Entry>,
+}
+
+impl Entry {
+    fn new(Message { id, data }: Message) -> Self {
+        Self { at: at(id), id, data }
+    }
+
+    fn line(&self) -> String {
+        // Texts and numbers always serialize.
+        let mut line = serde_json::to_string(self).unwrap_or_default();
+        line.push('\n');
+        line
+    }
+}
+
+/// The next page, as RFC 8288 says it: for whoever asked for lines, too.
+fn link(
+    stream: &StreamName,
+    direction: &str,
+    next: EventId,
+    limit: usize,
+) -> Result<HeaderValue, header::InvalidHeaderValue> {
+    HeaderValue::try_from(format!(
+        "</streams/{stream}/messages?{direction}={next}&limit={limit}>; rel=\"next\""
+    ))
+}
+
+fn wants_lines(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains(NDJSON))
+}
+
+/// What is asked for.
+pub(crate) struct HistoryParams {
+    range: Range,
+    limit: usize,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for HistoryParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let malformed = |detail: &str| Problem::new(problem::MALFORMED_QUERY, detail);
+        let [after, before, limit] = parameters(parts, ["after", "before", "limit"]).await?;
+        let range = match (after, before) {
+            (None, None) => Range::After(Place::Earliest),
+            (Some(after), None) => Range::After(place(&after)?),
+            (None, Some(before)) => Range::Before(place(&before)?),
+            (Some(_), Some(_)) => return Err(malformed("Give after or before, not both.")),
+        };
+        let limit = match limit.map(|limit| limit.parse()) {
+            None => LIMIT,
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+            Some(_) => return Err(malformed("limit must be 1 to 1000.")),
+        };
+        Ok(Self { range, limit })
+    }
+}

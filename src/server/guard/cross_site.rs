@@ -1,0 +1,73 @@
+//! CSRF protection: a page of another site must not write through a visitor's browser.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, Method, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{problem, server::error::Problem};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Refuses to let a page of another site write through the browser of whoever looks at it. Newer
+/// browsers say where a request comes from, all of them name the page's origin; programs do neither.
+pub(crate) async fn refuse(request: Request, next: Next) -> Response {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    if !reads && is_cross_site(request.headers()) {
+        let detail = "Publish from this server's own pages, or from a program.";
+        return Problem::new(problem::CROSS_SITE, detail).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text(SEC_FETCH_SITE), text(header::ORIGIN)) {
+        (Some(site), _) => !["same-origin", "none"].contains(&site),
+        (None, Some(origin)) => !is_origin_of(origin, text(header::HOST).unwrap_or_default()),
+        (None, None) => false,
+    }
+}
+
+/// Whether an origin is that of a host, in whatever letters, and with or without the usual port of
+/// the origin's scheme.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let usual_port = match origin.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
+        Some(_) => ":80",
+        None => return false,
+    };
+    let origin = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let without =
+        |host: &'_ str| host.strip_suffix(usual_port).unwrap_or(host).to_ascii_lowercase();
+    without(origin) == without(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_origin_has_several_spellings() {
+        for (origin, host, same) in [
+            ("http://h", "h", true),
+            ("http://h", "h:80", true),
+            ("http://h:80", "h", true),
+            ("https://h", "h:443", true),
+            ("http://H.Example", "h.example:80", true),
+            ("HTTP://h:3000", "H:3000", true),
+            ("http://[::1]", "[::1]:80", true),
+            ("http://h", "h:443", false),
+            ("https://h", "h:80", false),
+            ("http://h:3000", "h", false),
+            ("http://h.evil", "h", false),
+            ("http://h:8080", "h:80", false),
+            ("null", "h", false),
+            ("null", "null", false),
+        ] {
+            assert_eq!(is_origin_of(origin, host), same, "{origin} {host}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Tokens: who someone is, and what that lets them do.
+//!
+//! They are JSON Web Tokens (RFC 7519), so that nothing is stored and every server with the same
+//! secret honours them. One algorithm is used, HS256, whatever a token says of itself.
+
+use std::{convert::Infallible, fmt, str::FromStr};
+
+use anyhow::Context as _;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use wildmatch::WildMatch;
+
+use crate::message::StreamName;
+
+/// What tokens are made with, and must not be told: it prints as `…`.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    /// Takes anything: what is refused on a command line is printed.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::new(text))
+    }
+}
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Claims {
+    /// Who holds it, for people.
+    pub(crate) name: String,
+    /// The streams its holder may publish to, end and delete.
+    #[serde(default)]
+    pub(crate) publish: Vec<Pattern>,
+    /// The streams its holder may watch.
+    #[serde(default)]
+    pub(crate) watch: Vec<Pattern>,
+    /// From when on it is no good.
+    pub(crate) exp: NumericDate,
+    /// From when on it is good, if not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nbf: Option<NumericDate>,
+}
+
+/// A moment in milliseconds since the Unix epoch; in a token in seconds, perhaps with a fraction
+/// (RFC 7519, section 2, `NumericDate`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NumericDate(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "what is out of range becomes the nearest moment there is"
+        )]
+        let millis = (seconds * 1000.0) as u64;
+        Ok(Self(millis))
+    }
+}
+
+impl Serialize for NumericDate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0 / 1000)
+    }
+}
+
+/// Why a token is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenError {
+    /// There is none.
+    Missing,
+    /// It was not made with a secret of ours, or was changed since.
+    Invalid,
+    /// Its time is over.
+    Expired,
+    /// Its time has not begun (RFC 7519, section 4.1.5).
+    NotYetValid,
+    /// It was made with our secret, but says what is understood otherwise here; what that is.
+    Unfit(String),
+}
+
+/// Verifies tokens.
+#[derive(Clone)]
+pub(super) struct Keys {
+    /// The secret in use, and the one before it.
+    keys: Vec<DecodingKey>,
+    validation: Validation,
+}
+
+impl Keys {
+    pub(super) fn new(secrets: &[Secret]) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The claims are held against our own clock, and what is missing is said by name.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let keys = secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes()));
+        Self { keys: keys.collect(), validation }
+    }
+
+    /// What a token says, if it is good at `now`, in milliseconds since the Unix epoch.
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        let verified = |key| jsonwebtoken::decode::<Value>(token, key, &self.validation).ok();
+        let TokenData { header, claims, .. } =
+            self.keys.iter().find_map(verified).ok_or(TokenError::Invalid)?;
+        // The library reads it and checks nothing (RFC 7515, section 4.1.11).
+        if let Some(names) = header.crit {
+            return Err(TokenError::Unfit(format!("crit names {names:?}, none of which is known")));
+        }
+        if claims.get("aud").is_some() {
+            return Err(TokenError::Unfit("aud names other servers".to_owned()));
+        }
+        let claims: Claims =
+            serde_json::from_value(claims).map_err(|error| TokenError::Unfit(error.to_string()))?;
+        if claims.exp.0 <= now {
+            return Err(TokenError::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| nbf.0 > now) {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(claims)
+    }
+}
+
+/// A name for what belongs to the holders of a secret: the beginning of an HMAC, long enough to tell two
+/// servers apart, and too short to confirm a guess of the secret.
+pub(super) fn fingerprint(secret: &Secret) -> anyhow::Result<String> {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let mac = jsonwebtoken::crypto::sign(b"cookie", &key, Algorithm::HS256);
+    Ok(mac.context("the secret cannot be used")?.chars().take(4).collect())
+}
+
+/// Makes a token.
+///
+/// # Errors
+/// When the library can not sign, which no input is known to cause.
+pub(crate) fn sign(claims: &Claims, secret: &Secret) -> anyhow::Result<String> {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)
+        .context("the token can not be made")
+}
+
+/// Names of streams: `*` stands for any characters, also none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(WildMatch);
+
+impl Pattern {
+    pub(super) fn fits(&self, stream: &StreamName) -> bool {
+        self.0.matches(stream.as_str())
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let in_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        let fits = !text.is_empty() && text.len() <= StreamName::MAX;
+        if fits && text.chars().all(|c| c == '*' || in_names(c)) {
+            Ok(Self(WildMatch::new(text)))
+        } else {
+            Err(
+                "must be 1 to 64 of a-z, 0-9, hyphen, underscore, full stop, and * for any characters",
+            )
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.pattern())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_a_pattern() {
+        for (pattern, name, fits) in [
+            ("*", "a", true),
+            ("ci-*", "ci-7", true),
+            ("ci-*", "ci-", true),
+            ("ci-*", "ci", false),
+            ("ci-*", "my-ci-7", false),
+            ("*-log", "app-log", true),
+            ("a*c", "abbbc", true),
+            ("a*c", "abbb", false),
+            ("ci.7", "cix7", false),
+            ("news", "news", true),
+            ("news", "newspaper", false),
+            ("***", "a", true),
+        ] {
+            let pattern: Pattern = pattern.parse().expect("a pattern");
+            assert_eq!(pattern.fits(&name.parse().expect("a name")), fits, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern() {
+        for text in ["", "A*", "a?", "a b", "ü", "a/b", "a\n", &"a".repeat(65)] {
+            assert!(text.parse::<Pattern>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What an operator sees of the server: its log and its metrics.
+
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod request_log;
+
+pub use self::logging::Telemetry;
+pub(crate) use self::{
+    metrics::{MemoryUsage, Metrics, Sample, Watched},
+    request_log::{Asked, Lasting},
+};

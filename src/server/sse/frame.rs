@@ -1,0 +1,154 @@
+//! The encoder of event streams: the bytes of a frame, and nothing else.
+//!
+//! The format is that of the HTML standard, section 9.2 (server-sent events). Ours and not a
+//! library's, because the one at hand loses an event whose data is empty and panics on a line
+//! break in a field.
+
+use std::{fmt::Write as _, time::Duration};
+
+use crate::message::{EventId, PING};
+
+/// Appends an event.
+///
+/// `data` is sent line by line, as CRLF, CR and LF each end a line for a parser: nothing in it can
+/// begin another field or another event. A parser gives it back with LF for each line end, and all
+/// else unchanged. `kind` is one of the names in [`message`](crate::message).
+pub(crate) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>, data: &str) {
+    buffer.push_str("event: ");
+    buffer.push_str(kind);
+    buffer.push('\n');
+    if let Some(id) = id {
+        write_id(buffer, id);
+    }
+    let mut rest = data;
+    while let Some(end) = rest.find(['\r', '\n']) {
+        data_line(buffer, &rest[..end]);
+        let line_end = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = &rest[end + line_end..];
+    }
+    data_line(buffer, rest);
+    buffer.push('\n');
+}
+
+/// The most bytes that the frame of an event takes, and hardly fewer.
+pub(crate) fn max_length(data: &str) -> usize {
+    /// The names of the fields, the kind, an id, and what ends lines.
+    const OVERHEAD: usize = 96;
+    let line_ends = data.bytes().filter(|byte| b"\r\n".contains(byte)).count();
+    data.len() + line_ends * "data: \n".len() + OVERHEAD
+}
+
+/// Appends a ping that moves the reader's cursor: a connection that is cut before the next message
+/// resumes in the right place. (Not a block without data, which no browser dispatches, but some other
+/// parsers do, as an empty event.)
+pub(crate) fn cursor(buffer: &mut String, id: EventId) {
+    event(buffer, PING, Some(id), "{}");
+}
+
+/// Appends the pause before a browser reconnects: the first field of the event that is appended next.
+pub(crate) fn retry(buffer: &mut String, pause: Duration) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(buffer, "retry: {}", pause.as_millis());
+}
+
+/// Appends the event that breaks a silence.
+pub(crate) fn ping(buffer: &mut String) {
+    event(buffer, PING, None, "{}");
+}
+
+fn write_id(buffer: &mut String, id: EventId) {
+    let _ = writeln!(buffer, "id: {id}");
+}
+
+fn data_line(buffer: &mut String, line: &str) {
+    buffer.push_str("data: ");
+    buffer.push_str(line);
+    buffer.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use eventsource_stream::Eventsource as _;
+    use futures::{StreamExt as _, executor::block_on, stream};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::NEW_MESSAGE;
+
+    /// What a parser that is not ours makes of the bytes, cut into pieces of `size`.
+    fn parse(bytes: &[u8], size: usize) -> Vec<eventsource_stream::Event> {
+        let pieces =
+            bytes.chunks(size).map(|piece| Ok::<_, std::convert::Infallible>(piece.to_vec()));
+        let events = stream::iter(pieces).eventsource();
+        block_on(events.map(|event| event.expect("a valid stream")).collect())
+    }
+
+    fn with_lf(data: &str) -> String {
+        data.replace("\r\n", "\n").replace('\r', "\n")
+    }
+
+    /// Text that leans towards what could break a line-based format.
+    fn text() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("\r\n".to_owned()),
+            Just("\r".to_owned()),
+            Just("\n".to_owned()),
+            Just("\0".to_owned()),
+            Just("\u{feff}".to_owned()),
+            Just("\u{2028}\u{85}".to_owned()),
+            Just(" ".to_owned()),
+            Just(":".to_owned()),
+            Just("data: x".to_owned()),
+            Just("id: 1-1\n\n".to_owned()),
+            Just("\u{202e}".to_owned()),
+            any::<String>(),
+        ];
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Invariant 4 of the design.
+        #[test]
+        fn a_parser_gives_back_what_was_said(
+            messages in prop::collection::vec((text(), any::<u64>(), any::<u64>()), 1..6),
+            size in 1_usize..80,
+        ) {
+            let mut buffer = String::new();
+            retry(&mut buffer, Duration::from_secs(15));
+            for (data, millis, seq) in &messages {
+                let id = EventId { millis: *millis, seq: *seq };
+                event(&mut buffer, NEW_MESSAGE, Some(id), data);
+            }
+            let max: usize = messages.iter().map(|(data, ..)| max_length(data)).sum();
+            prop_assert!(buffer.len() <= "retry: 15000\n".len() + max);
+            let events = parse(buffer.as_bytes(), size);
+            prop_assert_eq!(events.len(), messages.len());
+            for (event, (data, millis, seq)) in events.iter().zip(&messages) {
+                prop_assert_eq!(&event.event, NEW_MESSAGE);
+                prop_assert_eq!(&event.id, &format!("{millis}-{seq}"));
+                prop_assert_eq!(&event.data, &with_lf(data));
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes() {
+        let id = EventId { millis: 1_763_891_234_567, seq: 42 };
+        let mut buffer = String::new();
+        retry(&mut buffer, Duration::from_secs(15));
+        cursor(&mut buffer, id);
+        event(&mut buffer, NEW_MESSAGE, Some(id), "one\r\ntwo\rthree\n");
+        event(&mut buffer, NEW_MESSAGE, Some(id), "");
+        ping(&mut buffer);
+        let expected = [
+            "retry: 15000\n",
+            "event: ping\nid: 1763891234567-42\ndata: {}\n\n",
+            "event: new_message\nid: 1763891234567-42\ndata: one\ndata: two\ndata: three\ndata: \n\n",
+            "event: new_message\nid: 1763891234567-42\ndata: \n\n",
+            "event: ping\ndata: {}\n\n",
+        ];
+        assert_eq!(buffer, expected.concat());
+    }
+}
