@@ -42,7 +42,7 @@ use serde::Serialize;
 use self::{
     counter::CounterPage,
     loader::Loader,
-    masthead::Masthead,
+    masthead::SiteHeader,
     problems::ProblemsPage,
     refused::{RefusedPage, SignInAddress},
     stream::StreamAddress,
@@ -52,7 +52,7 @@ use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 
 /// What the server tells a page about the visit it is rendered for.
 #[derive(Clone, Debug)]
-pub struct Visit {
+pub struct PageContext {
     /// Where the server is, as the visitor wrote it: name and port, with `https://` before them
     /// where that is how to reach it. Every command begins with it.
     pub origin: String,
@@ -178,7 +178,7 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                     content="telephone=no, date=no, address=no, email=no, url=no"
                 />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
-                {page(|Visit { assets, page, .. }| {
+                {page(|PageContext { assets, page, .. }| {
                     let page = match page {
                         Page::Counter(_) => Some("/".to_owned()),
                         Page::Stream { name, .. } => Some(format!("/streams/{name}")),
@@ -203,7 +203,7 @@ pub fn App() -> impl IntoView {
 
     view! {
         <Router>
-            <Masthead />
+            <SiteHeader />
             <Routes fallback=NoPage>
                 <Route path=StaticSegment("") view=CounterPage ssr=SsrMode::Async />
                 <Route path=StaticSegment("streams") view=StreamsPage ssr=SsrMode::Async />
@@ -227,11 +227,11 @@ fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
 
 /// A view of what this visit shows. A request always has one; where there is none, a list of
 /// routes is being made.
-fn page<View: IntoView>(view: impl FnOnce(Visit) -> View) -> Option<View> {
-    use_context::<Visit>().map(view)
+fn page<View: IntoView>(view: impl FnOnce(PageContext) -> View) -> Option<View> {
+    use_context::<PageContext>().map(view)
 }
 
 #[component]
 fn NoPage() -> impl IntoView {
-    page(|Visit { page, .. }| view! { <RefusedPage page /> })
+    page(|PageContext { page, .. }| view! { <RefusedPage page /> })
 }

@@ -89,9 +89,9 @@ fn say(line: &str) -> io::Result<()> {
 /// Every connection is an open file: takes as many as the system gives.
 fn allow_open_files(connections: u64) {
     /// What is open besides: the store's files, the listeners, the runtime's own.
-    const OTHERS: u64 = 100;
+    const OTHER_FILES: u64 = 100;
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(allowed) if allowed < connections.saturating_add(OTHERS) => tracing::warn!(
+        Ok(allowed) if allowed < connections.saturating_add(OTHER_FILES) => tracing::warn!(
             allowed,
             "fewer files may be open than --max-connections {connections} needs: connections will \
              wait; raise the limit (ulimit -Hn, LimitNOFILE of systemd)"

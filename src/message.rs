@@ -49,26 +49,26 @@ impl fmt::Display for EventId {
 
 /// The text is not an [`EventId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAnEventId;
+pub struct ParseEventIdError;
 
 impl FromStr for EventId {
-    type Err = NotAnEventId;
+    type Err = ParseEventIdError;
 
     /// Takes exactly what [`Display`](fmt::Display) gives: no sign, no leading zero, no space. An
     /// id has one spelling, so that two ids are equal when their texts are.
-    fn from_str(text: &str) -> Result<Self, NotAnEventId> {
-        let (millis, seq) = text.split_once('-').ok_or(NotAnEventId)?;
+    fn from_str(text: &str) -> Result<Self, ParseEventIdError> {
+        let (millis, seq) = text.split_once('-').ok_or(ParseEventIdError)?;
         Ok(Self { millis: number(millis)?, seq: number(seq)? })
     }
 }
 
-fn number(digits: &str) -> Result<u64, NotAnEventId> {
+fn number(digits: &str) -> Result<u64, ParseEventIdError> {
     let canonical =
         digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if !canonical {
-        return Err(NotAnEventId);
+        return Err(ParseEventIdError);
     }
-    digits.parse().map_err(|_| NotAnEventId)
+    digits.parse().map_err(|_| ParseEventIdError)
 }
 
 impl Serialize for EventId {
@@ -102,19 +102,19 @@ impl fmt::Display for StreamName {
 
 /// The text is not a [`StreamName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAStreamName;
+pub struct ParseStreamNameError;
 
 impl FromStr for StreamName {
-    type Err = NotAStreamName;
+    type Err = ParseStreamNameError;
 
-    fn from_str(text: &str) -> Result<Self, NotAStreamName> {
+    fn from_str(text: &str) -> Result<Self, ParseStreamNameError> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let begins_well = text.bytes().next().is_some_and(plain);
         let goes_on_well = text.bytes().all(|b| plain(b) || b"-_.".contains(&b));
         if begins_well && goes_on_well && text.len() <= Self::MAX {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NotAStreamName)
+            Err(ParseStreamNameError)
         }
     }
 }
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn what_is_not_an_id() {
         for text in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "01-2", "1-2 ", "1-x", "१-1"] {
-            assert_eq!(text.parse::<EventId>(), Err(NotAnEventId), "{text:?}");
+            assert_eq!(text.parse::<EventId>(), Err(ParseEventIdError), "{text:?}");
         }
-        assert_eq!("18446744073709551616-1".parse::<EventId>(), Err(NotAnEventId));
+        assert_eq!("18446744073709551616-1".parse::<EventId>(), Err(ParseEventIdError));
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         for text in
             ["", ".", "..", "-a", "_a", ".a", "A", "a b", "a/b", "é", "a\n", "a%20", &too_long]
         {
-            assert_eq!(text.parse::<StreamName>(), Err(NotAStreamName), "{text:?}");
+            assert_eq!(text.parse::<StreamName>(), Err(ParseStreamNameError), "{text:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use web_sys::{
 };
 
 /// An answer that takes longer does not come.
-const PATIENCE_MS: u32 = 15_000;
+const POST_TIMEOUT_MS: u32 = 15_000;
 
 /// How often a form is sent again that was not answered, and how long to wait before the first
 /// time; twice as long before each further one.
@@ -29,7 +29,7 @@ const KEY: &str = "data-key";
 const SENT: &str = "data-sent";
 
 /// What comes of a request: JSON, or why there is none.
-type Answer = Result<JsValue, Failure>;
+type PostResult = Result<JsValue, Failure>;
 
 /// Why there is no good answer.
 pub(super) enum Failure {
@@ -42,7 +42,7 @@ pub(super) enum Failure {
 }
 
 /// Gets the JSON at `url`.
-pub(super) fn get(url: &str, then: impl FnOnce(Answer) + 'static) {
+pub(super) fn get(url: &str, then: impl FnOnce(PostResult) + 'static) {
     ask(url, &RequestInit::new(), Box::new(then));
 }
 
@@ -52,7 +52,7 @@ pub(super) fn post(
     url: &'static str,
     form: &HtmlFormElement,
     key: &str,
-    then: impl FnOnce(Answer) + 'static,
+    then: impl FnOnce(PostResult) + 'static,
 ) {
     let request = RequestInit::new();
     request.set_method("POST");
@@ -67,9 +67,9 @@ pub(super) fn post(
     send(url, request, RETRIES, Box::new(then));
 }
 
-fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnOnce(Answer)>) {
+fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnOnce(PostResult)>) {
     let attempt = request.clone();
-    let answered: Box<dyn FnOnce(Answer)> = Box::new(move |answer| match answer {
+    let answered: Box<dyn FnOnce(PostResult)> = Box::new(move |answer| match answer {
         Err(Failure::Unknown(_) | Failure::Retry(_)) if retries > 0 => {
             let pause = Duration::from_millis(FIRST_RETRY_MS << (RETRIES - retries));
             set_timeout(move || send(url, request, retries - 1, then), pause);
@@ -107,8 +107,8 @@ fn random_key() -> String {
     format!("{:x}-{:x}", random(), random())
 }
 
-fn ask(url: &str, request: &RequestInit, then: Box<dyn FnOnce(Answer)>) {
-    request.set_signal(Some(&AbortSignal::timeout_with_u32(PATIENCE_MS)));
+fn ask(url: &str, request: &RequestInit, then: Box<dyn FnOnce(PostResult)>) {
+    request.set_signal(Some(&AbortSignal::timeout_with_u32(POST_TIMEOUT_MS)));
     after(window().fetch_with_str_and_init(url, request), move |response| {
         let unknown = || Failure::Unknown("No answer came.".to_owned());
         let Some(response) = response.and_then(|response| response.dyn_into::<Response>().ok())

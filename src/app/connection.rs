@@ -13,7 +13,7 @@ const SILENCE_MS: u64 = PING_INTERVAL_MS * 5 / 2;
 const ATTEMPT_MS: u64 = PING_INTERVAL_MS;
 /// A connection that should have said something by now is not trusted when the tab is shown again:
 /// a computer that slept does not notice that its connections died.
-const DOUBT_MS: u64 = PING_INTERVAL_MS + 2_000;
+const SUSPECT_AFTER_MS: u64 = PING_INTERVAL_MS + 2_000;
 /// A hidden tab lets its connection go after so long, where connections are scarce.
 const HIDDEN_MS: u64 = 10_000;
 /// A connection over which the server was heard after so long has proved itself: when it breaks, pauses
@@ -22,7 +22,7 @@ const PROOF_MS: u64 = PING_INTERVAL_MS;
 /// The longest pause before the first attempt to reconnect; it doubles with each attempt.
 const FIRST_PAUSE_MS: u64 = 2_000;
 /// The longest pause of all.
-const LONGEST_PAUSE_MS: u64 = 30_000;
+const MAX_PAUSE_MS: u64 = 30_000;
 
 /// What the reader is told of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl ConnectionPolicy {
                 State::Idle | State::Resting | State::Waiting { .. } | State::Expired,
                 Input::Shown,
             ) => self.open(now),
-            (State::Live, Input::Shown) if now >= self.heard + DOUBT_MS => self.open(now),
+            (State::Live, Input::Shown) if now >= self.heard + SUSPECT_AFTER_MS => self.open(now),
             (_, Input::Tick) => self.tick(now, jitter),
             _ => Action::Stay,
         }
@@ -209,7 +209,7 @@ impl ConnectionPolicy {
     /// back neither at once nor in step.
     fn wait(&mut self, now: u64, jitter: u8) -> Action {
         self.note_proof();
-        let longest = (FIRST_PAUSE_MS << self.attempts.min(8)).min(LONGEST_PAUSE_MS);
+        let longest = (FIRST_PAUSE_MS << self.attempts.min(8)).min(MAX_PAUSE_MS);
         let pause = longest / 4 + longest * 3 / 4 * u64::from(jitter) / 255;
         self.attempts += 1;
         self.state = State::Waiting { until: now + pause };

@@ -4,14 +4,15 @@ use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Page, Visit, command::shell_word, live::LiveStream, page, refused::RefusedPage, snapshot::Given,
+    Page, PageContext, command::shell_word, live::LiveStream, page, refused::RefusedPage,
+    snapshot::LiveData,
 };
 use crate::message::Snapshot;
 
 /// The page at `/`.
 #[component]
 pub fn CounterPage() -> impl IntoView {
-    page(|Visit { origin, page, .. }| match page {
+    page(|PageContext { origin, page, .. }| match page {
         Page::Counter(snapshot) => Either::Left(view! { <Counter origin snapshot /> }),
         page => Either::Right(view! { <RefusedPage page /> }),
     })
@@ -25,7 +26,7 @@ fn Counter(
     snapshot: Snapshot,
 ) -> impl IntoView {
     let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
-    let given = Given { snapshot, ..Given::default() };
+    let given = LiveData { snapshot, ..LiveData::default() };
     view! {
         <Title text="Counter · Tidings" />
         <Meta

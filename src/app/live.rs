@@ -8,7 +8,7 @@ use super::{
     island::counted,
     row::RowContext,
     rows::Rows,
-    snapshot::{self, Given},
+    snapshot::{self, LiveData},
     status::{Status, state},
     subscription::Subscription,
     text, title,
@@ -19,7 +19,7 @@ use crate::feed::Feed;
 #[component]
 pub fn LiveStream(
     /// What it begins with.
-    given: Given,
+    given: LiveData,
 ) -> impl IntoView {
     let carrier = snapshot::element(&given);
     let address = given.stream.as_ref().map_or("/".to_owned(), |name| format!("/streams/{name}"));
@@ -46,7 +46,7 @@ fn not_live(address: String) -> impl IntoView {
 /// The island. What it begins with comes from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let Given { snapshot, stream, composer, draft } = snapshot::given();
+    let LiveData { snapshot, stream, composer, draft } = snapshot::given();
     let events = snapshot.events.clone();
     let context = RowContext { stream: stream.clone(), pace: snapshot.pace, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));

@@ -1,26 +1,26 @@
-// Brings the islands of a page to life, and says so where it cannot.
+// Hydrates the islands of a page, and recovers when hydration or the wasm fails.
 //
 // Other programs change pages between the server and the wasm: extensions, translators, proxies, a
-// phone that makes links of numbers. Hydration then fails, at once or later, and silently. So this
-// script looks first whether the islands are as they were sent, hears when the wasm traps, and asks
-// it now and then whether it still shows what it knows. Where anything is wrong, it fetches the page
-// again, puts its `main` in place of the broken one and starts a new instance of the wasm there.
-// Until that lives the page says that it is not live (`data-hydration="failed"`). Where this script
-// itself does not run, the style sheet says it after a while.
+// phone that turns numbers into links. Hydration then fails, at once or later, and silently. So this
+// script first checks that the islands are as the server sent them, listens for traps of the wasm, and
+// sends it a heartbeat to check that the page shows its state. On a failure it fetches the page again,
+// replaces the broken `main` and starts a new instance of the wasm there. Until that is live the page
+// says that it is not (`data-hydration="failed"`). If this script itself does not run, the style sheet
+// says so after a while.
 
 const root = document.documentElement;
 
-// How often the wasm is asked whether it lives, and how long it may take to answer; how long an
-// instance must have lived for a failure to be a first one again; how long a page may take to come.
+// The interval of the heartbeat, and the time to answer it; how long an instance must have been alive
+// for the count of failures to restart; how long fetching a page may take.
 const HEARTBEAT_INTERVAL_MS = 15_000;
 const HEARTBEAT_TIMEOUT_MS = 50;
 const STABLE_AFTER_MS = 60_000;
 const FETCH_TIMEOUT_MS = 15_000;
-// How long to wait before each new attempt, at the most: a fault that is in a message is that of all
-// its watchers, and a server that starts anew needs a while. Then the reader has to ask.
+// Back-off: the longest pause before each new attempt. A message that makes the wasm trap does so for
+// all watchers at once, and a restarting server needs a while. After the last the reader has to reload.
 const RETRY_PAUSES_MS = [500, 2_000, 10_000];
 
-// What runs now: where its module is, the source of its events, and the signal of its end.
+// The current instance: the URL of its module, its event source, and its abort signal.
 let current;
 let instances = 0;
 let failures = 0;
@@ -35,8 +35,8 @@ const isUntouched = (island) => {
   return count === Number(island.dataset.nodes);
 };
 
-// Whether the wasm answers, on the elements that it believes to show its state and its rows, and
-// whether the page has as many rows as it believes to show.
+// Whether the wasm answers the heartbeat on the elements of its state and its rows, and whether the
+// page has as many rows as the wasm expects.
 const isAlive = async () => {
   if (!current?.hasLive) return true;
   const beats = () =>
@@ -49,7 +49,7 @@ const isAlive = async () => {
   return answered && log?.querySelectorAll("li:not(.day)").length === Number(log?.dataset.rows);
 };
 
-// Runs a change of the page; what is half written in it stays, and so does the focus.
+// Runs a change of the page that keeps drafts, focus and selection.
 const preserveInput = (change) => {
   const focusable = () => [...document.querySelectorAll("main :is(a, button, input, textarea, summary, [tabindex])")];
   const active = document.activeElement;
@@ -60,7 +60,7 @@ const preserveInput = (change) => {
   for (const { id, value, dataset } of fields) {
     const field = document.getElementById(id);
     if (field) field.value = value;
-    // The idempotency key of what is in the field, if it was sent.
+    // The idempotency key of the draft, if it was sent.
     if (field && dataset.key) Object.assign(field.dataset, { key: dataset.key, sent: dataset.sent });
   }
   const again = active?.id ? document.getElementById(active.id) : focusable()[place];
@@ -68,8 +68,8 @@ const preserveInput = (change) => {
   if (place >= 0 && selection[0] != null) again?.setSelectionRange?.(...selection);
 };
 
-// The page as the server writes it: as text, since proxies rewrite only pages, parsed where no
-// extension sees it, and not for the cache, which is to hold a page at this address.
+// The page as the server renders it. Fetched as text, since proxies rewrite only HTML, and parsed where
+// no extension sees it. Not cached, since the cache holds the HTML page at this address.
 const fetchPage = async () => {
   const address = document.getElementById("loader")?.dataset.page ?? location.href;
   const response = await fetch(address, {
@@ -89,12 +89,12 @@ const begin = async (getPage) => {
     const page = await getPage();
     const { script, wasm, page: address } = page.getElementById("loader").dataset;
     instance.hasLive = address !== undefined;
-    // Another address is another module: an instance that has failed cannot be started again.
+    // Another URL is another module: a failed instance cannot be started again.
     instance.url = new URL(instances++ ? `${script}?${instances}` : script, location.href).href;
     const module = await import(instance.url);
     await module.default({ module_or_path: wasm });
     if (current !== instance) return;
-    // From here on in one go, so that no other script comes in between.
+    // Synchronous from here on, so that no other script runs in between.
     if (page !== document) {
       const broken = document.querySelector("main");
       const main = page.querySelector("main");
@@ -106,7 +106,7 @@ const begin = async (getPage) => {
     globalThis.tidings = instance;
     module.hydrate();
     for (const island of islands) module[island.dataset.component](island);
-    // It listens once its effects have run.
+    // The wasm listens for heartbeats once its effects have run.
     await pause(0);
     if (!(await isAlive())) throw new Error("the live part does not answer");
     if (current !== instance) return;
@@ -118,13 +118,13 @@ const begin = async (getPage) => {
 };
 
 const fail = async (instance, error) => {
-  // What comes from an earlier instance is no news.
+  // Ignore errors of earlier instances.
   if (!instance || current !== instance) return;
   current = undefined;
   root.dataset.hydration = "failed";
   console.warn("Tidings: the live part of the page has failed.", error);
-  // A dead instance must not go on to be a watcher, nor be called again. Copies have no listeners:
-  // forms and links work as they do without scripts.
+  // A dead instance must not stay a watcher, nor be called again. Cloned islands have no listeners, so
+  // that forms and links work as they do without scripts.
   instance.end.abort();
   instance.source?.close();
   preserveInput(() => {
@@ -138,7 +138,7 @@ const fail = async (instance, error) => {
   if (!current) begin(fetchPage);
 };
 
-// A new attempt that the reader, or the browser, has reason for.
+// A new attempt, when the browser is online again or shows a cached page.
 const beginAgain = () => {
   if (current || root.dataset.hydration !== "failed") return;
   failures = 0;
@@ -147,8 +147,8 @@ const beginAgain = () => {
 addEventListener("online", beginAgain);
 addEventListener("pageshow", ({ persisted }) => persisted && beginAgain());
 
-// A trap names the module that called into the wasm, or, where the stack is too deep, the wasm alone,
-// which may then be that of an extension: whether ours has died, its next heartbeat tells.
+// A trap's stack names the module that called into the wasm. If the stack is too deep it names only the
+// wasm, which may belong to an extension; then a heartbeat tells whether ours has died.
 Error.stackTraceLimit = 100;
 const onError = async ({ error, reason }) => {
   const instance = current;

@@ -4,13 +4,13 @@ use leptos::{prelude::*, server_fn::ServerFn as _};
 use leptos_router::hooks::use_location;
 
 use super::{
-    Page, Visit, Visitor, page,
+    Page, PageContext, Visitor, page,
     sign_in::{SignOut, sign_in_address},
 };
 
 /// The head of every page.
 #[component]
-pub fn Masthead() -> impl IntoView {
+pub fn SiteHeader() -> impl IntoView {
     view! {
         <header class="masthead">
             <a href="/" rel="home">
@@ -31,7 +31,7 @@ fn Logo() -> impl IntoView {
 }
 
 /// Who is signed in, and the way in or out. A server that asks nobody who they are has neither.
-fn visitor_view(Visit { visitor, page, .. }: Visit) -> AnyView {
+fn visitor_view(PageContext { visitor, page, .. }: PageContext) -> AnyView {
     let asks_for_token = matches!(page, Page::SignIn { .. });
     let here = match page {
         Page::SignIn { to, .. } => to,

@@ -3,7 +3,7 @@
 use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
-use super::{Page, Visit, page, sign_in::SignInPage};
+use super::{Page, PageContext, page, sign_in::SignInPage};
 
 /// Why there is nothing to show: as the server says, else because there is no such page. Where a
 /// token could help, the form to sign in with.
@@ -41,5 +41,5 @@ pub fn RefusedPage(
 /// The page at `/sign-in`.
 #[component]
 pub fn SignInAddress() -> impl IntoView {
-    page(|Visit { page, .. }| view! { <RefusedPage page /> })
+    page(|PageContext { page, .. }| view! { <RefusedPage page /> })
 }

@@ -10,7 +10,7 @@ use leptos_meta::{Meta, Title};
 use leptos_router::{hooks::use_location, location::Url};
 
 use super::{
-    Visit, Visitor,
+    PageContext, Visitor,
     command::{curl, shell_word},
     page,
 };
@@ -109,7 +109,7 @@ pub fn SignInPage(
     let title =
         if refused.is_some() { "Refused: Sign in · Tidings" } else { "Sign in · Tidings" };
     let notice = notice.map(|notice| view! { <p class="notice">{notice}</p> });
-    page(|Visit { visitor, origin, .. }| {
+    page(|PageContext { visitor, origin, .. }| {
         let content = match visitor {
             Visitor::Anyone => view! {
                 <p>

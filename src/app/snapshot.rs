@@ -15,7 +15,7 @@ const ELEMENT: &str = "snapshot";
 
 /// What the live part of a page is given.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Given {
+pub struct LiveData {
     /// The stream as one read found it.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -28,18 +28,18 @@ pub struct Given {
 }
 
 /// The element that carries what the live part is given.
-pub(super) fn element(given: &Given) -> impl IntoView + use<> {
+pub(super) fn element(given: &LiveData) -> impl IntoView + use<> {
     // In a script only "<" could mean anything to HTML. A snapshot of ours always serializes.
     let json = serde_json::to_string(given).unwrap_or_default().replace('<', "\\u003c");
     view! { <script id=ELEMENT type="application/json" inner_html=json></script> }
 }
 
 /// What this page was given: at hand where it is rendered, else read from its element.
-pub(super) fn given() -> Given {
+pub(super) fn given() -> LiveData {
     use_context().or_else(read).unwrap_or_default()
 }
 
-fn read() -> Option<Given> {
+fn read() -> Option<LiveData> {
     let json = document().get_element_by_id(ELEMENT)?.text_content()?;
     let value = JSON::parse(&json).ok()?;
     let text = |name| field(&value, name)?.as_string();
@@ -58,7 +58,7 @@ fn read() -> Option<Given> {
     let draft = field(&value, "draft").filter(JsValue::is_object);
     // What was written is in the form already.
     let problem = draft.and_then(|draft| field(&draft, "problem")?.as_string());
-    Some(Given {
+    Some(LiveData {
         snapshot,
         stream: text("stream").and_then(|name| name.parse().ok()),
         composer: field(&value, "composer")?.is_truthy(),

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Draft, Page, Visit, Visitor,
+    Draft, Page, PageContext, Visitor,
     archive::ArchivePage,
     command::{Command, curl, shell_word, token_hint},
     composer::EndForm,
@@ -12,14 +12,14 @@ use super::{
     page,
     refused::RefusedPage,
     sign_in::sign_in_address,
-    snapshot::Given,
+    snapshot::LiveData,
 };
 use crate::message::{Snapshot, StreamName};
 
 /// What is at `/streams/{name}`: the stream as it is now, or a part of what it was.
 #[component]
 pub fn StreamAddress() -> impl IntoView {
-    page(|Visit { origin, visitor, page, .. }| match page {
+    page(|PageContext { origin, visitor, page, .. }| match page {
         Page::Stream { name, snapshot, watchers, may_publish, draft } => {
             view! { <StreamPage origin visitor name snapshot watchers may_publish draft /> }
                 .into_any()
@@ -68,7 +68,7 @@ fn StreamPage(
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
     // What was written stays with whoever was signed out meanwhile.
     let composer = may_publish || draft.is_some();
-    let given = Given { snapshot, stream: Some(name.clone()), composer, draft };
+    let given = LiveData { snapshot, stream: Some(name.clone()), composer, draft };
     view! {
         <Title text=title />
         <Meta name="description" content=description />

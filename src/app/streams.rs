@@ -4,7 +4,7 @@ use leptos::{either::Either, prelude::*};
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Page, Visit, Visitor,
+    Page, PageContext, Visitor,
     command::{Command, curl, shell_word, token_hint},
     page,
     refused::RefusedPage,
@@ -16,7 +16,7 @@ use crate::message::{Message, Summary};
 /// The page at `/streams`.
 #[component]
 pub fn StreamsPage() -> impl IntoView {
-    page(|Visit { origin, visitor, page, .. }| match page {
+    page(|PageContext { origin, visitor, page, .. }| match page {
         Page::Streams { streams, may_publish } => {
             Either::Left(view! { <Streams origin visitor streams may_publish /> })
         }

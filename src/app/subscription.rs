@@ -117,7 +117,7 @@ struct Driver {
     link: RwSignal<Link>,
     hidden: RwSignal<bool>,
     policy: RefCell<ConnectionPolicy>,
-    clock: Clock,
+    clock: Timers,
     /// When the server was last heard.
     heard: Cell<u64>,
     source: RefCell<Option<Source>>,
@@ -152,7 +152,7 @@ impl Driver {
             link,
             hidden,
             policy: RefCell::default(),
-            clock: Clock::default(),
+            clock: Timers::default(),
             heard: Cell::default(),
             source: RefCell::default(),
             timer: Cell::default(),
@@ -339,12 +339,12 @@ impl Instance {
 /// Milliseconds that never go back. From the time of day, because the browser's monotonic clock
 /// may stand still while a computer sleeps; steps back are left out.
 #[derive(Default)]
-struct Clock {
+struct Timers {
     last: Cell<u64>,
     stepped_back: Cell<u64>,
 }
 
-impl Clock {
+impl Timers {
     fn now(&self) -> u64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "after 1970")]
         let time_of_day = js_sys::Date::now() as u64;

@@ -19,7 +19,7 @@ use crate::{
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// When to come back to a server that is not available, in seconds.
-const AGAIN: u32 = 5;
+const RETRY_AFTER_UNAVAILABLE: u32 = 5;
 
 /// A refusal: what kind, and what this request should have done.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Problem {
     }
 
     /// Whether another token could help.
-    pub(crate) fn is_about_rights(&self) -> bool {
+    pub(crate) fn is_auth_error(&self) -> bool {
         [
             problem::TOKEN_MISSING,
             problem::TOKEN_INVALID,
@@ -102,7 +102,7 @@ impl Problem {
     }
 
     /// The same, in words for who has a browser and not a program.
-    pub(crate) fn for_people(self) -> Self {
+    pub(crate) fn for_page(self) -> Self {
         let detail = match self.kind {
             problem::TOKEN_MISSING => "This is for those who have signed in.",
             problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
@@ -115,12 +115,13 @@ impl Problem {
     }
 
     /// Gives a response what every refusal of this kind has beside its text.
-    pub(crate) fn mark(&self, response: &mut Response) {
+    pub(crate) fn apply_to(&self, response: &mut Response) {
         let status = self.status();
         *response.status_mut() = status;
         // For the log and the metrics.
         response.extensions_mut().insert(self.kind);
-        let unavailable = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(AGAIN);
+        let unavailable =
+            (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_UNAVAILABLE);
         if let Some(seconds) = self.retry_after.map(NonZeroU32::get).or(unavailable) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -174,7 +175,7 @@ impl From<AppendError> for Problem {
                      stored once ({why})."
                 ),
             )
-            .retry_after(Duration::from_secs(AGAIN.into())),
+            .retry_after(Duration::from_secs(RETRY_AFTER_UNAVAILABLE.into())),
         }
     }
 }
@@ -219,7 +220,7 @@ impl IntoResponse for Problem {
         let media_type = HeaderValue::from_static(PROBLEM_JSON);
         let mut response =
             ([(header::CONTENT_TYPE, media_type)], Json(self.details())).into_response();
-        self.mark(&mut response);
+        self.apply_to(&mut response);
         response
     }
 }

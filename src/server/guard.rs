@@ -16,7 +16,7 @@ mod token;
 
 pub use self::access::Access;
 pub(crate) use self::{
-    access::{MayPublish, MayWatch, Publisher, Visitor},
+    access::{Identity, MayPublish, MayWatch, Publisher},
     allowed_hosts::AllowedHosts,
     limits::{Limits, Rates},
     memory::{

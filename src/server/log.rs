@@ -52,7 +52,7 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::follow::{Change, Follow};
-use self::{message_text::Data, sqlite::Sqlite};
+use self::{message_text::MessageText, sqlite::Sqlite};
 use super::{clock::Clock, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
@@ -82,7 +82,7 @@ pub enum Store {
 
 /// How much the log keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct RetentionLimits {
     /// Messages of one stream.
     pub(crate) messages: u64,
     /// The age of a message. A stream that was silent for so long is forgotten.
@@ -202,7 +202,7 @@ pub(crate) struct Bound {
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct MessagePage {
     /// In the order of the stream.
     pub(crate) messages: Vec<Message>,
     /// Whether there are more in the direction that was read.
@@ -251,7 +251,7 @@ impl Log {
     /// or was written by a newer Tidings; says which.
     pub(crate) async fn open(
         store: Store,
-        limits: Limits,
+        limits: RetentionLimits,
         clock: Clock,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
@@ -262,7 +262,7 @@ impl Log {
     pub(crate) async fn append(
         &self,
         stream: StreamName,
-        message: Data,
+        message: MessageText,
         key: Option<IdempotencyKey>,
     ) -> Result<Appended, AppendError> {
         let appended = self.append_all(stream, vec![message], key).await;
@@ -273,7 +273,7 @@ impl Log {
     pub(crate) async fn append_all(
         &self,
         stream: StreamName,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<IdempotencyKey>,
     ) -> Result<Appended, AppendAllError> {
         match self {
@@ -284,7 +284,11 @@ impl Log {
     }
 
     /// Ends a stream with a closing text.
-    pub(crate) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
+    pub(crate) async fn end(
+        &self,
+        stream: StreamName,
+        text: MessageText,
+    ) -> Result<EventId, AppendError> {
         match self {
             Self::Sqlite(engine) => engine.end(stream, text).await,
             #[cfg(test)]
@@ -307,7 +311,7 @@ impl Log {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<MessagePage, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.read(stream, range, bound).await,
             #[cfg(test)]

@@ -6,6 +6,6 @@ pub(crate) mod request_log;
 
 pub use self::logging::Telemetry;
 pub(crate) use self::{
-    metrics::{MemoryUsage, Metrics, Sample, Watched},
-    request_log::{Asked, Lasting},
+    metrics::{MemoryUsage, Metrics, Sample, StreamKind},
+    request_log::{RequestContext, Streaming},
 };

@@ -33,14 +33,14 @@ use super::{
     },
     client::Client,
     error::Problem,
-    guard::{Access, Limits, Visitor, security_headers},
+    guard::{Access, Identity, Limits, security_headers},
     hub::Hub,
     log::{Bound, Log, Place, Range, ReadError},
     site::{Built, Site},
-    stream_path::Named,
+    stream_path::StreamPath,
 };
 use crate::{
-    app::{self, Assets, Draft, Page, StyleSheet, Visit},
+    app::{self, Assets, Draft, Page, PageContext, StyleSheet},
     message::{EventId, Snapshot, StreamName, Summary},
     problem::{self, Kind},
 };
@@ -93,7 +93,8 @@ pub(crate) async fn not_found(pages: &Pages, request: Request) -> Response {
 
 /// `GET /streams`
 pub(crate) async fn streams(State(pages): State<Arc<Pages>>, request: Request) -> Response {
-    let visitor = pages.access.visitor(request.headers(), Client::of_request(request.extensions()));
+    let visitor =
+        pages.access.identify(request.headers(), Client::of_request(request.extensions()));
     let listed = pages.log.streams(STREAMS).await.map_err(Problem::from);
     let page = listed.map(|mut listed| {
         listed.retain(|listed| pages.access.watch(&visitor, &listed.name).is_ok());
@@ -112,7 +113,7 @@ pub(crate) async fn streams(State(pages): State<Arc<Pages>>, request: Request) -
 
 /// Which part of a stream a page is asked for.
 #[derive(Deserialize)]
-pub(crate) struct Part {
+pub(crate) struct StreamQuery {
     before: Option<String>,
     at: Option<String>,
 }
@@ -120,22 +121,23 @@ pub(crate) struct Part {
 /// `GET /streams/{name}`, and the same with `?before` and `?at`
 pub(crate) async fn stream(
     State(pages): State<Arc<Pages>>,
-    name: Result<Named, Problem>,
-    part: Result<Query<Part>, QueryRejection>,
+    name: Result<StreamPath, Problem>,
+    part: Result<Query<StreamQuery>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let visitor = pages.access.visitor(request.headers(), Client::of_request(request.extensions()));
+    let visitor =
+        pages.access.identify(request.headers(), Client::of_request(request.extensions()));
     let page = stream_page(&pages, &visitor, name, part).await;
     render_or_refuse(&pages, request, page).await
 }
 
 async fn stream_page(
     pages: &Pages,
-    visitor: &Visitor,
-    name: Result<Named, Problem>,
-    part: Result<Query<Part>, QueryRejection>,
+    visitor: &Identity,
+    name: Result<StreamPath, Problem>,
+    part: Result<Query<StreamQuery>, QueryRejection>,
 ) -> Result<Page, Problem> {
-    let Named(name) = name?;
+    let StreamPath(name) = name?;
     pages.access.watch(visitor, &name)?;
     let Query(part) = part?;
     match (part.at, part.before) {
@@ -148,7 +150,7 @@ async fn stream_page(
 /// A stream as it is now. One read gives the messages and the place where the subscription begins.
 async fn newest(
     pages: &Pages,
-    visitor: &Visitor,
+    visitor: &Identity,
     name: StreamName,
     draft: Option<Draft>,
 ) -> Result<Page, Problem> {
@@ -199,16 +201,16 @@ async fn render_or_refuse(
 ) -> Response {
     let problem = match page {
         Ok(page) => return render(pages, request, page).await,
-        Err(problem) => problem.for_people(),
+        Err(problem) => problem.for_page(),
     };
-    let page = if problem.is_about_rights() {
+    let page = if problem.is_auth_error() {
         let to = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         Page::SignIn { to, problem: Some(problem.detail().to_owned()) }
     } else {
         Page::Refused { title: problem.title().to_owned(), detail: problem.detail().to_owned() }
     };
     let mut response = render(pages, request, page).await;
-    problem.mark(&mut response);
+    problem.apply_to(&mut response);
     response
 }
 
@@ -229,10 +231,10 @@ async fn refuse(pages: &Pages, parts: Parts, problem: Problem, person: bool) -> 
 async fn render(pages: &Pages, request: Request, page: Page) -> Response {
     let watched = pages.site.is_watched();
     let client = Client::of_request(request.extensions());
-    let visitor = match pages.access.visitor(request.headers(), client) {
-        Visitor::Anyone => app::Visitor::Anyone,
-        Visitor::Guest(_) => app::Visitor::Guest,
-        Visitor::Holder(claims) => app::Visitor::Named(claims.name),
+    let visitor = match pages.access.identify(request.headers(), client) {
+        Identity::Anyone => app::Visitor::Anyone,
+        Identity::Guest(_) => app::Visitor::Guest,
+        Identity::Holder(claims) => app::Visitor::Named(claims.name),
     };
     let as_text =
         request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/plain");
@@ -256,7 +258,7 @@ async fn render(pages: &Pages, request: Request, page: Page) -> Response {
         let parts = expect_context::<Parts>();
         let scheme = if client.secure { "https://" } else { "" };
         let origin = format!("{scheme}{}", host(&parts));
-        provide_context(Visit {
+        provide_context(PageContext {
             origin,
             visitor: visitor.clone(),
             assets: assets.clone(),

@@ -9,9 +9,9 @@ use super::error::Problem;
 use crate::{message::StreamName, problem};
 
 /// The name of a stream, from the path.
-pub(crate) struct Named(pub(crate) StreamName);
+pub(crate) struct StreamPath(pub(crate) StreamName);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

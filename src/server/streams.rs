@@ -5,7 +5,7 @@ use super::{
     config::Config,
     guard::MemoryBudget,
     hub::{Hub, Sizes},
-    log::{Limits, Log},
+    log::{Log, RetentionLimits},
     net::Connections,
     observe::{Metrics, Sample, logging},
     supervisor::Supervisor,
@@ -35,7 +35,7 @@ impl Streams {
         clock: Clock,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let limits = Limits {
+        let limits = RetentionLimits {
             messages: config.keep_messages,
             age: config.keep_age.0,
             bytes: config.keep_bytes.0,

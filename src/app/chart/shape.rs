@@ -4,7 +4,7 @@
 //! filled in loops: as chains of iterators they weigh two kilobytes more.
 
 /// The bytes of the longest text whose numbers are read: shapes are made anew in every frame.
-const LONGEST: usize = 256;
+const MAX_LENGTH: usize = 256;
 /// The placeholder for a number in a template. It is a digit because no digit of the text itself is
 /// left there: no message can forge it.
 const NUMBER: char = '1';
@@ -26,7 +26,7 @@ pub(super) struct Shape {
 /// The shape of a text; that of a long text is empty.
 pub(super) fn shape(text: &str) -> Shape {
     let mut shape = Shape::default();
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         return shape;
     }
     let mut plain_text = Vec::new();
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_long_text_has_no_numbers() {
-        let longest = format!("{:>LONGEST$}", 5);
+        let longest = format!("{:>MAX_LENGTH$}", 5);
         assert_eq!(shape(&longest).numbers, [5_000]);
         assert_eq!(shape(&format!(" {longest}")).numbers, [] as [i64; 0]);
     }

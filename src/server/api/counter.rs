@@ -22,7 +22,7 @@ use crate::{
         error::Problem,
         guard::Limits,
         log::Place,
-        observe::Watched,
+        observe::StreamKind,
         sse::{Batch, EventStreams, Reader, WatchGrant, frame, response},
     },
 };
@@ -85,7 +85,7 @@ pub(crate) async fn stream(
         }
     };
     let grant = WatchGrant { permit, until: None };
-    Ok(events.respond(reader, Watched::Counter, grant, first, run.frames()))
+    Ok(events.respond(reader, StreamKind::Counter, grant, first, run.frames()))
 }
 
 impl Counter {

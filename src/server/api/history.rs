@@ -44,7 +44,7 @@ pub(crate) async fn history(
         ([(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))], lines).into_response()
     } else {
         let ended = page.end.map(Entry::new);
-        Json(Answer { messages: messages.collect(), next, ended }).into_response()
+        Json(HistoryPage { messages: messages.collect(), next, ended }).into_response()
     };
     if let Some(next) = next
         && let Ok(link) = link(&stream, direction, next, limit)
@@ -67,7 +67,7 @@ struct Entry {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct HistoryPage {
     messages: Vec<Entry>,
     /// What to ask for next in the same direction.
     next: Option<EventId>,

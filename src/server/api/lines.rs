@@ -20,7 +20,7 @@ use crate::{
         client::Client,
         error::{LinesStored, Problem},
         guard::{MayPublish, MemoryPermit, hold_until_done},
-        log::{AppendAllError, message_text::Data},
+        log::{AppendAllError, message_text::MessageText},
     },
 };
 
@@ -120,7 +120,7 @@ fn message(
     publishing: &Publishing,
     lines: Lines,
     Line { bytes, cut }: Line,
-) -> Result<(Data, bool), Problem> {
+) -> Result<(MessageText, bool), Problem> {
     let most = publishing.max_message_bytes;
     match lines {
         Lines::Strict if cut => Err(publishing.too_large()),

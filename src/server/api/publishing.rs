@@ -12,7 +12,7 @@ use crate::{
         guard::{Limits, MayPublish, hold_until_done},
         log::{
             Appended, IdempotencyKey, Log,
-            message_text::{Data, NotData},
+            message_text::{InvalidMessage, MessageText},
         },
         observe::Metrics,
     },
@@ -35,14 +35,14 @@ impl Publishing {
     }
 
     /// The bytes as the text of a message.
-    pub(crate) fn text(&self, bytes: Vec<u8>) -> Result<Data, Problem> {
-        Data::new(bytes, self.max_message_bytes).map_err(|error| match error {
-            NotData::Empty => Problem::new(
+    pub(crate) fn text(&self, bytes: Vec<u8>) -> Result<MessageText, Problem> {
+        MessageText::new(bytes, self.max_message_bytes).map_err(|error| match error {
+            InvalidMessage::Empty => Problem::new(
                 problem::EMPTY_MESSAGE,
                 "There is nothing in it. In a terminal, the body is the message: curl -d 'hello' …",
             ),
-            NotData::TooLarge => self.too_large(),
-            NotData::NotUtf8(offset) => Problem::new(
+            InvalidMessage::TooLarge => self.too_large(),
+            InvalidMessage::NotUtf8(offset) => Problem::new(
                 problem::NOT_UTF8,
                 format!("The body is not UTF-8 from byte {offset} on; send text in UTF-8."),
             ),
@@ -59,7 +59,7 @@ impl Publishing {
     pub(crate) async fn publish(
         &self,
         may: &MayPublish,
-        text: Data,
+        text: MessageText,
         key: Option<IdempotencyKey>,
         memory: impl Send + 'static,
     ) -> Result<Appended, Problem> {

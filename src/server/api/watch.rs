@@ -12,7 +12,7 @@ use crate::server::{
     error::Problem,
     guard::{Access, Limits, MayWatch},
     hub::{Hub, Start, Watcher},
-    observe::Watched,
+    observe::StreamKind,
     sse::{EventStreams, Reader, WatchGrant},
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn watch(
 ) -> Result<Response, Problem> {
     let MayWatch { stream, until } = match may {
         Ok(may) => may,
-        Err(problem) if problem.is_about_rights() && access.has_cookie(&headers, client) => {
+        Err(problem) if problem.is_auth_error() && access.has_cookie(&headers, client) => {
             // An `EventSource` can not see a status.
             return Ok(events.refused());
         }
@@ -51,7 +51,7 @@ pub(crate) async fn watch(
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
             let grant = WatchGrant { permit, until };
-            Ok(events.respond(reader, Watched::Stored, grant, first, watcher.frames()))
+            Ok(events.respond(reader, StreamKind::Stored, grant, first, watcher.frames()))
         }
     }
 }

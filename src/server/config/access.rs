@@ -75,7 +75,7 @@ pub struct SecretOptions {
 }
 
 /// A key for HS256 is no shorter than what the hash gives (RFC 7518, section 3.2).
-const SHORTEST: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 impl AccessOptions {
     /// What these options can not be together with the address that is listened on.
@@ -167,9 +167,9 @@ fn one(
         (None, None) => return Ok(None),
     };
     let length = secret.as_bytes().len();
-    if length < SHORTEST {
+    if length < MIN_SECRET_BYTES {
         bail!(
-            "the secret of {flag} has {length} bytes, and fewer than {SHORTEST} can be guessed; \
+            "the secret of {flag} has {length} bytes, and fewer than {MIN_SECRET_BYTES} can be guessed; \
              `openssl rand -hex 32` makes a good one"
         );
     }

@@ -53,24 +53,24 @@ impl FromStr for Age {
     }
 }
 
-/// A number of bytes, at least one and at most `MOST`.
+/// A number of bytes, at least one and at most `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size<const MOST: u64>(pub(crate) u64);
+pub struct Size<const MAX: u64>(pub(crate) u64);
 
-impl<const MOST: u64> fmt::Display for Size<MOST> {
+impl<const MAX: u64> fmt::Display for Size<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl<const MOST: u64> FromStr for Size<MOST> {
+impl<const MAX: u64> FromStr for Size<MAX> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let how = |_| "must be a number of bytes, like 65536, 500KB or 16MiB".to_owned();
         match text.parse::<bytesize::ByteSize>().map_err(how)?.as_u64() {
-            bytes if (1..=MOST).contains(&bytes) => Ok(Self(bytes)),
-            _ => Err(format!("must be 1 to {}", Self(MOST))),
+            bytes if (1..=MAX).contains(&bytes) => Ok(Self(bytes)),
+            _ => Err(format!("must be 1 to {}", Self(MAX))),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         clock::Clock,
         error::Problem,
         observe::request_log,
-        stream_path::Named,
+        stream_path::StreamPath,
     },
 };
 
@@ -44,7 +44,7 @@ struct Rules {
 }
 
 /// Whoever asks.
-pub(crate) enum Visitor {
+pub(crate) enum Identity {
     /// Nobody is asked who they are.
     Anyone,
     /// Someone without a token that is good, and what is wrong with theirs.
@@ -74,17 +74,17 @@ impl Access {
 
     /// Who sends a request with these headers. A token in the `Authorization` header goes before
     /// one in the cookie.
-    pub(crate) fn visitor(&self, headers: &HeaderMap, client: Client) -> Visitor {
-        let Some(rules) = &self.0 else { return Visitor::Anyone };
+    pub(crate) fn identify(&self, headers: &HeaderMap, client: Client) -> Identity {
+        let Some(rules) = &self.0 else { return Identity::Anyone };
         if headers.contains_key(header::AUTHORIZATION) {
             return match headers.typed_get::<Authorization<Bearer>>() {
                 Some(Authorization(bearer)) => self.holder(bearer.token()),
-                None => Visitor::Guest(TokenError::Invalid),
+                None => Identity::Guest(TokenError::Invalid),
             };
         }
         match rules.cookies.token(headers, client.secure) {
             Some(token) if !token.is_empty() => self.holder(&token),
-            _ => Visitor::Guest(TokenError::Missing),
+            _ => Identity::Guest(TokenError::Missing),
         }
     }
 
@@ -116,57 +116,58 @@ impl Access {
     }
 
     /// Who holds this token.
-    pub(crate) fn holder(&self, token: &str) -> Visitor {
-        let Some(rules) = &self.0 else { return Visitor::Anyone };
+    pub(crate) fn holder(&self, token: &str) -> Identity {
+        let Some(rules) = &self.0 else { return Identity::Anyone };
         match rules.keys.verify(token, rules.clock.now()) {
             Ok(claims) => {
-                request_log::is_by(&claims.name);
-                Visitor::Holder(claims)
+                request_log::record_identity(&claims.name);
+                Identity::Holder(claims)
             }
-            Err(error) => Visitor::Guest(error),
+            Err(error) => Identity::Guest(error),
         }
     }
 
     /// Whether the visitor may watch the stream, and until when.
     pub(crate) fn watch(
         &self,
-        visitor: &Visitor,
+        identity: &Identity,
         stream: &StreamName,
     ) -> Result<Option<Instant>, Problem> {
         if self.is_public(stream) {
             return Ok(None);
         }
-        self.allow(visitor, stream, "watch", |claims| &claims.watch)
+        self.allow(identity, stream, "watch", |claims| &claims.watch)
     }
 
     /// Whether the visitor may publish to the stream, and until when.
     pub(crate) fn publish(
         &self,
-        visitor: &Visitor,
+        identity: &Identity,
         stream: &StreamName,
     ) -> Result<Option<Instant>, Problem> {
-        self.allow(visitor, stream, "publish to, end or delete", |claims| &claims.publish)
+        self.allow(identity, stream, "publish to, end or delete", |claims| &claims.publish)
     }
 
     fn is_public(&self, stream: &StreamName) -> bool {
-        let fits = |rules: &Arc<Rules>| rules.public.iter().any(|pattern| pattern.fits(stream));
-        self.0.as_ref().is_none_or(fits)
+        let matches =
+            |rules: &Arc<Rules>| rules.public.iter().any(|pattern| pattern.matches(stream));
+        self.0.as_ref().is_none_or(matches)
     }
 
     fn allow(
         &self,
-        visitor: &Visitor,
+        identity: &Identity,
         stream: &StreamName,
         what: &str,
         patterns: impl FnOnce(&Claims) -> &Vec<Pattern>,
     ) -> Result<Option<Instant>, Problem> {
-        match visitor {
-            Visitor::Anyone => Ok(None),
-            Visitor::Guest(error) => Err(unauthorized(error)),
-            Visitor::Holder(claims) if patterns(claims).iter().any(|one| one.fits(stream)) => {
+        match identity {
+            Identity::Anyone => Ok(None),
+            Identity::Guest(error) => Err(unauthorized(error)),
+            Identity::Holder(claims) if patterns(claims).iter().any(|one| one.matches(stream)) => {
                 Ok(Some(self.end_of(claims)))
             }
-            Visitor::Holder(claims) => Err(not_permitted(claims, what)),
+            Identity::Holder(claims) => Err(not_permitted(claims, what)),
         }
     }
 
@@ -179,7 +180,7 @@ impl Access {
     }
 }
 
-impl Visitor {
+impl Identity {
     /// Whether there may be streams that the visitor may publish to.
     pub(crate) fn may_publish_somewhere(&self) -> bool {
         match self {
@@ -248,14 +249,14 @@ impl MayPublish {
     /// The right of a visitor.
     pub(crate) fn check(
         access: &Access,
-        visitor: Visitor,
+        identity: Identity,
         client: Client,
         stream: StreamName,
     ) -> Result<Self, Problem> {
-        let until = access.publish(&visitor, &stream)?;
-        let publisher = match visitor {
-            Visitor::Holder(claims) => Publisher::Token(claims.name),
-            Visitor::Anyone | Visitor::Guest(_) => Publisher::Address(client.address),
+        let until = access.publish(&identity, &stream)?;
+        let publisher = match identity {
+            Identity::Holder(claims) => Publisher::Token(claims.name),
+            Identity::Anyone | Identity::Guest(_) => Publisher::Address(client.address),
         };
         Ok(Self { stream, publisher, until })
     }
@@ -284,11 +285,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Named(stream) = Named::from_request_parts(parts, state).await?;
+        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
         let Ok(client) = Client::from_request_parts(parts, state).await;
         let access = Access::from_ref(state);
-        let visitor = access.visitor(&parts.headers, client);
-        Self::check(&access, visitor, client, stream)
+        let identity = access.identify(&parts.headers, client);
+        Self::check(&access, identity, client, stream)
     }
 }
 
@@ -306,10 +307,10 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Named(stream) = Named::from_request_parts(parts, state).await?;
+        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
         let client = Client::of_request(&parts.extensions);
         let access = Access::from_ref(state);
-        let until = access.watch(&access.visitor(&parts.headers, client), &stream)?;
+        let until = access.watch(&access.identify(&parts.headers, client), &stream)?;
         Ok(Self { stream, until })
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use super::{limits::Limits, permits::Permit};
-use crate::server::{client::Client, observe::Lasting};
+use crate::server::{client::Client, observe::Streaming};
 
 /// Bounds the requests of an address that are answered at the same time. (Inside the layer for CORS,
 /// so that a page of another origin can read the refusal.)
@@ -31,7 +31,7 @@ pub(crate) async fn limit_concurrency(
     };
     let response = next.run(request).await;
     // A watcher has a permit of another kind.
-    if response.extensions().get::<Lasting>().is_some() {
+    if response.extensions().get::<Streaming>().is_some() {
         return response;
     }
     response.map(|body| Body::new(WithPermit { body, _permit: permit }))

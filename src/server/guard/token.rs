@@ -166,7 +166,7 @@ pub(crate) fn sign(claims: &Claims, secret: &Secret) -> anyhow::Result<String> {
 pub struct Pattern(WildMatch);
 
 impl Pattern {
-    pub(super) fn fits(&self, stream: &StreamName) -> bool {
+    pub(super) fn matches(&self, stream: &StreamName) -> bool {
         self.0.matches(stream.as_str())
     }
 }
@@ -176,8 +176,8 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let in_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        let fits = !text.is_empty() && text.len() <= StreamName::MAX;
-        if fits && text.chars().all(|c| c == '*' || in_names(c)) {
+        let matches = !text.is_empty() && text.len() <= StreamName::MAX;
+        if matches && text.chars().all(|c| c == '*' || in_names(c)) {
             Ok(Self(WildMatch::new(text)))
         } else {
             Err(
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_fits_a_pattern() {
-        for (pattern, name, fits) in [
+        for (pattern, name, matches) in [
             ("*", "a", true),
             ("ci-*", "ci-7", true),
             ("ci-*", "ci-", true),
@@ -228,7 +228,11 @@ mod tests {
             ("***", "a", true),
         ] {
             let pattern: Pattern = pattern.parse().expect("a pattern");
-            assert_eq!(pattern.fits(&name.parse().expect("a name")), fits, "{pattern} {name}");
+            assert_eq!(
+                pattern.matches(&name.parse().expect("a name")),
+                matches,
+                "{pattern} {name}"
+            );
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
         client::Address,
         error::Problem,
         guard::{MemoryPart, MemoryPermit},
-        log::{Generation, Page, Place, Position, Range, ReadError},
+        log::{Generation, MessagePage, Place, Position, Range, ReadError},
         sse::{Batch, frame, response},
     },
 };
@@ -24,9 +24,9 @@ use crate::{
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a log may be behind, or not answer, before a reader is told so that has just come.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same before a reader is let go that is watching. It comes back with its cursor.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Follows a stream for one reader.
 pub(crate) struct Watcher {
@@ -120,7 +120,7 @@ impl Watcher {
         let begun = Instant::now();
         loop {
             match watcher.begin(place).await {
-                Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_PATIENCE => {
+                Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_TIMEOUT => {
                     watcher.pause().await;
                 }
                 Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
@@ -222,7 +222,7 @@ impl Watcher {
             Ok(_) if next == Next::Unknown => self.stalled = None,
             Ok(_) | Err(_) => {
                 let since = *self.stalled.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE {
+                if since.elapsed() > FETCH_TIMEOUT {
                     return None;
                 }
             }
@@ -261,7 +261,7 @@ impl Watcher {
 
     /// Reads a page of the log. A message that is so large that readers of many would hold too much
     /// together is read once there is memory for it.
-    async fn page(&mut self, place: Place) -> Result<Page, WatchError> {
+    async fn page(&mut self, place: Place) -> Result<MessagePage, WatchError> {
         let shared = Arc::clone(&self.hub.0);
         self.memory = None;
         loop {
@@ -352,7 +352,7 @@ impl Watcher {
     }
 
     /// Writes the frames of a page, as many as a reader may hold, and moves behind them.
-    fn take(&mut self, page: &Page, from: Place, out: &mut Batch<String>) {
+    fn take(&mut self, page: &MessagePage, from: Place, out: &mut Batch<String>) {
         let (mut position, mut more) = (page.position, page.more);
         let mut last = None;
         for (kind, Message { id, data }) in events_of(page, from) {
@@ -380,7 +380,7 @@ impl Watcher {
 
 /// What a page has for a reader, and of what kind: messages, and behind them the end, unless that is
 /// where the reader is.
-fn events_of(page: &Page, from: Place) -> impl Iterator<Item = (&'static str, &Message)> {
+fn events_of(page: &MessagePage, from: Place) -> impl Iterator<Item = (&'static str, &Message)> {
     let end = page.end.iter().filter(move |end| !page.more && from != Place::Id(end.id));
     let messages = page.messages.iter().map(|message| (NEW_MESSAGE, message));
     messages.chain(end.map(|end| (END_EVENT, end)))

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep};
 pub(crate) use self::model::Past;
 use self::state::{Fate, State};
 use super::{
-    AppendAllError, AppendError, Appended, Bound, Data, EventId, Follow, IdempotencyKey, Limits,
-    Page, Range, ReadError, StreamInfo, StreamName,
+    AppendAllError, AppendError, Appended, Bound, EventId, Follow, IdempotencyKey, MessagePage,
+    MessageText, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
 };
 
 /// How often what goes wrong, in percent, and how badly.
@@ -58,7 +58,7 @@ pub(crate) struct Faults {
 pub(crate) struct Faulty(Arc<Mutex<State>>);
 
 impl Faulty {
-    pub(crate) fn new(seed: u64, limits: Limits, rising: bool) -> Self {
+    pub(crate) fn new(seed: u64, limits: RetentionLimits, rising: bool) -> Self {
         Self(Arc::new(Mutex::new(State::new(seed, limits, rising))))
     }
 
@@ -147,7 +147,7 @@ impl Faulty {
     pub(super) async fn append_all(
         &self,
         stream: StreamName,
-        mut batch: Vec<Data>,
+        mut batch: Vec<MessageText>,
         key: Option<IdempotencyKey>,
     ) -> Result<Appended, AppendAllError> {
         let part = {
@@ -171,7 +171,11 @@ impl Faulty {
         }
     }
 
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
+    pub(super) async fn end(
+        &self,
+        stream: StreamName,
+        text: MessageText,
+    ) -> Result<EventId, AppendError> {
         self.write(move |state| {
             let millis = state.millis();
             let (id, change) = state.model.end(&stream, text, millis)?;
@@ -195,7 +199,7 @@ impl Faulty {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<MessagePage, ReadError> {
         self.delay().await;
         let hangs = self.state().asked_to_hang();
         if hangs {

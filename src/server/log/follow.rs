@@ -52,7 +52,7 @@ pub(crate) struct Starting(Arc<Queue>);
 
 /// The engine's end of a follow. To drop it ends the follow, once what was told has been taken.
 #[derive(Debug)]
-pub(crate) struct Feed(Weak<Queue>);
+pub(crate) struct ChangeSender(Weak<Queue>);
 
 /// Much that was told and not taken yet.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(crate) struct Backlog(Arc<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    untaken: Mutex<Untaken>,
+    untaken: Mutex<Unread>,
     /// Something was told, or the follow has ended.
     told: Notify,
     /// What waited was taken, or the follower has gone.
@@ -69,16 +69,16 @@ struct Queue {
 
 /// What was told and not taken yet.
 #[derive(Debug, Default)]
-struct Untaken {
+struct Unread {
     changes: Vec<Change>,
     bytes: usize,
     ended: bool,
 }
 
 /// Both ends of a follow.
-pub(crate) fn channel() -> (Feed, Starting) {
+pub(crate) fn channel() -> (ChangeSender, Starting) {
     let queue = Arc::new(Queue::default());
-    (Feed(Arc::downgrade(&queue)), Starting(queue))
+    (ChangeSender(Arc::downgrade(&queue)), Starting(queue))
 }
 
 impl Starting {
@@ -134,7 +134,7 @@ impl Drop for Follow {
     }
 }
 
-impl Feed {
+impl ChangeSender {
     /// Tells the follower. False when there is none any more, or when it is too slow, which ends
     /// the follow: then the feed is of no use.
     pub(crate) fn tell(&self, change: Change) -> bool {
@@ -168,7 +168,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for ChangeSender {
     fn drop(&mut self) {
         if let Some(queue) = self.0.upgrade() {
             queue.untaken().ended = true;
@@ -182,19 +182,19 @@ impl Backlog {
     /// fan-out is slowed down, and a follower that hangs does not stop the store.
     pub(crate) fn wait(self, longest: Duration) {
         let Self(queue) = self;
-        let is_high = |untaken: &mut Untaken| untaken.is_high();
+        let is_high = |untaken: &mut Unread| untaken.is_high();
         drop(queue.taken.wait_timeout_while(queue.untaken(), longest, is_high));
     }
 }
 
-impl Untaken {
+impl Unread {
     fn is_high(&self) -> bool {
         self.bytes > HIGH_WATER && !self.ended
     }
 }
 
 impl Queue {
-    fn untaken(&self) -> MutexGuard<'_, Untaken> {
+    fn untaken(&self) -> MutexGuard<'_, Unread> {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,11 +2,11 @@
 
 /// The text of a message: UTF-8, not empty, no larger than the server allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Data(String);
+pub(crate) struct MessageText(String);
 
-/// The bytes are not [`Data`].
+/// The bytes are not [`MessageText`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotData {
+pub(crate) enum InvalidMessage {
     /// There are none.
     Empty,
     /// There are more than the server allows.
@@ -15,15 +15,15 @@ pub(crate) enum NotData {
     NotUtf8(usize),
 }
 
-impl Data {
+impl MessageText {
     /// Takes the bytes as they are, if there are at most `most`.
-    pub(crate) fn new(bytes: Vec<u8>, most: usize) -> Result<Self, NotData> {
+    pub(crate) fn new(bytes: Vec<u8>, most: usize) -> Result<Self, InvalidMessage> {
         match bytes.len() {
-            0 => Err(NotData::Empty),
-            length if length > most => Err(NotData::TooLarge),
+            0 => Err(InvalidMessage::Empty),
+            length if length > most => Err(InvalidMessage::TooLarge),
             _ => String::from_utf8(bytes)
                 .map(Self)
-                .map_err(|error| NotData::NotUtf8(error.utf8_error().valid_up_to())),
+                .map_err(|error| InvalidMessage::NotUtf8(error.utf8_error().valid_up_to())),
         }
     }
 

@@ -60,8 +60,8 @@ use self::{
     write::{Command, Reports, Writer},
 };
 use super::{
-    AppendError, Appended, Bound, Clock, Data, EventId, Follow, IdempotencyKey, Limits, Page,
-    Range, ReadError, Store, StreamInfo, StreamName, Supervisor,
+    AppendError, Appended, Bound, Clock, EventId, Follow, IdempotencyKey, MessagePage, MessageText,
+    Range, ReadError, RetentionLimits, Store, StreamInfo, StreamName, Supervisor,
 };
 
 /// How many appends may wait before those who bring more have to wait themselves.
@@ -105,7 +105,7 @@ struct Readers {
 impl Sqlite {
     pub(super) async fn open(
         store: Store,
-        limits: Limits,
+        limits: RetentionLimits,
         clock: Clock,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
@@ -159,14 +159,18 @@ impl Sqlite {
     pub(super) async fn append_all(
         &self,
         stream: StreamName,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<IdempotencyKey>,
     ) -> Result<Appended, AppendError> {
         let size = batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
         self.write(size, move |write| write.append(stream, batch, key.as_ref())).await
     }
 
-    pub(super) async fn end(&self, stream: StreamName, text: Data) -> Result<EventId, AppendError> {
+    pub(super) async fn end(
+        &self,
+        stream: StreamName,
+        text: MessageText,
+    ) -> Result<EventId, AppendError> {
         self.write(text.as_str().len(), |batch| batch.end(stream, text)).await
     }
 
@@ -228,7 +232,7 @@ impl Sqlite {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<MessagePage, ReadError> {
         let stream = stream.clone();
         self.reading(move |connection| read::page(connection, &stream, range, bound)).await
     }
@@ -308,7 +312,8 @@ mod tests {
     async fn a_writer_that_dies_does_not_die_in_silence() {
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
-        let limits = Limits { messages: 1, age: SWEEP, bytes: 1, streams: 1, keys: 1, all_keys: 1 };
+        let limits =
+            RetentionLimits { messages: 1, age: SWEEP, bytes: 1, streams: 1, keys: 1, all_keys: 1 };
         let engine = Sqlite::open(Store::Memory, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
         let died = engine.write::<()>(0, |_| panic!("planted")).await;
@@ -324,10 +329,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::File(folder.path().join("tidings.db"));
         let supervisor = Supervisor::new(Shutdown::default());
-        let limits = Limits { messages: 1, age: SWEEP, bytes: 9, streams: 1, keys: 1, all_keys: 1 };
+        let limits =
+            RetentionLimits { messages: 1, age: SWEEP, bytes: 9, streams: 1, keys: 1, all_keys: 1 };
         let engine = Sqlite::open(store, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
-        let text = Data::new(b"hello".to_vec(), 9).expect("data");
+        let text = MessageText::new(b"hello".to_vec(), 9).expect("data");
         let name = "news".parse().expect("a name");
         engine.append_all(name, vec![text], None).await.expect("appended");
         let connection = engine.readers.location.open_to_read().expect("a connection");

@@ -14,7 +14,7 @@ use super::{faulty::Faulty, *};
 use crate::server::shutdown::Shutdown;
 
 const NOW: u64 = 1_763_891_234_567;
-const LIMITS: Limits = Limits {
+const LIMITS: RetentionLimits = RetentionLimits {
     messages: 100_000,
     age: Duration::from_hours(24 * 30),
     bytes: 1024 * 1024 * 1024,
@@ -25,7 +25,7 @@ const LIMITS: Limits = Limits {
 const ALL: Bound = Bound { messages: usize::MAX, bytes: usize::MAX };
 
 /// How each engine is opened.
-const ENGINES: [fn(Limits) -> BoxFuture<'static, Trial>; 3] = [
+const ENGINES: [fn(RetentionLimits) -> BoxFuture<'static, Trial>; 3] = [
     |limits| Box::pin(sqlite(false, limits)),
     |limits| Box::pin(sqlite(true, limits)),
     |limits| Box::pin(std::future::ready(model(limits))),
@@ -41,7 +41,7 @@ struct Trial {
     _folder: Option<TempDir>,
 }
 
-async fn sqlite(in_file: bool, limits: Limits) -> Trial {
+async fn sqlite(in_file: bool, limits: RetentionLimits) -> Trial {
     let folder = TempDir::new().expect("a folder");
     let store = if in_file { Store::File(folder.path().join("log.db")) } else { Store::Memory };
     let clock = Clock::Following { millis: NOW, origin: tokio::time::Instant::now() };
@@ -51,7 +51,7 @@ async fn sqlite(in_file: bool, limits: Limits) -> Trial {
     Trial { log, other: None, faults: None, _folder: Some(folder) }
 }
 
-fn model(limits: Limits) -> Trial {
+fn model(limits: RetentionLimits) -> Trial {
     let engine = Faulty::new(0, limits, true);
     let log = Log::Faulty(engine.clone());
     Trial { other: Some(log.clone()), log, faults: Some(engine), _folder: None }
@@ -62,7 +62,10 @@ async fn every_engine<F: Future<Output = ()>>(test: impl Fn(Trial) -> F) {
     every_engine_with(LIMITS, test).await;
 }
 
-async fn every_engine_with<F: Future<Output = ()>>(limits: Limits, test: impl Fn(Trial) -> F) {
+async fn every_engine_with<F: Future<Output = ()>>(
+    limits: RetentionLimits,
+    test: impl Fn(Trial) -> F,
+) {
     for open in ENGINES {
         let trial = open(limits).await;
         let log = trial.log.clone();
@@ -75,8 +78,8 @@ fn name(text: &str) -> StreamName {
     text.parse().expect("a name")
 }
 
-fn data(text: &str) -> Data {
-    Data::new(text.as_bytes().to_vec(), usize::MAX).expect("data")
+fn data(text: &str) -> MessageText {
+    MessageText::new(text.as_bytes().to_vec(), usize::MAX).expect("data")
 }
 
 impl Trial {
@@ -95,7 +98,7 @@ impl Trial {
         self.log.append_all(name(stream), batch, key).await.map_err(|failed| failed.error)
     }
 
-    async fn read(&self, range: Range, bound: Bound) -> Result<Page, ReadError> {
+    async fn read(&self, range: Range, bound: Bound) -> Result<MessagePage, ReadError> {
         self.log.read(&name("news"), range, bound).await
     }
 

@@ -20,7 +20,7 @@ use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    http2_streams::{StallWatched, Streams},
+    http2_streams::{Http2Streams, StallDetectingBody},
     socket::Socket,
 };
 use crate::{
@@ -35,18 +35,18 @@ const BUFFER: usize = 16 * 1024;
 /// copy of one byte, so that hardly more is held of an answer whose body, with its permits, is gone.
 const STREAM_BUFFER: usize = 1024;
 /// What the head of a request may have with HTTP/2; the same.
-const LONGEST_HEAD: u32 = 16 * 1024;
+const MAX_HEAD_BYTES: u32 = 16 * 1024;
 /// What may arrive on a stream of HTTP/2, and on all of a connection, before somebody reads it.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// How many requests may be open on a connection of HTTP/2.
-const MOST_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 128;
 /// How often the other side of HTTP/2 is asked whether it is still there, and how long it may take
 /// to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a server that stops waits for the other side of HTTP/2 to leave, once it has all that it
 /// asked for.
-const FAREWELL: Duration = Duration::from_secs(3);
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a client that speaks plain HTTP to the port for TLS may take to hear so.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -174,19 +174,19 @@ async fn serve_http2<I: Read + Write + Unpin + Send + 'static>(
     mut patience: Duration,
 ) {
     let Connection { mut ending, permit: _permit, .. } = connection;
-    let streams = Streams::default();
+    let streams = Http2Streams::default();
     let mut http = http2::Builder::new(streams.clone());
     http.timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL)
-        .max_concurrent_streams(MOST_STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_BUFFER)
-        .max_header_list_size(LONGEST_HEAD);
+        .max_header_list_size(MAX_HEAD_BYTES);
     let service = hyper::service::service_fn(move |request| {
         let answer = requests.call(request);
-        async { answer.await.map(|response| response.map(StallWatched::new)) }
+        async { answer.await.map(|response| response.map(StallDetectingBody::new)) }
     });
     let mut http = Box::pin(http.serve_connection(stream, service));
     let mut begun_before = 0;
@@ -202,7 +202,7 @@ async fn serve_http2<I: Read + Write + Unpin + Send + 'static>(
             }
             _ = ending.changed(), if !stopping => {
                 stopping = true;
-                patience = patience.min(FAREWELL);
+                patience = patience.min(GOAWAY_TIMEOUT);
             }
             () = tokio::time::sleep(patience) => {
                 let begun = streams.begun();
@@ -243,7 +243,7 @@ impl Requests {
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<ChunkedBody>;
     type Error = Infallible;
-    type Future = Map<RouterFuture, fn(Answer<Body>) -> Answer<ChunkedBody>>;
+    type Future = Map<RouterFuture, fn(HttpResult<Body>) -> HttpResult<ChunkedBody>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
@@ -253,7 +253,7 @@ impl Service<Request<Incoming>> for Requests {
         if let Some(Ok(authority)) = authority {
             request.headers_mut().insert(HOST, authority);
         }
-        let in_chunks: fn(Answer<Body>) -> Answer<ChunkedBody> =
+        let in_chunks: fn(HttpResult<Body>) -> HttpResult<ChunkedBody> =
             |answer| answer.map(ChunkedBody::of);
         self.service.call(request).map(in_chunks)
     }
@@ -261,4 +261,4 @@ impl Service<Request<Incoming>> for Requests {
 
 type RouterFuture = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
-type Answer<B> = Result<Response<B>, Infallible>;
+type HttpResult<B> = Result<Response<B>, Infallible>;

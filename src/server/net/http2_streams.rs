@@ -27,7 +27,7 @@ tokio::task_local! {
 
 /// Runs the streams of one connection, and counts them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Streams(Arc<Counts>);
+pub(super) struct Http2Streams(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -35,7 +35,7 @@ struct Counts {
     ended: AtomicU64,
 }
 
-impl Streams {
+impl Http2Streams {
     /// How many have begun.
     pub(super) fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Relaxed)
@@ -49,7 +49,7 @@ impl Streams {
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Streams {
     fn execute(&self, stream: F) {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         let open = StreamGuard(Arc::clone(&self.0));
@@ -87,9 +87,9 @@ async fn abort_if_stalled(stream: impl Future<Output = ()>) {
 }
 
 /// A body that notes, for its stream, when it was last asked for more.
-pub(super) struct StallWatched(ChunkedBody);
+pub(super) struct StallDetectingBody(ChunkedBody);
 
-impl StallWatched {
+impl StallDetectingBody {
     /// To be called on the stream that answers with it: from now on it waits for its reader.
     pub(super) fn new(body: ChunkedBody) -> Self {
         let _ = STALLED_SINCE.try_with(|since| since.set(Some(Instant::now())));
@@ -97,7 +97,7 @@ impl StallWatched {
     }
 }
 
-impl hyper::body::Body for StallWatched {
+impl hyper::body::Body for StallDetectingBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -141,7 +141,7 @@ mod tests {
         let reading = async move {
             let body = Body::from_stream(two.chain(stream::pending()));
             let body = ChunkedBody::of(Response::new(body)).into_body();
-            let mut body = StallWatched::new(body);
+            let mut body = StallDetectingBody::new(body);
             for _ in 0..pieces {
                 poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             }

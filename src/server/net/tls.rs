@@ -23,7 +23,7 @@ use tokio_rustls::{
 
 /// How often to look whether the files have changed. They are small, so that they are read: the
 /// times of files say less than what is in them.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How connections are encrypted now; a cheap clone.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Tls {
         let mut tried = Ok(Arc::clone(&self.first));
         let mut seen = tried.clone();
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let found = self.look().await;
             // Files that are just being written are not ready yet.
             let ready = found == seen;

@@ -50,7 +50,7 @@ pub(crate) async fn read_on(
     // section 10.1.1).
     let waits = parts.headers.contains_key(header::EXPECT);
     let rest = Rest::default();
-    let body = Body::new(Lent { body: Some(body), asked: !waits, rest: Arc::clone(&rest) });
+    let body = Body::new(LeftBody { body: Some(body), asked: !waits, rest: Arc::clone(&rest) });
     let response = next.run(Request::from_parts(parts, body)).await;
     let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Where too many requests already take memory without a reservation, this one does not.
@@ -79,14 +79,14 @@ async fn discard(body: Body, max_bytes: usize, max_time: Duration) {
 type Rest = Arc<Mutex<Option<Body>>>;
 
 /// A body that comes back when its handler drops it before its end.
-struct Lent {
+struct LeftBody {
     body: Option<Body>,
     /// Whether the client sends it.
     asked: bool,
     rest: Rest,
 }
 
-impl HttpBody for Lent {
+impl HttpBody for LeftBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -112,7 +112,7 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for LeftBody {
     fn drop(&mut self) {
         if self.asked {
             *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();

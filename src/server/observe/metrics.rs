@@ -25,14 +25,14 @@ pub(crate) struct Metrics(Arc<(MetricSet, Registry)>);
 
 /// Which of the two kinds of streams is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watched {
+pub(crate) enum StreamKind {
     /// One that is stored.
     Stored,
     /// A run of the counter.
     Counter,
 }
 
-impl Watched {
+impl StreamKind {
     const ALL: [Self; 2] = [Self::Stored, Self::Counter];
 
     fn label(self) -> &'static str {
@@ -56,12 +56,12 @@ impl Metrics {
     }
 
     /// An event stream was opened.
-    pub(crate) fn opened(&self, watched: Watched) {
+    pub(crate) fn opened(&self, watched: StreamKind) {
         self.set().watchers.get_or_create(&[("kind", watched.label().into())]).inc();
     }
 
     /// An event stream was closed.
-    pub(crate) fn closed(&self, watched: Watched) {
+    pub(crate) fn closed(&self, watched: StreamKind) {
         self.set().watchers.get_or_create(&[("kind", watched.label().into())]).dec();
     }
 

@@ -24,7 +24,7 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a proxy.
-const LONGEST_ID: usize = 64;
+const MAX_ID_LENGTH: usize = 64;
 /// The refusals of a server that does as it should.
 const NOT_FAILURES: [Kind; 3] =
     [problem::DRAINING, problem::SERVER_FULL, problem::MEMORY_EXHAUSTED];
@@ -33,12 +33,12 @@ const SLOW: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// The request that the task answers.
-    static ASKED: Arc<Asked>;
+    static REQUEST: Arc<RequestContext>;
 }
 
 /// What is known of a request.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestContext {
     id: Box<str>,
     method: &'static str,
     route: Option<MatchedPath>,
@@ -49,7 +49,7 @@ pub(crate) struct Asked {
 }
 
 /// While a request is answered. If that is broken off, nobody waits for it any more.
-struct LogOnCancel<'asked>(Option<&'asked Asked>);
+struct LogOnCancel<'asked>(Option<&'asked RequestContext>);
 
 impl LogOnCancel<'_> {
     fn end(mut self) {
@@ -73,7 +73,7 @@ impl Drop for LogOnCancel<'_> {
 
 /// In the extensions of a response that is not done when it begins: its body has its line written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lasting;
+pub(crate) struct Streaming;
 
 /// Answers a request inside a span that says what it was: its route, not its address, so that
 /// requests can be counted. (Not a layer of tower-http, which would also wrap the body, and cost
@@ -83,12 +83,12 @@ pub(crate) async fn observed(
     request: Request,
     next: Next,
 ) -> Response {
-    let asked = Arc::new(Asked::of(&request, &trusted));
+    let asked = Arc::new(RequestContext::of(&request, &trusted));
     // The publisher decides how long that takes.
     let is_upload = request.uri().query().is_some_and(is_lines);
     let span = asked.span();
     let log_on_cancel = LogOnCancel(Some(&asked));
-    let answer = ASKED.scope(Arc::clone(&asked), next.run(request));
+    let answer = REQUEST.scope(Arc::clone(&asked), next.run(request));
     let mut response = answer.instrument(span.clone()).await;
     log_on_cancel.end();
 
@@ -103,7 +103,7 @@ pub(crate) async fn observed(
     let status = response.status().as_u16();
     let measured = (!is_upload).then_some(took);
     metrics.answered(asked.route(), asked.method, status, measured);
-    if response.extensions().get::<Lasting>().is_none() {
+    if response.extensions().get::<Streaming>().is_none() {
         // How long a body takes is the client's affair.
         let is_slow = asked.method == "GET" && took > SLOW;
         span.in_scope(|| asked.log(status, kind, took, is_slow));
@@ -116,14 +116,14 @@ fn is_lines(query: &str) -> bool {
 }
 
 /// Notes who sends the request that is being answered: the name on their token.
-pub(crate) fn is_by(name: &str) {
+pub(crate) fn record_identity(name: &str) {
     // There is no request in a test of a part; and who was told once is not told again.
-    if let Ok(Ok(())) = ASKED.try_with(|asked| asked.who.set(name.into())) {
+    if let Ok(Ok(())) = REQUEST.try_with(|asked| asked.who.set(name.into())) {
         Span::current().record("who", name);
     }
 }
 
-impl Asked {
+impl RequestContext {
     fn of(request: &Request, trusted: &TrustedProxies) -> Self {
         Self {
             id: given_id(request, trusted)
@@ -138,7 +138,7 @@ impl Asked {
 
     /// The request that is being answered.
     pub(crate) fn current() -> Option<Arc<Self>> {
-        ASKED.try_with(Arc::clone).ok()
+        REQUEST.try_with(Arc::clone).ok()
     }
 
     fn route(&self) -> &str {
@@ -206,7 +206,7 @@ fn given_id(request: &Request, trusted: &TrustedProxies) -> Option<Box<str>> {
     let peer: &Peer = request.extensions().get()?;
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_sane = (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(plain);
+    let is_sane = (1..=MAX_ID_LENGTH).contains(&id.len()) && id.chars().all(plain);
     (is_sane && trusted.contains(peer.address)).then(|| id.into())
 }
 

@@ -25,7 +25,7 @@ use crate::{
         },
         client::Client,
         error::Problem,
-        guard::{MayPublish, MemoryPermit, Visitor, access},
+        guard::{Identity, MayPublish, MemoryPermit, access},
         log::IdempotencyKey,
         stream_path::malformed_name,
     },
@@ -62,7 +62,7 @@ pub(crate) async fn form(
             let page = refused_form(&pages, parts, &stream, draft, problem);
             pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
         }
-        Some(Outcome { refused: Some(problem), .. }) => problem.for_people().into_response(),
+        Some(Outcome { refused: Some(problem), .. }) => problem.for_page().into_response(),
         None => {
             let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
             refuse(&pages, parts, problem, person).await
@@ -81,15 +81,15 @@ async fn read(
     let message = pages.publishing.max_message_bytes;
     // A line break may take six bytes in a form, any other byte three; the rest is for the names.
     let form = message.saturating_mul(6).saturating_add(1024);
-    let visitor = pages.access.visitor(headers, client);
+    let visitor = pages.access.identify(headers, client);
     // What is long is read only for clients that may publish something.
     let most = if visitor.may_publish_somewhere() { form } else { 4096 };
     let too_large = || match visitor {
-        Visitor::Guest(error) => access::unauthorized(&error),
-        Visitor::Holder(ref claims) if claims.publish.is_empty() => {
+        Identity::Guest(error) => access::unauthorized(&error),
+        Identity::Holder(ref claims) if claims.publish.is_empty() => {
             access::not_permitted(claims, "publish to, end or delete")
         }
-        Visitor::Anyone | Visitor::Holder(_) => pages.publishing.too_large(),
+        Identity::Anyone | Identity::Holder(_) => pages.publishing.too_large(),
     };
     let key = idempotency::key(headers)?;
     Ok((pages.publishing.bodies.read(client, body, most, too_large).await?, key))
@@ -133,7 +133,7 @@ fn desk(
         let (access, headers) = (pages.access.clone(), headers.clone());
         move |stream: &str| {
             let name = stream.parse().map_err(|_| malformed_name())?;
-            MayPublish::check(&access, access.visitor(&headers, client), client, name)
+            MayPublish::check(&access, access.identify(&headers, client), client, name)
         }
     };
     let (publisher, ender, may_end) = (Arc::clone(pages), Arc::clone(pages), may.clone());
@@ -182,7 +182,7 @@ async fn refused_form(
     draft: Option<String>,
     problem: Problem,
 ) -> Response {
-    let problem = problem.for_people();
+    let problem = problem.for_page();
     // The views go by the address, and so does who signs in: this one is the stream's, whatever the
     // form was sent to.
     let address = Uri::try_from(format!("/streams/{stream}"));
@@ -191,7 +191,7 @@ async fn refused_form(
         return render_or_refuse(pages, request, Err(problem)).await;
     };
     (parts.method, parts.uri) = (Method::GET, address);
-    let visitor = pages.access.visitor(&parts.headers, Client::of_request(&parts.extensions));
+    let visitor = pages.access.identify(&parts.headers, Client::of_request(&parts.extensions));
     let page = match (draft, pages.access.watch(&visitor, &name)) {
         (Some(text), Ok(_)) => {
             let problem = problem.detail().to_owned();
@@ -202,6 +202,6 @@ async fn refused_form(
     };
     let mut response =
         render_or_refuse(pages, Request::from_parts(parts, Body::empty()), page).await;
-    problem.mark(&mut response);
+    problem.apply_to(&mut response);
     response
 }

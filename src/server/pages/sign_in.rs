@@ -23,7 +23,7 @@ use crate::{
         },
         client::Client,
         error::Problem,
-        guard::{Visitor, access},
+        guard::{Identity, access},
     },
 };
 
@@ -34,19 +34,19 @@ const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Where to go afterwards.
 #[derive(Deserialize)]
-pub(crate) struct Afterwards {
+pub(crate) struct SignInQuery {
     to: Option<String>,
 }
 
 /// `GET /sign-in`
 pub(crate) async fn sign_in_page(
     State(pages): State<Arc<Pages>>,
-    afterwards: Result<Query<Afterwards>, QueryRejection>,
+    afterwards: Result<Query<SignInQuery>, QueryRejection>,
     request: Request,
 ) -> Response {
     // A link that was cut short still leads to the form.
-    let to = afterwards.ok().and_then(|Query(Afterwards { to })| to);
-    let to = to.as_deref().map_or(HOME, here).to_owned();
+    let to = afterwards.ok().and_then(|Query(SignInQuery { to })| to);
+    let to = to.as_deref().map_or(HOME, safe_local_path).to_owned();
     render(&pages, request, Page::SignIn { to, problem: None }).await
 }
 
@@ -115,7 +115,7 @@ async fn door(pages: &Pages, client: Client, request: Request) -> Response {
         Err(problem) => return refused(pages, parts, &to, problem).await,
     };
     let mut response = if wants_page(&parts) {
-        Redirect::to(here(&to)).into_response()
+        Redirect::to(safe_local_path(&to)).into_response()
     } else {
         response.into_response()
     };
@@ -135,10 +135,10 @@ fn watched_door(pages: &Pages, outcome: &Arc<Mutex<Option<Outcome>>>) -> Door {
     Door::new(
         move |token, to| {
             let token = match access.holder(&token) {
-                Visitor::Holder(_) => Ok(Some(token)),
+                Identity::Holder(_) => Ok(Some(token)),
                 // Where nobody is asked, there is nothing to keep.
-                Visitor::Anyone => Ok(None),
-                Visitor::Guest(error) => Err(access::unauthorized(&error)),
+                Identity::Anyone => Ok(None),
+                Identity::Guest(error) => Err(access::unauthorized(&error)),
             };
             let told = token.as_ref().map(drop).map_err(|problem| problem.detail().to_owned());
             note(&entry, Outcome { to, token });
@@ -156,22 +156,25 @@ async fn refused(pages: &Pages, mut parts: Parts, to: &str, problem: Problem) ->
     if !wants_page(&parts) {
         return problem.into_response();
     }
-    let problem = problem.for_people();
+    let problem = problem.for_page();
     let client = Client::of_request(&parts.extensions);
     let accept_encoding = response::accept_encoding(&parts.headers);
     // The views go by the address.
     (parts.method, parts.uri) = (Method::GET, Uri::from_static("/sign-in"));
-    let page = Page::SignIn { to: here(to).to_owned(), problem: Some(problem.detail().to_owned()) };
+    let page = Page::SignIn {
+        to: safe_local_path(to).to_owned(),
+        problem: Some(problem.detail().to_owned()),
+    };
     let page = async {
         let mut response = render(pages, Request::from_parts(parts, Body::empty()), page).await;
-        problem.mark(&mut response);
+        problem.apply_to(&mut response);
         response
     };
     pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
 }
 
 /// A path of this server: nobody is led elsewhere by a link to our form.
-fn here(to: &str) -> &str {
+fn safe_local_path(to: &str) -> &str {
     // Browsers take a backslash for a slash, and leave out tabs and line breaks.
     let plain = to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if plain && to.starts_with('/') && !to.starts_with("//") { to } else { HOME }
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn nobody_is_led_elsewhere() {
         for to in ["/", "/streams/ci?at=1-2", "/streams/a#b", "/a//b"] {
-            assert_eq!(here(to), to);
+            assert_eq!(safe_local_path(to), to);
         }
         for to in [
             "",
@@ -198,7 +201,7 @@ mod tests {
             "/ü",
             "/a\r\nb",
         ] {
-            assert_eq!(here(to), HOME, "{to:?}");
+            assert_eq!(safe_local_path(to), HOME, "{to:?}");
         }
     }
 }

@@ -24,9 +24,9 @@ use crate::{
             planted::{HubBug, plant},
         },
         log::{
-            Bound, Limits, Log,
+            Bound, Log, RetentionLimits,
             faulty::{Faults, Faulty, Past},
-            message_text::Data,
+            message_text::MessageText,
         },
         observe::Metrics,
         shutdown::Shutdown,
@@ -85,7 +85,7 @@ impl History {
     fn new(seed: u64, planted: Option<Planted>) -> Self {
         let mut chance = fastrand::Rng::with_seed(seed);
         let keep = if chance.bool() { 1_000 } else { chance.u64(1..8) };
-        let limits = Limits {
+        let limits = RetentionLimits {
             messages: keep,
             age: Duration::MAX,
             bytes: u64::MAX,
@@ -145,7 +145,7 @@ impl History {
         sleep(Duration::from_millis(1)).await;
         self.phase.send_replace(Phase::Calm);
         // Nothing stands in the way of it, unless the stream has ended.
-        let probe = Data::new(b"probe".to_vec(), 10).expect("data");
+        let probe = MessageText::new(b"probe".to_vec(), 10).expect("data");
         drop(self.log.append(self.stream.clone(), probe, None).await);
         sleep(LIVE).await;
         self.phase.send_replace(Phase::Over);

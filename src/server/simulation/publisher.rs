@@ -10,7 +10,8 @@ use crate::{
     server::{
         error::Problem,
         log::{
-            AppendAllError, AppendError, IdempotencyKey, Log, faulty::Faulty, message_text::Data,
+            AppendAllError, AppendError, IdempotencyKey, Log, faulty::Faulty,
+            message_text::MessageText,
         },
     },
 };
@@ -140,6 +141,6 @@ impl PublishingClient {
     }
 }
 
-fn data(text: &str) -> Data {
-    Data::new(text.as_bytes().to_vec(), usize::MAX).expect("data")
+fn data(text: &str) -> MessageText {
+    MessageText::new(text.as_bytes().to_vec(), usize::MAX).expect("data")
 }

@@ -26,7 +26,7 @@ use crate::{
         api::cursor,
         guard::ConcurrencyLimit,
         hub::{Hub, Start, Watcher},
-        observe::Watched,
+        observe::StreamKind,
         sse::{EventStreams, Reader, WatchGrant},
     },
 };
@@ -99,7 +99,7 @@ impl ReadingClient {
                     let reader = if self.chance.bool() { Reader::Browser } else { Reader::Program };
                     let frames = watcher.frames();
                     let response =
-                        self.events.respond(reader, Watched::Stored, grant, first, frames);
+                        self.events.respond(reader, StreamKind::Stored, grant, first, frames);
                     self.read(response.into_body()).await?;
                     sleep(Duration::from_millis(self.chance.u64(0..200))).await;
                 }

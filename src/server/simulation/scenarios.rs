@@ -14,9 +14,9 @@ use crate::{
         guard::MemoryBudget,
         hub::{Hub, Sizes, Start, Watcher},
         log::{
-            Bound, Limits, Log, Place,
+            Bound, Log, Place, RetentionLimits,
             faulty::{Faults, Faulty},
-            message_text::Data,
+            message_text::MessageText,
         },
         shutdown::Shutdown,
         sse::Batch,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: RetentionLimits = RetentionLimits {
     messages: 1_000,
     age: Duration::MAX,
     bytes: u64::MAX,
@@ -63,7 +63,8 @@ impl Server {
     /// Texts that have something behind their number.
     async fn publish_with(&self, texts: std::ops::Range<usize>, rest: &str) {
         for text in texts {
-            let data = Data::new(format!("{text}{rest}").into_bytes(), usize::MAX).expect("data");
+            let data =
+                MessageText::new(format!("{text}{rest}").into_bytes(), usize::MAX).expect("data");
             let log = Log::Faulty(self.engine.clone());
             log.append(self.stream.clone(), data, None).await.expect("appended");
             // So that it is told by itself.

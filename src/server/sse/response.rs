@@ -27,7 +27,7 @@ use crate::{
     message::{PING_INTERVAL_MS, RESET},
     server::{
         guard::{Permit, ReservedBody},
-        observe::{Lasting, Metrics, Watched},
+        observe::{Metrics, StreamKind, Streaming},
         shutdown::{Shutdown, Stopping},
     },
 };
@@ -92,7 +92,7 @@ impl EventStreams {
     pub(crate) fn respond(
         &self,
         reader: Reader,
-        watched: Watched,
+        watched: StreamKind,
         grant: WatchGrant,
         first: Batch<String>,
         frames: impl Stream<Item = Batch> + Send + 'static,
@@ -112,7 +112,7 @@ impl EventStreams {
             stats: StreamStats::begin(self.metrics.clone(), watched),
             _permit: grant.permit,
         };
-        (Extension(Lasting), stream_response(Body::from_stream(body))).into_response()
+        (Extension(Streaming), stream_response(Body::from_stream(body))).into_response()
     }
 
     /// The answer to a page that may not watch, or not any more: an `EventSource` cannot see a status,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::server::{
     guard::MemoryPermit,
-    observe::{Asked, Metrics, Watched},
+    observe::{Metrics, RequestContext, StreamKind},
 };
 
 /// Frames that are given to a reader at once.
@@ -33,10 +33,10 @@ impl From<Batch<String>> for Batch {
 /// An event stream while it is open. When it goes, one line of the log says what it was.
 pub(super) struct StreamStats {
     metrics: Metrics,
-    watched: Watched,
+    watched: StreamKind,
     /// Why it is over; until that is known, it can only be that the reader goes.
     pub(super) closed: CloseReason,
-    asked: Option<Arc<Asked>>,
+    asked: Option<Arc<RequestContext>>,
     messages: u64,
     bytes: u64,
 }
@@ -55,9 +55,9 @@ pub(super) enum CloseReason {
 }
 
 impl StreamStats {
-    pub(super) fn begin(metrics: Metrics, watched: Watched) -> Self {
+    pub(super) fn begin(metrics: Metrics, watched: StreamKind) -> Self {
         metrics.opened(watched);
-        let asked = Asked::current();
+        let asked = RequestContext::current();
         Self { metrics, watched, closed: CloseReason::Gone, asked, messages: 0, bytes: 0 }
     }
 

@@ -14,7 +14,7 @@ use crate::{
         client::Client,
         error::{LinesStored, Problem},
         guard::{MAX_HOLD, MayPublish, MemoryPart, hold_until_done},
-        log::{IdempotencyKey, MAX_KEYED_BATCH, message_text::Data},
+        log::{IdempotencyKey, MAX_KEYED_BATCH, message_text::MessageText},
     },
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn publish_whole(
         batch = collect(publishing, lines, body) => batch?,
         problem = publishing.bodies.cut_off(&memory) => return Err(problem),
     };
-    let (batch, altered): (Vec<Data>, Vec<bool>) = batch.into_iter().unzip();
+    let (batch, altered): (Vec<MessageText>, Vec<bool>) = batch.into_iter().unzip();
     let mut stored = LinesStored::default();
     if batch.is_empty() {
         return Ok((stored, false));
@@ -82,7 +82,7 @@ async fn collect(
     publishing: &Publishing,
     lines: Lines,
     body: Body,
-) -> Result<Vec<(Data, bool)>, Problem> {
+) -> Result<Vec<(MessageText, bool)>, Problem> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
     let mut decoded = FramedRead::new(reader, LineDecoder::new(publishing.max_message_bytes));

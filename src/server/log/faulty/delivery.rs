@@ -8,14 +8,14 @@ use tokio::{
 };
 
 use super::{Faults, Faulty};
-use crate::server::log::{Change, follow::Feed};
+use crate::server::log::{Change, follow::ChangeSender};
 
 /// How long a follow may hide that it left something out.
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 
 /// A follow as the engine sees it.
 pub(super) struct Delivery {
-    pub(super) feed: Arc<Feed>,
+    pub(super) feed: Arc<ChangeSender>,
     pub(super) told: mpsc::UnboundedReceiver<Change>,
     /// When it ends at the latest.
     pub(super) ends: Instant,

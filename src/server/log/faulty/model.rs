@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use crate::{
     message::Message,
     server::log::{
-        AppendError, Appended, Bound, Change, Data, EventId, Generation, IdempotencyKey, Limits,
-        Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
+        AppendError, Appended, Bound, Change, EventId, Generation, IdempotencyKey, MessagePage,
+        MessageText, Place, Position, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
     },
 };
 
 /// All streams, with all that ever was in them.
 #[derive(Debug)]
 pub(super) struct Model {
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     /// Whether sequences go on across generations, or begin anew.
     pub(super) rising: bool,
     streams: BTreeMap<StreamName, History>,
@@ -42,7 +42,7 @@ pub(crate) struct Past {
     pub(crate) trimmed: usize,
     pub(crate) ended: bool,
     pub(crate) deleted: bool,
-    keys: HashMap<String, (Vec<Data>, EventId)>,
+    keys: HashMap<String, (Vec<MessageText>, EventId)>,
 }
 
 /// What a read sees of a stream: a part of a generation.
@@ -64,7 +64,7 @@ pub(super) enum Copy {
 }
 
 impl Model {
-    pub(super) fn new(limits: Limits, rising: bool) -> Self {
+    pub(super) fn new(limits: RetentionLimits, rising: bool) -> Self {
         Self { limits, rising, streams: BTreeMap::new(), generations: 0 }
     }
 
@@ -85,7 +85,7 @@ impl Model {
     pub(super) fn append(
         &mut self,
         stream: &StreamName,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<&IdempotencyKey>,
         millis: u64,
         skip: u64,
@@ -138,7 +138,7 @@ impl Model {
     pub(super) fn end(
         &mut self,
         stream: &StreamName,
-        text: Data,
+        text: MessageText,
         millis: u64,
     ) -> Result<(EventId, Change), AppendError> {
         let history = self.streams.get_mut(stream).filter(|history| history.is_open());
@@ -173,7 +173,7 @@ impl Model {
         range: Range,
         bound: Bound,
         copy: Copy,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<MessagePage, ReadError> {
         let history = self.streams.get(stream).ok_or(ReadError::NoStream)?;
         let view = history.view(copy).ok_or(ReadError::NoStream)?;
         let past = &history.generations[view.generation];
@@ -228,7 +228,7 @@ impl Model {
             _ => head.seq.max(asked),
         };
         let position = Position { generation: Some(past.generation), seq };
-        Ok(Page { messages, more, position, head, end })
+        Ok(MessagePage { messages, more, position, head, end })
     }
 
     pub(super) fn streams(&self, max: usize) -> Vec<StreamInfo> {

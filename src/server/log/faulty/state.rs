@@ -13,9 +13,9 @@ use super::{
     model::{Copy, Model},
 };
 use crate::server::log::{
-    AppendError, Appended, Bound, Change, Data, Follow, IdempotencyKey, Limits, Page, Range,
-    ReadError, StreamName,
-    follow::{self, Feed},
+    AppendError, Appended, Bound, Change, Follow, IdempotencyKey, MessagePage, MessageText, Range,
+    ReadError, RetentionLimits, StreamName,
+    follow::{self, ChangeSender},
 };
 
 /// The time of day when the tests begin.
@@ -47,7 +47,7 @@ pub(super) struct Follower {
     stream: StreamName,
     changes: mpsc::UnboundedSender<Change>,
     /// To see whether the follower is still there.
-    feed: Weak<Feed>,
+    feed: Weak<ChangeSender>,
 }
 
 /// What becomes of an append, an end or a deletion.
@@ -58,7 +58,7 @@ pub(super) enum Fate {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, limits: Limits, rising: bool) -> Self {
+    pub(super) fn new(seed: u64, limits: RetentionLimits, rising: bool) -> Self {
         let now = Instant::now();
         Self {
             model: Model::new(limits, rising),
@@ -107,7 +107,7 @@ impl State {
     pub(super) fn append(
         &mut self,
         stream: &StreamName,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Appended, AppendError> {
         let skip = if self.happens(self.faults.sparse) { self.chance.u64(1..5) } else { 0 };
@@ -124,7 +124,7 @@ impl State {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<MessagePage, ReadError> {
         if self.closed || self.happens(self.faults.failed_reads) {
             return Err(ReadError::Unavailable("the model does not read".into()));
         }

@@ -21,7 +21,7 @@ use super::{
 /// How often old messages are looked for.
 pub(super) const SWEEP: Duration = Duration::from_mins(1);
 /// How soon after something was deleted: what is deleted together goes together.
-const SOON: Duration = Duration::from_millis(200);
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// After how many steps of removing it is purging's turn, and the other way round: while much is
 /// published neither of them may come to an end.
 const TURN: usize = 64;
@@ -45,7 +45,7 @@ pub(super) async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, del
         let mut waited = Duration::ZERO;
         while waited < pause && (waited < PROBE || health.trouble().is_none()) {
             if timeout(PROBE, deleted.notified()).await.is_ok() {
-                sleep(SOON).await;
+                sleep(BUSY_PAUSE).await;
                 break;
             }
             waited += PROBE;

@@ -7,14 +7,14 @@ use rusqlite::{Connection, Error, OptionalExtension as _, ffi};
 use super::{
     key_hash,
     read::{Stream, signed, unsigned},
-    retention::{self, Most},
+    retention::{self, TrimBound},
     row_key::{MAX_OFFSET, MAX_SLOT, Slot},
     transaction::{DirtyStream, Totals, WriteBatch},
 };
 use crate::{
     message::Message,
     server::log::{
-        AppendError, Appended, Change, Data, EventId, Generation, IdempotencyKey, StreamName,
+        AppendError, Appended, Change, EventId, Generation, IdempotencyKey, MessageText, StreamName,
     },
 };
 
@@ -51,7 +51,7 @@ impl WriteBatch<'_> {
     pub(super) fn append(
         &mut self,
         name: StreamName,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, AppendError>> {
         let mut dirty = match self.load(&name)? {
@@ -69,7 +69,7 @@ impl WriteBatch<'_> {
     fn append_to(
         &mut self,
         dirty: &mut DirtyStream,
-        batch: Vec<Data>,
+        batch: Vec<MessageText>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, AppendError>> {
         let key =
@@ -113,7 +113,7 @@ impl WriteBatch<'_> {
     pub(super) fn end(
         &mut self,
         name: StreamName,
-        text: Data,
+        text: MessageText,
     ) -> rusqlite::Result<Result<EventId, AppendError>> {
         let Some(mut dirty) = self.load(&name)? else { return Ok(Err(AppendError::NoStream)) };
         let outcome = if dirty.stream.closing.is_some() {
@@ -195,7 +195,7 @@ impl WriteBatch<'_> {
         for dirty in dirty.values_mut() {
             // More than came, or what is beyond a limit would grow.
             let fresh_bytes: u64 = dirty.fresh.iter().map(|one| one.data.len() as u64).sum();
-            let most = Most {
+            let most = TrimBound {
                 messages: 2 * dirty.fresh.len() + retention::STEP / 10,
                 bytes: retention::STEP_BYTES.max(2 * fresh_bytes),
             };

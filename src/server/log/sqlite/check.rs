@@ -19,11 +19,11 @@ const REPORT: Duration = Duration::from_secs(5);
 /// a slow disk is a step.
 const STEPS: u32 = 50;
 /// After how many steps it looks at the length of the write-ahead log.
-const LOOK: u64 = 20 * STEPS as u64;
+const LOOK_STEPS: u64 = 20 * STEPS as u64;
 /// About how many steps it takes to look at a row, beside a step for each page.
 const STEPS_PER_ROW: u64 = 17;
 /// How long a check in the background works before it pauses for as long.
-const WORK: Duration = Duration::from_millis(10);
+const WORK_TIME: Duration = Duration::from_millis(10);
 
 /// Tells a check in the background to stop; a cheap clone.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ pub(super) fn check(connection: &Connection, why: &str, pace: Pace) -> rusqlite:
                         stop.sleep(worked);
                         progress.resumed = Instant::now();
                     }
-                    let is_too_long = progress.done.is_multiple_of(LOOK)
+                    let is_too_long = progress.done.is_multiple_of(LOOK_STEPS)
                         && fs::metadata(wal).is_ok_and(|wal| wal.len() > *max_wal);
                     is_too_long || stop.is_asked_for()
                 }
@@ -159,7 +159,7 @@ impl Progress {
 
     /// How long it has worked, if that was long enough for a pause.
     fn has_worked(&self) -> Option<Duration> {
-        Some(self.resumed.elapsed()).filter(|worked| *worked >= WORK)
+        Some(self.resumed.elapsed()).filter(|worked| *worked >= WORK_TIME)
     }
 }
 

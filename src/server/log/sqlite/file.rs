@@ -15,7 +15,7 @@ use super::{
     check::refuse_damaged,
     folder::{beside, create_private, private},
     migrate,
-    schema::{self, Content},
+    schema::{self, FileContent},
     scrub,
     wal::{BUSY, WriteAheadLog},
 };
@@ -120,8 +120,8 @@ impl Location {
     fn open_current_schema(&self) -> anyhow::Result<(Connection, Option<i64>)> {
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         match (schema::identify(&connection)?, self) {
-            (Content::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
-            (Content::Nothing, Self::File(path)) => {
+            (FileContent::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
+            (FileContent::Nothing, Self::File(path)) => {
                 // What a program was about to create has properties that stay. It stays the same file:
                 // it may have been put there for us, with an owner.
                 drop(connection);
@@ -129,16 +129,16 @@ impl Location {
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
                 schema::create(&mut connection)?;
             }
-            (Content::Version1, Self::File(path)) => {
+            (FileContent::Version1, Self::File(path)) => {
                 migrate::migrate(connection, path)?;
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             }
-            (Content::Current, Self::File(_)) => {
+            (FileContent::Current, Self::File(_)) => {
                 let left = connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
                 return Ok((connection, Some(left)));
             }
             // It has just come into being.
-            (Content::Version1 | Content::Current, Self::Memory(_)) => {}
+            (FileContent::Version1 | FileContent::Current, Self::Memory(_)) => {}
         }
         Ok((connection, None))
     }

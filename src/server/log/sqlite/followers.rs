@@ -8,7 +8,7 @@ use std::{
 
 use crate::server::log::{
     StreamName,
-    follow::{self, Change, Feed, Starting},
+    follow::{self, Change, ChangeSender, Starting},
 };
 
 /// How long the writer waits for followers that do not keep up. (Publishers wait for it. Without it,
@@ -23,7 +23,7 @@ pub(super) struct Followers(Arc<Mutex<Feeds>>);
 #[derive(Debug, Default)]
 struct Feeds {
     /// Those that have gone are left until there are too many of them: to go must not cost a search.
-    by_stream: HashMap<StreamName, Vec<Feed>>,
+    by_stream: HashMap<StreamName, Vec<ChangeSender>>,
     /// Nothing is told any more.
     closed: bool,
 }
@@ -61,7 +61,7 @@ impl Followers {
             if last.tell(change) {
                 of_stream.push(last);
             }
-            backlogs.extend(of_stream.iter().filter_map(Feed::backlog));
+            backlogs.extend(of_stream.iter().filter_map(ChangeSender::backlog));
             if of_stream.is_empty() {
                 feeds.by_stream.remove(&stream);
             }

@@ -20,7 +20,7 @@ const SLACK: u64 = 64;
 pub(super) const STEP: usize = 256;
 /// For how many milliseconds keys are used in the future before the clock is believed: one that is
 /// wrong since the machine has started is usually right again by then.
-const SURELY_AHEAD: u64 = 60 * 60 * 1000;
+const CLOCK_TRUST_AGE: u64 = 60 * 60 * 1000;
 /// What was appended under a key.
 pub(super) struct Used {
     /// The id of its last message.
@@ -133,7 +133,7 @@ impl WriteBatch<'_> {
             .query_row([ahead], |row| row.get(0))?;
         let since = self.totals.keys_ahead_since.filter(|since| *since <= now).unwrap_or(now);
         self.totals.keys_ahead_since = is_any.then_some(since);
-        if !is_any || now - since < SURELY_AHEAD {
+        if !is_any || now - since < CLOCK_TRUST_AGE {
             return Ok(false);
         }
         let restamped = self
@@ -198,12 +198,12 @@ mod tests {
 
     use super::*;
     use crate::server::log::{
-        Data, IdempotencyKey, Limits, Store, StreamName,
+        IdempotencyKey, MessageText, RetentionLimits, Store, StreamName,
         sqlite::{file::Location, retention, transaction::Totals},
     };
 
     const HOUR: u64 = 60 * 60 * 1000;
-    const LIMITS: Limits = Limits {
+    const LIMITS: RetentionLimits = RetentionLimits {
         messages: 5,
         age: Duration::from_secs(1_000_000_000),
         bytes: 1000,
@@ -216,7 +216,7 @@ mod tests {
     struct Trial {
         connection: Connection,
         totals: Totals,
-        limits: Limits,
+        limits: RetentionLimits,
     }
 
     impl Trial {
@@ -252,7 +252,7 @@ mod tests {
     /// Appends with a key; tells whether it had been used.
     fn is_replayed(batch: &mut WriteBatch<'_>, stream: &str, key: &str) -> bool {
         let name: StreamName = stream.parse().expect("a name");
-        let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+        let data = vec![MessageText::new(b"text".to_vec(), 10).expect("data")];
         let key = IdempotencyKey(key.to_owned());
         let appended = batch.append(name, data, Some(&key)).expect("stored").expect("taken");
         appended.replayed

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::server::log::{Data, Generation, IdempotencyKey};
+use crate::server::log::{Generation, IdempotencyKey, MessageText};
 
 /// How many bytes of a hash tell keys, and what was appended under them, from each other.
 const HASH: usize = 16;
@@ -17,7 +17,7 @@ pub(super) fn name(generation: Generation, key: &IdempotencyKey) -> Hash {
 }
 
 /// Tells one batch from another.
-pub(super) fn digest(batch: &[Data]) -> Hash {
+pub(super) fn digest(batch: &[MessageText]) -> Hash {
     let mut hash = Sha256::new();
     for data in batch {
         hash.update((data.as_str().len() as u64).to_le_bytes());

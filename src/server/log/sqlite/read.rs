@@ -8,7 +8,8 @@ use super::row_key::{Slot, offset};
 use crate::{
     message::Message,
     server::log::{
-        Bound, EventId, Generation, Page, Place, Position, Range, ReadError, StreamInfo, StreamName,
+        Bound, EventId, Generation, MessagePage, Place, Position, Range, ReadError, StreamInfo,
+        StreamName,
     },
 };
 
@@ -193,7 +194,7 @@ pub(super) fn page(
     name: &StreamName,
     range: Range,
     bound: Bound,
-) -> rusqlite::Result<Result<Page, ReadError>> {
+) -> rusqlite::Result<Result<MessagePage, ReadError>> {
     let tx = connection.transaction()?;
     let Some(stream) = Stream::of(&tx, name)? else { return Ok(Err(ReadError::NoStream)) };
     let (Range::After(place) | Range::Before(place)) = range;
@@ -212,7 +213,7 @@ pub(super) fn page(
         _ => stream.head.seq.max(from),
     };
     let position = Position { generation: Some(stream.generation), seq };
-    Ok(Ok(Page { messages, more, position, head: stream.head, end: stream.end() }))
+    Ok(Ok(MessagePage { messages, more, position, head: stream.head, end: stream.end() }))
 }
 
 fn after(

@@ -44,7 +44,7 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
         if messages >= STEP || bytes >= STEP_BYTES {
             return Ok(true);
         }
-        let most = Most { messages: STEP - messages, bytes: STEP_BYTES };
+        let most = TrimBound { messages: STEP - messages, bytes: STEP_BYTES };
         let oldest = Oldest::of(batch, slot, most, |_| true)?;
         oldest.remove(batch, slot)?;
         messages += oldest.messages;
@@ -149,7 +149,7 @@ fn names(
 
 /// How much is removed at a time: so many messages at the most, and about so many bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
+pub(super) struct TrimBound {
     pub(super) messages: usize,
     pub(super) bytes: u64,
 }
@@ -158,7 +158,7 @@ pub(super) struct Most {
 pub(super) fn trim(
     batch: &mut WriteBatch<'_>,
     stream: &mut Stream,
-    most: Most,
+    most: TrimBound,
 ) -> rusqlite::Result<()> {
     let limits = batch.limits;
     let too_old = time_before(batch.now, limits.age);
@@ -198,7 +198,7 @@ impl Oldest {
     fn of(
         batch: &WriteBatch<'_>,
         slot: Slot,
-        most: Most,
+        most: TrimBound,
         goes: impl Fn(&Self) -> bool,
     ) -> rusqlite::Result<Self> {
         let mut select = batch.tx.prepare_cached(
@@ -234,13 +234,13 @@ impl Oldest {
 mod tests {
     use super::*;
     use crate::server::log::{
-        Limits, Store,
-        message_text::Data,
+        RetentionLimits, Store,
+        message_text::MessageText,
         sqlite::{file::Location, transaction::Totals},
     };
 
     const DAY: u64 = 24 * 60 * 60 * 1000;
-    const LIMITS: Limits = Limits {
+    const LIMITS: RetentionLimits = RetentionLimits {
         messages: 10,
         age: std::time::Duration::from_secs(1),
         bytes: 1000,
@@ -250,7 +250,7 @@ mod tests {
     };
 
     fn append(batch: &mut WriteBatch<'_>, name: &StreamName) {
-        let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+        let data = vec![MessageText::new(b"text".to_vec(), 10).expect("data")];
         batch.append(name.clone(), data, None).expect("stored").expect("taken");
     }
 
@@ -285,12 +285,12 @@ mod tests {
         let (location, _claim) = Location::claim(Store::Memory).expect("a store");
         let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
-        let limits = Limits { messages: 1_000_000, bytes: 1024 * 1024, ..LIMITS };
+        let limits = RetentionLimits { messages: 1_000_000, bytes: 1024 * 1024, ..LIMITS };
         for round in 0..5 {
             let totals = Totals::of(&connection).expect("readable");
             let mut batch =
                 WriteBatch::begin(&mut connection, limits, 0, totals).expect("a transaction");
-            let data = (0..64).map(|_| Data::new(vec![b'x'; 64 * 1024], usize::MAX));
+            let data = (0..64).map(|_| MessageText::new(vec![b'x'; 64 * 1024], usize::MAX));
             let data = data.collect::<Result<_, _>>().expect("data");
             batch.append(name.clone(), data, None).expect("stored").expect("taken");
             batch.commit().expect("stored");

@@ -86,7 +86,7 @@ const SCHEMA: &str = "
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum FileContent {
     /// Nothing yet.
     Nothing,
     /// A store of Tidings 0.1.
@@ -121,7 +121,7 @@ pub(super) fn create(connection: &mut Connection) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it is another program's, or newer than this server; when it cannot be read.
-pub(super) fn identify(connection: &Connection) -> anyhow::Result<Content> {
+pub(super) fn identify(connection: &Connection) -> anyhow::Result<FileContent> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let tables: i64 =
@@ -131,9 +131,9 @@ pub(super) fn identify(connection: &Connection) -> anyhow::Result<Content> {
         bail!("it is a database of another program; choose another file with --data");
     }
     match version {
-        0 if tables == 0 => Ok(Content::Nothing),
-        1 => Ok(Content::Version1),
-        VERSION => Ok(Content::Current),
+        0 if tables == 0 => Ok(FileContent::Nothing),
+        1 => Ok(FileContent::Version1),
+        VERSION => Ok(FileContent::Current),
         newer if newer > VERSION => bail!(
             "it was written by a newer Tidings (schema {newer}); run that one, or restore a copy \
              from before the upgrade"

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     message::{Message, StreamName},
-    server::log::{Change, Limits},
+    server::log::{Change, RetentionLimits},
 };
 
 /// A transaction, and the streams that it has changed.
 pub(super) struct WriteBatch<'conn> {
     pub(super) tx: Transaction<'conn>,
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     /// The time of day.
     pub(super) now: u64,
     /// What there will be.
@@ -64,7 +64,7 @@ impl Totals {
 impl<'conn> WriteBatch<'conn> {
     pub(super) fn begin(
         connection: &'conn mut Connection,
-        limits: Limits,
+        limits: RetentionLimits,
         now: u64,
         totals: Totals,
     ) -> rusqlite::Result<Self> {

@@ -25,7 +25,7 @@ const RESTART_FRAMES: u64 = 16 * 1024;
 /// How long the writer waits for that moment, and publishers with it.
 const NO_READERS: Duration = Duration::from_millis(20);
 /// How long it leaves them alone when there was none.
-const AGAIN: Duration = Duration::from_secs(1);
+const RESTART_RETRY: Duration = Duration::from_secs(1);
 
 /// How many pages are scrubbed in one transaction.
 const SCRUB: usize = 512;
@@ -118,14 +118,14 @@ impl WriteAheadLog {
     ) -> rusqlite::Result<()> {
         let Length { frames, moved, .. } = checkpoint(connection, "NOOP")?;
         let is_due = match self.failed {
-            Some(failed) => failed.elapsed() >= AGAIN,
+            Some(failed) => failed.elapsed() >= RESTART_RETRY,
             None => frames.saturating_sub(moved) >= CHECKPOINT_FRAMES,
         };
         if !is_due {
             return Ok(());
         }
         self.collect(connection, frames)?;
-        let may_wait = self.tried.is_none_or(|tried| tried.elapsed() > AGAIN);
+        let may_wait = self.tried.is_none_or(|tried| tried.elapsed() > RESTART_RETRY);
         if frames > RESTART_FRAMES && may_wait {
             self.tried = Some(Instant::now());
             self.move_into_file(connection, "RESTART", health)?;

@@ -18,7 +18,7 @@ use super::{
     transaction::{Totals, WriteBatch},
     wal::{self, Purged, WriteAheadLog},
 };
-use crate::server::log::{AppendError, Change, Clock, Limits, StreamName};
+use crate::server::log::{AppendError, Change, Clock, RetentionLimits, StreamName};
 
 /// How often a store in trouble is tried.
 pub(super) const PROBE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ pub(super) enum Outcome {
 }
 
 /// A job that is a function.
-struct Task<T, F> {
+struct PendingReply<T, F> {
     act: Option<F>,
     result: Option<Result<T, AppendError>>,
     reply: oneshot::Sender<Result<T, AppendError>>,
@@ -83,12 +83,12 @@ impl Command {
         + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, AppendError>>) {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { act: Some(act), result: None, reply });
+        let job = Box::new(PendingReply { act: Some(act), result: None, reply });
         (Self::Write { size, job }, answer)
     }
 }
 
-impl<T, F> Job for Task<T, F>
+impl<T, F> Job for PendingReply<T, F>
 where
     T: Send,
     F: FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>> + Send,
@@ -127,7 +127,7 @@ pub(super) struct Writer {
     connection: Connection,
     /// Released after the connection is closed: no other server opens a file that is not closed yet.
     _claim: Claim,
-    limits: Limits,
+    limits: RetentionLimits,
     clock: Clock,
     health: Health,
     followers: Followers,
@@ -145,7 +145,7 @@ impl Writer {
         connection: Connection,
         wal: WriteAheadLog,
         claim: Claim,
-        limits: Limits,
+        limits: RetentionLimits,
         clock: Clock,
         Reports { health, followers, metrics }: Reports,
     ) -> rusqlite::Result<Self> {

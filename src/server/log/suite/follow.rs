@@ -127,7 +127,7 @@ async fn a_follow_that_is_not_taken_ends_and_skips_nothing() {
 /// A reader that came before the stream did has missed what was trimmed since.
 #[tokio::test]
 async fn a_place_that_was_trimmed_is_no_place() {
-    every_engine_with(Limits { messages: 3, ..LIMITS }, |trial| async move {
+    every_engine_with(RetentionLimits { messages: 3, ..LIMITS }, |trial| async move {
         trial.append("news", &["a", "b"]).await.expect("appended");
         let early = trial.read(Range::After(Place::Earliest), ALL).await.expect("a page").position;
         for place in [Position::NOWHERE, Position { seq: 1, ..early }, early] {

@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{CONNECTIONS, Watched};
+use super::{CONNECTIONS, StreamKind};
 use crate::problem;
 
 /// What tells the members of a family from each other. Whatever comes from outside must not get
@@ -113,7 +113,7 @@ impl Default for MetricSet {
             dropped_log_lines: Counter::default(),
         };
         // What never happened is 0, and not unknown.
-        for kind in Watched::ALL {
+        for kind in StreamKind::ALL {
             drop(set.watchers.get_or_create(&[("kind", kind.label().into())]));
         }
         for reason in ["unknown-cursor", "trimmed", "deleted", "expired"] {

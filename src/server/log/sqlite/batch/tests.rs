@@ -1,10 +1,10 @@
 use super::*;
 use crate::server::log::{
-    Limits, Store,
+    RetentionLimits, Store,
     sqlite::file::{Claim, Location},
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: RetentionLimits = RetentionLimits {
     messages: 10,
     age: std::time::Duration::from_secs(1000),
     bytes: 1000,
@@ -29,7 +29,7 @@ fn append<T>(
 ) -> (Result<Appended, AppendError>, T, Committed) {
     let totals = Totals::of(connection).expect("readable");
     let mut batch = WriteBatch::begin(connection, LIMITS, 1, totals).expect("a transaction");
-    let data = vec![Data::new(b"text".to_vec(), 10).expect("data")];
+    let data = vec![MessageText::new(b"text".to_vec(), 10).expect("data")];
     let appended = batch.append(news(), data, None).expect("no failure");
     let more = more(&mut batch);
     (appended, more, batch.commit().expect("stored"))
@@ -57,7 +57,7 @@ fn a_stream_without_keys_left_says_so_and_has_not_ended() {
     let last = "UPDATE streams SET seq = base + ?1";
     connection.execute(last, [MAX_OFFSET.cast_signed()]).expect("stored");
     let (refused, ended, _) = append(&mut connection, |batch| {
-        let text = Data::new(b"bye".to_vec(), 10).expect("data");
+        let text = MessageText::new(b"bye".to_vec(), 10).expect("data");
         batch.end(news(), text).expect("no failure")
     });
     assert_eq!(refused, Err(AppendError::Unavailable(FULL.into())));
