@@ -121,28 +121,28 @@ fn message(
     lines: Lines,
     Line { bytes, cut }: Line,
 ) -> Result<(MessageText, bool), Problem> {
-    let most = publishing.max_message_bytes;
+    let max = publishing.max_message_bytes;
     match lines {
         Lines::Strict if cut => Err(publishing.too_large()),
         Lines::Strict => Ok((publishing.text(bytes)?, false)),
         Lines::Altered => {
-            let (text, altered) = fitting(&bytes, cut, most);
+            let (text, altered) = fitting(&bytes, cut, max);
             Ok((publishing.text(text.into_bytes())?, altered))
         }
     }
 }
 
-/// A text of at most `most` bytes: replacement characters stand for what is not UTF-8, and [`CUT`] for
+/// A text of at most `max` bytes: replacement characters stand for what is not UTF-8, and [`CUT`] for
 /// what did not fit.
-fn fitting(bytes: &[u8], cut: bool, most: usize) -> (String, bool) {
+fn fitting(bytes: &[u8], cut: bool, max: usize) -> (String, bool) {
     let text = String::from_utf8_lossy(bytes);
     let replaced = matches!(text, Cow::Owned(_));
     let mut text = text.into_owned();
     // What was cut off in the middle of a character is no byte that is wrong.
-    let cut = cut || text.len() > most;
+    let cut = cut || text.len() > max;
     if cut {
-        let mark = if most < CUT.len() { "" } else { CUT };
-        text.truncate(text.floor_char_boundary(most - mark.len()));
+        let mark = if max < CUT.len() { "" } else { CUT };
+        text.truncate(text.floor_char_boundary(max - mark.len()));
         text.push_str(mark);
     }
     (text, replaced || cut)
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_a_line_becomes() {
-        for (bytes, cut, most, text, altered) in [
+        for (bytes, cut, max, text, altered) in [
             (&b"plain"[..], false, 10, "plain", false),
             ("✅ naïve".as_bytes(), false, 20, "✅ naïve", false),
             (b"caf\xe9!", false, 20, "caf\u{fffd}!", true),
@@ -166,8 +166,8 @@ mod tests {
             (b"abc", true, 2, "ab", true),
             (b"with \0 in it", false, 20, "with \0 in it", false),
         ] {
-            assert_eq!(fitting(bytes, cut, most), (text.to_owned(), altered), "{bytes:?}");
-            assert!(fitting(bytes, cut, most).0.len() <= most, "{bytes:?}");
+            assert_eq!(fitting(bytes, cut, max), (text.to_owned(), altered), "{bytes:?}");
+            assert!(fitting(bytes, cut, max).0.len() <= max, "{bytes:?}");
         }
     }
 }

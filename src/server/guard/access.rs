@@ -100,9 +100,9 @@ impl Access {
     /// When browsers would drop it, because it is too large.
     pub(crate) fn signed_in(&self, token: &str, secure: bool) -> Result<HeaderValue, Problem> {
         let Some(rules) = &self.0 else { return Err(unauthorized(&TokenError::Missing)) };
-        rules.cookies.keep(token, secure).map_err(|TokenTooLarge { most }| {
+        rules.cookies.keep(token, secure).map_err(|TokenTooLarge { max }| {
             let detail = format!(
-                "Browsers keep a token of at most {most} bytes, and this one has {}. Use one that \
+                "Browsers keep a token of at max {max} bytes, and this one has {}. Use one that \
                  names fewer streams, by patterns like ci-*.",
                 token.len()
             );

@@ -26,7 +26,7 @@ pub(super) struct CookieNames {
 /// The token does not fit a cookie.
 pub(super) struct TokenTooLarge {
     /// How many bytes it may have.
-    pub(super) most: usize,
+    pub(super) max: usize,
 }
 
 impl CookieNames {
@@ -49,14 +49,14 @@ impl CookieNames {
     /// token is good, so that a page can be told that it has expired.
     pub(super) fn keep(&self, token: &str, secure: bool) -> Result<HeaderValue, TokenTooLarge> {
         let name = self.in_use(secure);
-        let most = MAX_COOKIE_BYTES.saturating_sub(name.len());
-        if token.len() > most {
-            return Err(TokenTooLarge { most });
+        let max = MAX_COOKIE_BYTES.saturating_sub(name.len());
+        if token.len() > max {
+            return Err(TokenTooLarge { max });
         }
         let mut cookie = cookie(name, token.to_owned(), secure);
         cookie.make_permanent();
         // A token that was verified fits a header.
-        HeaderValue::try_from(cookie.to_string()).map_err(|_| TokenTooLarge { most })
+        HeaderValue::try_from(cookie.to_string()).map_err(|_| TokenTooLarge { max })
     }
 
     /// The headers that take it away. An empty cookie stays until the browser is closed: it tells

@@ -16,11 +16,11 @@ pub(crate) enum InvalidMessage {
 }
 
 impl MessageText {
-    /// Takes the bytes as they are, if there are at most `most`.
-    pub(crate) fn new(bytes: Vec<u8>, most: usize) -> Result<Self, InvalidMessage> {
+    /// Takes the bytes as they are, if there are at most `max`.
+    pub(crate) fn new(bytes: Vec<u8>, max: usize) -> Result<Self, InvalidMessage> {
         match bytes.len() {
             0 => Err(InvalidMessage::Empty),
-            length if length > most => Err(InvalidMessage::TooLarge),
+            length if length > max => Err(InvalidMessage::TooLarge),
             _ => String::from_utf8(bytes)
                 .map(Self)
                 .map_err(|error| InvalidMessage::NotUtf8(error.utf8_error().valid_up_to())),

@@ -237,8 +237,8 @@ impl Sqlite {
         self.reading(move |connection| read::page(connection, &stream, range, bound)).await
     }
 
-    pub(super) async fn streams(&self, most: usize) -> Result<Vec<StreamInfo>, ReadError> {
-        self.reading(move |connection| read::streams(connection, most).map(Ok)).await
+    pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
+        self.reading(move |connection| read::streams(connection, max).map(Ok)).await
     }
 
     /// What is stored from now on is told, and what was stored before is where the follow starts:

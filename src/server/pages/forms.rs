@@ -83,7 +83,7 @@ async fn read(
     let form = message.saturating_mul(6).saturating_add(1024);
     let visitor = pages.access.identify(headers, client);
     // What is long is read only for clients that may publish something.
-    let most = if visitor.may_publish_somewhere() { form } else { 4096 };
+    let max = if visitor.may_publish_somewhere() { form } else { 4096 };
     let too_large = || match visitor {
         Identity::Guest(error) => access::unauthorized(&error),
         Identity::Holder(ref claims) if claims.publish.is_empty() => {
@@ -92,7 +92,7 @@ async fn read(
         Identity::Anyone | Identity::Holder(_) => pages.publishing.too_large(),
     };
     let key = idempotency::key(headers)?;
-    Ok((pages.publishing.bodies.read(client, body, most, too_large).await?, key))
+    Ok((pages.publishing.bodies.read(client, body, max, too_large).await?, key))
 }
 
 /// What is reserved for a form, until it is handed on.

@@ -229,7 +229,7 @@ impl History {
 
 /// What goes wrong, and how often: in some histories little, in some nearly everything.
 fn faults(chance: &mut fastrand::Rng) -> Faults {
-    let mut percent = |most: u8| if chance.bool() { 0 } else { chance.u8(..most) };
+    let mut percent = |max: u8| if chance.bool() { 0 } else { chance.u8(..max) };
     let mut faults = Faults {
         delay: 0,
         refused: percent(30),

@@ -299,8 +299,8 @@ impl<F: Stream<Item = Batch>> Events<F> {
 /// The last words of a server that stops: come back, but not all at the same moment. (Our own page
 /// does not see them; it spreads its attempts by itself.)
 fn farewell(retry: Duration) -> Bytes {
-    let most = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-    let spread = Duration::from_millis(fastrand::u64(most.min(500)..=most));
+    let max = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+    let spread = Duration::from_millis(fastrand::u64(max.min(500)..=max));
     said(|buffer| {
         frame::retry(buffer, spread);
         frame::ping(buffer);

@@ -195,11 +195,11 @@ impl WriteBatch<'_> {
         for dirty in dirty.values_mut() {
             // More than came, or what is beyond a limit would grow.
             let fresh_bytes: u64 = dirty.fresh.iter().map(|one| one.data.len() as u64).sum();
-            let most = TrimBound {
+            let max = TrimBound {
                 messages: 2 * dirty.fresh.len() + retention::STEP / 10,
                 bytes: retention::STEP_BYTES.max(2 * fresh_bytes),
             };
-            retention::trim(&mut self, &mut dirty.stream, most)?;
+            retention::trim(&mut self, &mut dirty.stream, max)?;
             self.trim_keys(&mut dirty.stream)?;
         }
         self.dirty = dirty;

@@ -95,7 +95,7 @@ impl WriteBatch<'_> {
             .execute((
                 stream.slot.start(),
                 stream.slot.end(),
-                surplus.min(self.most_keys() as u64),
+                surplus.min(self.max_keys() as u64),
             ))?;
         // Should the number ever be wrong, it does not stay so.
         let forgotten = if forgotten == 0 { stream.keys } else { forgotten as u64 };
@@ -107,8 +107,8 @@ impl WriteBatch<'_> {
     pub(super) fn trim_all_keys(&mut self) -> rusqlite::Result<()> {
         if self.has_too_many_keys() {
             let surplus = usize::try_from(self.totals.keys - self.limits.all_keys);
-            let most = self.most_keys();
-            self.forget_oldest_keys(u64::MAX, surplus.unwrap_or(most).min(most))?;
+            let max = self.max_keys();
+            self.forget_oldest_keys(u64::MAX, surplus.unwrap_or(max).min(max))?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl WriteBatch<'_> {
     }
 
     /// How many keys this transaction forgets at a time: more than it brings.
-    fn most_keys(&self) -> usize {
+    fn max_keys(&self) -> usize {
         STEP.max(2 * self.fresh_keys)
     }
 
@@ -158,11 +158,11 @@ impl WriteBatch<'_> {
     }
 
     /// Forgets the oldest keys, of whatever streams, as far as they were used up to then.
-    fn forget_oldest_keys(&mut self, until: u64, most: usize) -> rusqlite::Result<usize> {
+    fn forget_oldest_keys(&mut self, until: u64, max: usize) -> rusqlite::Result<usize> {
         let keys: Vec<i64> = self
             .tx
             .prepare_cached("SELECT key FROM keys WHERE used <= ?1 ORDER BY used LIMIT ?2")?
-            .query_map((signed(until), most), |row| row.get(0))?
+            .query_map((signed(until), max), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         let mut of_slots: BTreeMap<Slot, u64> = BTreeMap::new();
         for key in &keys {

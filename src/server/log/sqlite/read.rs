@@ -278,9 +278,9 @@ const PART: i64 = 200;
 /// The streams there are, newest activity first.
 pub(super) fn streams(
     connection: &mut Connection,
-    most: usize,
+    max: usize,
 ) -> rusqlite::Result<Vec<StreamInfo>> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
     let tx = connection.transaction()?;
     // Sorted before the texts are read, one seek for each stream that is listed.
     let mut select = tx.prepare_cached(
@@ -289,7 +289,7 @@ pub(super) fn streams(
     )?;
     let mut select_text =
         tx.prepare_cached("SELECT substr(data, 1, ?2) FROM messages WHERE key = ?1")?;
-    let mut rows = select.query((most, PART))?;
+    let mut rows = select.query((max, PART))?;
     let mut listed = Vec::new();
     while let Some(row) = rows.next()? {
         let (slot, base, id) = (Slot(row.get(0)?), unsigned(row, 1)?, id(row, 4)?);

@@ -44,8 +44,8 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
         if messages >= STEP || bytes >= STEP_BYTES {
             return Ok(true);
         }
-        let most = TrimBound { messages: STEP - messages, bytes: STEP_BYTES };
-        let oldest = Oldest::of(batch, slot, most, |_| true)?;
+        let max = TrimBound { messages: STEP - messages, bytes: STEP_BYTES };
+        let oldest = Oldest::of(batch, slot, max, |_| true)?;
         oldest.remove(batch, slot)?;
         messages += oldest.messages;
         bytes += oldest.bytes;
@@ -158,12 +158,12 @@ pub(super) struct TrimBound {
 pub(super) fn trim(
     batch: &mut WriteBatch<'_>,
     stream: &mut Stream,
-    most: TrimBound,
+    max: TrimBound,
 ) -> rusqlite::Result<()> {
     let limits = batch.limits;
     let too_old = time_before(batch.now, limits.age);
     let known_old = stream.known_old(batch.now, too_old);
-    let oldest = Oldest::of(batch, stream.slot, most, |oldest| {
+    let oldest = Oldest::of(batch, stream.slot, max, |oldest| {
         stream.count.saturating_sub(oldest.messages as u64) > limits.messages
             || stream.bytes.saturating_sub(oldest.bytes) > limits.bytes
             || oldest.next.is_some_and(|(next, millis)| {
@@ -198,18 +198,18 @@ impl Oldest {
     fn of(
         batch: &WriteBatch<'_>,
         slot: Slot,
-        most: TrimBound,
+        max: TrimBound,
         goes: impl Fn(&Self) -> bool,
     ) -> rusqlite::Result<Self> {
         let mut select = batch.tx.prepare_cached(
             "SELECT key, millis, octet_length(data) FROM messages WHERE key BETWEEN ?1 AND ?2 \
              ORDER BY key LIMIT ?3",
         )?;
-        let mut rows = select.query((slot.start(), slot.end(), most.messages))?;
+        let mut rows = select.query((slot.start(), slot.end(), max.messages))?;
         let mut oldest = Self::default();
         while let Some(row) = rows.next()? {
             oldest.next = Some((offset(row.get(0)?), unsigned(row, 1)?));
-            if oldest.bytes >= most.bytes || !goes(&oldest) {
+            if oldest.bytes >= max.bytes || !goes(&oldest) {
                 break;
             }
             oldest.messages += 1;

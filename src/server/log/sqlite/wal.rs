@@ -205,15 +205,15 @@ impl WriteAheadLog {
         }
         let Length { frames, .. } = checkpoint(connection, "NOOP")?;
         // More than was written meanwhile: what is published at the same time puts off no end.
-        let most = SCRUB.max(2 * self.collect(connection, frames)?);
-        if self.changed.len() < most {
+        let max = SCRUB.max(2 * self.collect(connection, frames)?);
+        if self.changed.len() < max {
             self.changed.extend(self.unknown.by_ref().take(SCRUB));
         }
         if !scrub::is_possible(connection)? {
             self.changed.clear();
             self.unknown = 0..0;
         }
-        let some: Vec<u32> = self.changed.iter().copied().take(most).collect();
+        let some: Vec<u32> = self.changed.iter().copied().take(max).collect();
         if !some.is_empty() {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for page in &some {

@@ -67,9 +67,9 @@ impl LogWriter {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn push(&self, line: Vec<u8>, most: usize) {
+    fn push(&self, line: Vec<u8>, max: usize) {
         let mut queue = self.queue();
-        if queue.bytes + line.len() > most {
+        if queue.bytes + line.len() > max {
             self.drop_line();
             return;
         }
