@@ -29,34 +29,65 @@ pub mod subscription;
 pub mod time;
 mod title;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use leptos::prelude::*;
 use leptos_meta::{MetaTags, provide_meta_context};
 use leptos_router::{
     ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
+    hooks::{use_params_map, use_query_map},
 };
 use serde::Serialize;
 
 use self::{
-    counter::CounterPage,
-    loader::Loader,
-    masthead::SiteHeader,
-    problems::ProblemsPage,
-    refused::{RefusedPage, SignInAddress},
-    stream::StreamAddress,
+    archive::ArchivePage, counter::CounterPage, loader::Loader, masthead::SiteHeader,
+    problems::ProblemsPage, refused::RefusedPage, sign_in::SignInPage, stream::StreamPage,
     streams::StreamsPage,
 };
 use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 
-/// What the server tells a page about the visit it is rendered for.
+/// Loads the page at an address. The server provides it as a context, so that the app need not know
+/// the server.
+pub type LoadPage =
+    Arc<dyn Fn(Address) -> Pin<Box<dyn Future<Output = PageContext> + Send>> + Send + Sync>;
+
+/// The address of a page, as the router finds it. Names and ids in it may be malformed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `/`
+    Counter,
+    /// `/streams`
+    Streams,
+    /// `/streams/{name}`
+    Stream {
+        /// The name of the stream.
+        name: String,
+        /// `?before`: the messages before this id.
+        before: Option<String>,
+        /// `?at`: the message with this id, among its neighbours.
+        at: Option<String>,
+    },
+    /// `/sign-in`
+    SignIn {
+        /// `?to`: the path to go to afterwards.
+        to: Option<String>,
+    },
+    /// `/problems`
+    Problems,
+    /// None of these.
+    Unknown,
+}
+
+/// What a page is rendered with.
 #[derive(Clone, Debug)]
 pub struct PageContext {
-    /// Where the server is, as the visitor wrote it: name and port, with `https://` before them
+    /// The address of the server, as the visitor wrote it: name and port, with `https://` before them
     /// where that is how to reach it. Every command begins with it.
     pub origin: String,
-    /// Who is asking.
+    /// The path of the page, with its query.
+    pub path: String,
+    /// The visitor.
     pub visitor: Visitor,
     /// Where the built files are.
     pub assets: Assets,
@@ -84,18 +115,18 @@ pub enum StyleSheet {
     Inline(Arc<str>),
 }
 
-/// Who is asking for a page.
+/// The visitor of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Visitor {
-    /// Anyone: this server asks nobody who they are.
+    /// Any: this server asks for no token.
     Anyone,
-    /// Someone who has not signed in.
+    /// One who has not signed in.
     Guest,
-    /// Someone with a token, by the name that it gives them.
+    /// One who has signed in, by the name in the token.
     Named(String),
 }
 
-/// What a page shows. Its address chooses the view; all that it says comes from here.
+/// What a page shows.
 #[derive(Clone, Debug)]
 pub enum Page {
     /// The counter, as it is now.
@@ -140,9 +171,13 @@ pub enum Page {
     SignIn {
         /// The path to go to afterwards: in place of a page, that page's.
         to: String,
-        /// Why a token was refused, or why the page is not shown.
-        problem: Option<String>,
+        /// Why another page is not shown.
+        notice: Option<String>,
+        /// Why a token was refused.
+        refused: Option<String>,
     },
+    /// The problems, explained.
+    Problems,
     /// Nothing, and why: an error page, whose status the server sets.
     Refused {
         /// What happened, in a few words.
@@ -150,8 +185,6 @@ pub enum Page {
         /// What it means, and what to do.
         detail: String,
     },
-    /// What needs nothing from the server.
-    Text,
 }
 
 /// What was written and refused.
@@ -163,59 +196,119 @@ pub struct Draft {
     pub problem: String,
 }
 
-/// The document around every page.
-pub fn shell(options: LeptosOptions) -> impl IntoView {
-    view! {
-        <!DOCTYPE html>
-        <html lang="en">
-            <head>
-                <meta charset="utf-8" />
-                <meta name="viewport" content="width=device-width, initial-scale=1" />
-                <meta name="color-scheme" content="light dark" />
-                // Links made of numbers and addresses would change what is hydrated.
-                <meta
-                    name="format-detection"
-                    content="telephone=no, date=no, address=no, email=no, url=no"
-                />
-                <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
-                {page(|PageContext { assets, page, .. }| {
-                    let page = match page {
-                        Page::Counter(_) => Some("/".to_owned()),
-                        Page::Stream { name, .. } => Some(format!("/streams/{name}")),
-                        _ => None,
-                    };
-                    view! { <Loader assets page /> }
-                })}
-                <AutoReload options />
-                <MetaTags />
-            </head>
-            <body>
-                <App />
-            </body>
-        </html>
-    }
-}
-
-/// Every page: what they share, and which is where.
+/// All pages: the router says what is where, the server loads it, and one view shows what came.
 #[component]
-pub fn App() -> impl IntoView {
+pub fn App(
+    /// For the reload under `cargo leptos watch`.
+    options: LeptosOptions,
+) -> impl IntoView {
     provide_meta_context();
+    let document = move |address| document(options.clone(), address);
+    let [counter, streams, stream, sign_in, problems, unknown] = [(); 6].map(|()| document.clone());
 
     view! {
         <Router>
-            <SiteHeader />
-            <Routes fallback=NoPage>
-                <Route path=StaticSegment("") view=CounterPage ssr=SsrMode::Async />
-                <Route path=StaticSegment("streams") view=StreamsPage ssr=SsrMode::Async />
+            <Routes fallback=move || unknown(Address::Unknown)>
                 <Route
-                    path=(StaticSegment("streams"), ParamSegment("name"))
-                    view=StreamAddress
+                    path=StaticSegment("")
+                    view=move || counter(Address::Counter)
                     ssr=SsrMode::Async
                 />
-                <Route path=StaticSegment("sign-in") view=SignInAddress ssr=SsrMode::Async />
-                <Route path=StaticSegment("problems") view=ProblemsPage ssr=SsrMode::Async />
+                <Route
+                    path=StaticSegment("streams")
+                    view=move || streams(Address::Streams)
+                    ssr=SsrMode::Async
+                />
+                <Route
+                    path=(StaticSegment("streams"), ParamSegment("name"))
+                    view=move || stream(stream_address())
+                    ssr=SsrMode::Async
+                />
+                <Route
+                    path=StaticSegment("sign-in")
+                    view=move || sign_in(Address::SignIn { to: parameter("to") })
+                    ssr=SsrMode::Async
+                />
+                <Route
+                    path=StaticSegment("problems")
+                    view=move || problems(Address::Problems)
+                    ssr=SsrMode::Async
+                />
             </Routes>
         </Router>
+    }
+}
+
+fn stream_address() -> Address {
+    let name = use_params_map().read_untracked().get("name").unwrap_or_default();
+    Address::Stream { name, before: parameter("before"), at: parameter("at") }
+}
+
+/// A parameter of the query.
+fn parameter(name: &str) -> Option<String> {
+    use_query_map().read_untracked().get(name)
+}
+
+/// The document of the page at an address. Empty where only a list of the routes is made.
+fn document(options: LeptosOptions, address: Address) -> impl IntoView {
+    use_context::<LoadPage>().map(|load| {
+        let page = load(address);
+        Suspend::new(async move {
+            let PageContext { assets, page, .. } = {
+                let context = page.await;
+                provide_context(context.clone());
+                context
+            };
+            let live = match &page {
+                Page::Counter(_) => Some("/".to_owned()),
+                Page::Stream { name, .. } => Some(format!("/streams/{name}")),
+                _ => None,
+            };
+            view! {
+                <!DOCTYPE html>
+                <html lang="en">
+                    <head>
+                        <meta charset="utf-8" />
+                        <meta name="viewport" content="width=device-width, initial-scale=1" />
+                        <meta name="color-scheme" content="light dark" />
+                        // Links made of numbers and addresses would change what is hydrated.
+                        <meta
+                            name="format-detection"
+                            content="telephone=no, date=no, address=no, email=no, url=no"
+                        />
+                        <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
+                        <Loader assets page=live />
+                        <AutoReload options />
+                        <MetaTags />
+                    </head>
+                    <body>
+                        <SiteHeader />
+                        {page_view(page)}
+                    </body>
+                </html>
+            }
+        })
+    })
+}
+
+/// The page itself.
+fn page_view(page: Page) -> AnyView {
+    match page {
+        Page::Counter(snapshot) => view! { <CounterPage snapshot /> }.into_any(),
+        Page::Streams { streams, may_publish } => {
+            view! { <StreamsPage streams may_publish /> }.into_any()
+        }
+        Page::Stream { name, snapshot, watchers, may_publish, draft } => {
+            view! { <StreamPage name snapshot watchers may_publish draft /> }.into_any()
+        }
+        Page::Archive { name, messages, at, older, newer, end } => {
+            view! { <ArchivePage name messages at older newer end /> }.into_any()
+        }
+        Page::SignIn { to, notice, refused } => {
+            view! { <SignInPage to notice refused /> }.into_any()
+        }
+        Page::Problems => view! { <ProblemsPage /> }.into_any(),
+        Page::Refused { title, detail } => view! { <RefusedPage title detail /> }.into_any(),
     }
 }
 
@@ -225,13 +318,7 @@ fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
     Signal::derive(of)
 }
 
-/// A view of what this visit shows. A request always has one; where there is none, a list of
-/// routes is being made.
-fn page<View: IntoView>(view: impl FnOnce(PageContext) -> View) -> Option<View> {
-    use_context::<PageContext>().map(view)
-}
-
-#[component]
-fn NoPage() -> impl IntoView {
-    page(|PageContext { page, .. }| view! { <RefusedPage page /> })
+/// What this page is rendered with.
+fn page_context() -> PageContext {
+    expect_context()
 }

@@ -9,96 +9,85 @@ use std::{pin::Pin, sync::Arc};
 use leptos::{
     ev::{KeyboardEvent, SubmitEvent},
     prelude::*,
-    server_fn::ServerFn as _,
+    server_fn::{
+        ServerFn as _,
+        codec::JsonEncoding,
+        error::{FromServerFnError, ServerFnErrorErr},
+    },
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Draft,
     browser::{self, Failure},
     content::{content, escape_into},
 };
-use crate::message::EventId;
+use crate::{message::EventId, problem};
 
-/// What the server does with what it is told: the id of what was said, or a sentence that says why
-/// it was refused.
-type Answer = Pin<Box<dyn Future<Output = Result<EventId, String>> + Send>>;
-type Take = Arc<dyn Fn(String, String) -> Answer + Send + Sync>;
+/// What the forms of a stream's page do on the server. The server provides it as a context, so that
+/// the app need not know the server.
+pub trait StreamForms: Send + Sync {
+    /// Publishes a message.
+    fn publish(&self, stream: String, text: String) -> FormResult;
 
-/// Where the server functions hand in what they are given. The server provides it as a context,
-/// and so the pages need not know the server.
-#[derive(Clone)]
-pub struct Desk {
-    publish: Take,
-    end: Take,
+    /// Ends a stream. The closing text may be empty.
+    fn end(&self, stream: String, closing_text: String) -> FormResult;
 }
 
-impl Desk {
-    /// A desk that publishes and ends as these functions do. Both are given the stream's name as it
-    /// came, and a text: the message, or the closing text, which is empty where there is none.
-    pub fn new<Publish, End>(
-        publish: impl Fn(String, String) -> Publish + Send + Sync + 'static,
-        end: impl Fn(String, String) -> End + Send + Sync + 'static,
-    ) -> Self
-    where
-        Publish: Future<Output = Result<EventId, String>> + Send + 'static,
-        End: Future<Output = Result<EventId, String>> + Send + 'static,
-    {
-        Self {
-            publish: Arc::new(move |stream, text| Box::pin(publish(stream, text))),
-            end: Arc::new(move |stream, text| Box::pin(end(stream, text))),
-        }
-    }
+/// The id of what was stored, or why nothing was.
+pub type FormResult = Pin<Box<dyn Future<Output = Result<EventId, Refusal>> + Send>>;
 
-    /// Hands in a message.
-    ///
-    /// # Errors
-    /// With a sentence that says why it was refused.
-    pub async fn publish(&self, stream: String, text: &str) -> Result<EventId, String> {
-        (self.publish)(stream, as_typed(text)).await
-    }
-
-    /// Hands in the end of a stream.
-    ///
-    /// # Errors
-    /// With a sentence that says why it was refused.
-    pub async fn end(&self, stream: String, text: &str) -> Result<EventId, String> {
-        (self.end)(stream, as_typed(text)).await
-    }
+/// Why a form was refused: a problem (RFC 9457) by its slug.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The kind of the problem, as in [`crate::problem`].
+    pub slug: String,
+    /// What to do, in a sentence.
+    pub detail: String,
+    /// After how many seconds to try again.
+    pub retry_after: Option<u32>,
 }
 
-/// A form sends the end of a line as CRLF, whatever was typed.
-fn as_typed(text: &str) -> String {
-    text.replace("\r\n", "\n")
+impl FromServerFnError for Refusal {
+    type Encoder = JsonEncoding;
+
+    fn from_server_fn_error(error: ServerFnErrorErr) -> Self {
+        let slug = problem::MALFORMED_FORM.slug.to_owned();
+        Self { slug, detail: error.to_string(), retry_after: None }
+    }
 }
 
 /// Publishes a message; gives its id.
 ///
 /// # Errors
-/// With a sentence that says why it was refused.
+/// When it is refused: see [`Refusal`].
 #[server(prefix = "/api", endpoint = "publish")]
 pub async fn publish(
     /// The stream's name.
     stream: String,
     /// The message.
     text: String,
-) -> Result<String, ServerFnError> {
-    let id = expect_context::<Desk>().publish(stream, &text).await;
-    id.map(|id| id.to_string()).map_err(ServerFnError::new)
+) -> Result<EventId, Refusal> {
+    expect_context::<Arc<dyn StreamForms>>().publish(stream, as_typed(&text)).await
 }
 
 /// Ends a stream; gives the id of the end.
 ///
 /// # Errors
-/// With a sentence that says why it was refused.
+/// When it is refused: see [`Refusal`].
 #[server(prefix = "/api", endpoint = "end")]
 pub async fn end(
     /// The stream's name.
     stream: String,
     /// The closing text, which may be empty.
     text: String,
-) -> Result<String, ServerFnError> {
-    let id = expect_context::<Desk>().end(stream, &text).await;
-    id.map(|id| id.to_string()).map_err(ServerFnError::new)
+) -> Result<EventId, Refusal> {
+    expect_context::<Arc<dyn StreamForms>>().end(stream, as_typed(&text)).await
+}
+
+/// A form sends the end of a line as CRLF, whatever was typed.
+fn as_typed(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 /// The form that says something in a stream. It keeps what was written until it has been taken.

@@ -1,30 +1,18 @@
 //! The message page of the counter.
 
-use leptos::{either::Either, prelude::*};
+use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
-use super::{
-    Page, PageContext, command::shell_word, live::LiveStream, page, refused::RefusedPage,
-    snapshot::LiveData,
-};
+use super::{PageContext, command::shell_word, live::LiveStream, page_context, snapshot::LiveData};
 use crate::message::Snapshot;
 
-/// The page at `/`.
+/// The counter: a run of messages of its own for each visitor.
 #[component]
-pub fn CounterPage() -> impl IntoView {
-    page(|PageContext { origin, page, .. }| match page {
-        Page::Counter(snapshot) => Either::Left(view! { <Counter origin snapshot /> }),
-        page => Either::Right(view! { <RefusedPage page /> }),
-    })
-}
-
-#[component]
-fn Counter(
-    /// Where the server is.
-    origin: String,
+pub fn CounterPage(
     /// The run that begins with this visit.
     snapshot: Snapshot,
 ) -> impl IntoView {
+    let PageContext { origin, .. } = page_context();
     let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
     let given = LiveData { snapshot, ..LiveData::default() };
     view! {

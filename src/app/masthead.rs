@@ -1,11 +1,10 @@
 //! What stands above every page: where to go, and who is signed in.
 
-use leptos::{prelude::*, server_fn::ServerFn as _};
-use leptos_router::hooks::use_location;
+use leptos::prelude::*;
 
 use super::{
-    Page, PageContext, Visitor, page,
-    sign_in::{SignOut, sign_in_address},
+    Page, PageContext, Visitor, page_context,
+    sign_in::{SIGN_OUT, sign_in_address},
 };
 
 /// The head of every page.
@@ -18,7 +17,7 @@ pub fn SiteHeader() -> impl IntoView {
                 "Tidings"
             </a>
             <a href="/streams">"Streams"</a>
-            {page(visitor_view)}
+            {visitor_view(page_context())}
         </header>
     }
 }
@@ -31,11 +30,11 @@ fn Logo() -> impl IntoView {
 }
 
 /// Who is signed in, and the way in or out. A server that asks nobody who they are has neither.
-fn visitor_view(PageContext { visitor, page, .. }: PageContext) -> AnyView {
+fn visitor_view(PageContext { visitor, page, path, .. }: PageContext) -> AnyView {
     let asks_for_token = matches!(page, Page::SignIn { .. });
     let here = match page {
         Page::SignIn { to, .. } => to,
-        _ => path_and_query(),
+        _ => path,
     };
     match visitor {
         Visitor::Named(name) => named_view(name, here),
@@ -50,7 +49,7 @@ fn named_view(name: String, here: String) -> AnyView {
     // A long one is cut on the page.
     let full_name = name.clone();
     view! {
-        <form method="post" action=SignOut::url() class="visitor">
+        <form method="post" action=SIGN_OUT class="visitor">
             <span title=full_name>
                 <span class="unseen">"Signed in as "</span>
                 {name}
@@ -60,11 +59,4 @@ fn named_view(name: String, here: String) -> AnyView {
         </form>
     }
     .into_any()
-}
-
-/// Where this page is.
-fn path_and_query() -> String {
-    let here = use_location();
-    let (path, query) = (here.pathname.get_untracked(), here.search.get_untracked());
-    if query.is_empty() { path } else { format!("{path}?{query}") }
 }

@@ -1,28 +1,17 @@
-//! The pages that say why there is no page.
+//! The page that says why there is no page.
 
-use leptos::{either::Either, prelude::*};
+use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
-use super::{Page, PageContext, page, sign_in::SignInPage};
-
-/// Why there is nothing to show: as the server says, else because there is no such page. Where a
-/// token could help, the form to sign in with.
+/// Why there is nothing to show, and what to do.
 #[component]
 pub fn RefusedPage(
-    /// What the server said.
-    page: Page,
+    /// What happened, in a few words.
+    title: String,
+    /// What it means, and what to do.
+    detail: String,
 ) -> impl IntoView {
-    let (title, detail) = match page {
-        Page::SignIn { to, problem } => {
-            return Either::Left(view! { <SignInPage to problem /> });
-        }
-        Page::Refused { title, detail } => (title, detail),
-        _ => (
-            "Nothing here".to_owned(),
-            "No page has this address. It may have been mistyped, or the page has gone.".to_owned(),
-        ),
-    };
-    Either::Right(view! {
+    view! {
         <Title text=format!("{title} · Tidings") />
         <Meta name="robots" content="noindex" />
         <main class="prose">
@@ -35,11 +24,5 @@ pub fn RefusedPage(
                 "."
             </p>
         </main>
-    })
-}
-
-/// The page at `/sign-in`.
-#[component]
-pub fn SignInAddress() -> impl IntoView {
-    page(|PageContext { page, .. }| view! { <RefusedPage page /> })
+    }
 }

@@ -1,90 +1,21 @@
 //! Signing in with a token, and out again.
 //!
-//! Plain forms, sent to the server functions below: nothing of this is in the wasm, and all of it
-//! works without JavaScript.
+//! Plain forms: nothing of this is in the wasm, and all of it works without JavaScript.
 
-use std::{pin::Pin, sync::Arc};
-
-use leptos::{prelude::*, server_fn::ServerFn as _};
+use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
-use leptos_router::{hooks::use_location, location::Url};
+use leptos_router::location::Url;
 
 use super::{
     PageContext, Visitor,
     command::{curl, shell_word},
-    page,
+    page_context,
 };
 
-/// What the server says to a token: nothing, or a sentence that says why it was refused.
-type Answer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-
-/// Where people come in and go out. The server provides it as a context, and so the pages need not
-/// know the server.
-#[derive(Clone)]
-pub struct Door {
-    sign_in: Arc<dyn Fn(String, String) -> Answer + Send + Sync>,
-    sign_out: Arc<dyn Fn(String) -> Answer + Send + Sync>,
-}
-
-impl Door {
-    /// A door that lets in and out as these functions do. Both are given the path to go to
-    /// afterwards as it came; the first is given the token before it.
-    pub fn new<In, Out>(
-        sign_in: impl Fn(String, String) -> In + Send + Sync + 'static,
-        sign_out: impl Fn(String) -> Out + Send + Sync + 'static,
-    ) -> Self
-    where
-        In: Future<Output = Result<(), String>> + Send + 'static,
-        Out: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        Self {
-            sign_in: Arc::new(move |token, to| Box::pin(sign_in(token, to))),
-            sign_out: Arc::new(move |to| Box::pin(sign_out(to))),
-        }
-    }
-
-    /// Shows a token. One that was copied may have brought the end of its line along.
-    ///
-    /// # Errors
-    /// With a sentence that says why it was refused.
-    pub async fn sign_in(&self, token: &str, to: String) -> Result<(), String> {
-        (self.sign_in)(token.trim().to_owned(), to).await
-    }
-
-    /// Has the token forgotten.
-    ///
-    /// # Errors
-    /// With a sentence that says why it is not.
-    pub async fn sign_out(&self, to: String) -> Result<(), String> {
-        (self.sign_out)(to).await
-    }
-}
-
-/// Signs in: the server has the browser keep the token, and leads on.
-///
-/// # Errors
-/// With a sentence that says why the token was refused.
-#[server(prefix = "/api", endpoint = "sign-in")]
-pub async fn sign_in(
-    /// The token.
-    token: String,
-    /// The path to go to afterwards.
-    to: String,
-) -> Result<(), ServerFnError> {
-    expect_context::<Door>().sign_in(&token, to).await.map_err(ServerFnError::new)
-}
-
-/// Signs out: the server has the browser forget the token, and leads on.
-///
-/// # Errors
-/// With a sentence that says why that can not be done.
-#[server(prefix = "/api", endpoint = "sign-out")]
-pub async fn sign_out(
-    /// The path to go to afterwards.
-    to: String,
-) -> Result<(), ServerFnError> {
-    expect_context::<Door>().sign_out(to).await.map_err(ServerFnError::new)
-}
+/// The path to which the form with a token is sent.
+pub const SIGN_IN: &str = "/api/sign-in";
+/// The path to which the form is sent that signs out.
+pub const SIGN_OUT: &str = "/api/sign-out";
 
 /// The address of the form that leads to `path` afterwards.
 pub(super) fn sign_in_address(path: &str) -> String {
@@ -99,50 +30,47 @@ pub(super) fn sign_in_address(path: &str) -> String {
 pub fn SignInPage(
     /// The path to go to afterwards.
     to: String,
-    /// Why a token was refused, or why the page that was asked for is not shown.
-    problem: Option<String>,
+    /// Why another page is not shown.
+    notice: Option<String>,
+    /// Why a token was refused.
+    refused: Option<String>,
 ) -> impl IntoView {
-    // In place of another page it is that page which the visitor may not see; no token was refused.
-    let asked_for = use_location().pathname.get_untracked();
-    let in_place_of_it = to.split('?').next() == Some(&asked_for);
-    let (notice, refused) = if in_place_of_it { (problem, None) } else { (None, problem) };
+    let PageContext { visitor, origin, .. } = page_context();
     let title =
         if refused.is_some() { "Refused: Sign in · Tidings" } else { "Sign in · Tidings" };
     let notice = notice.map(|notice| view! { <p class="notice">{notice}</p> });
-    page(|PageContext { visitor, origin, .. }| {
-        let content = match visitor {
-            Visitor::Anyone => view! {
-                <p>
-                    "Nobody has to sign in here: whoever reaches this server may watch and \
-                     publish. "<a href="/streams">"See all streams"</a>"."
-                </p>
-            }
-            .into_any(),
-            Visitor::Guest => view! {
-                <SignInForm to refused />
-                <AboutTokens origin />
-            }
-            .into_any(),
-            Visitor::Named(name) => view! {
-                <p>
-                    "You are signed in as "<strong>{name}</strong>
-                    ". Another token takes the place of yours."
-                </p>
-                <SignInForm to refused />
-                <AboutTokens origin />
-            }
-            .into_any(),
-        };
-        view! {
-            <Title text=title />
-            <Meta name="robots" content="noindex" />
-            <main class="prose">
-                <h1>"Sign in"</h1>
-                {notice}
-                {content}
-            </main>
+    let content = match visitor {
+        Visitor::Anyone => view! {
+            <p>
+                "Nobody has to sign in here: whoever reaches this server may watch and \
+                 publish. "<a href="/streams">"See all streams"</a>"."
+            </p>
         }
-    })
+        .into_any(),
+        Visitor::Guest => view! {
+            <SignInForm to refused />
+            <AboutTokens origin />
+        }
+        .into_any(),
+        Visitor::Named(name) => view! {
+            <p>
+                "You are signed in as "<strong>{name}</strong>
+                ". Another token takes the place of yours."
+            </p>
+            <SignInForm to refused />
+            <AboutTokens origin />
+        }
+        .into_any(),
+    };
+    view! {
+        <Title text=title />
+        <Meta name="robots" content="noindex" />
+        <main class="prose">
+            <h1>"Sign in"</h1>
+            {notice}
+            {content}
+        </main>
+    }
 }
 
 /// The form.
@@ -160,7 +88,7 @@ fn SignInForm(
     let invalid = refused.is_some().then_some("true");
     let problem = refused.map(|why| view! { <p id="problem" role="alert">{why}</p> });
     view! {
-        <form method="post" action=SignIn::url() class="sign-in">
+        <form method="post" action=SIGN_IN class="sign-in">
             <input type="hidden" name="to" value=to />
             <label for="token">"Token"</label>
             <p id="looks" class="hint">"A long line that begins with eyJ."</p>

@@ -4,40 +4,19 @@ use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Draft, Page, PageContext, Visitor,
-    archive::ArchivePage,
+    Draft, PageContext,
     command::{Command, curl, shell_word, token_hint},
     composer::EndForm,
     live::LiveStream,
-    page,
-    refused::RefusedPage,
+    page_context,
     sign_in::sign_in_address,
     snapshot::LiveData,
 };
 use crate::message::{Snapshot, StreamName};
 
-/// What is at `/streams/{name}`: the stream as it is now, or a part of what it was.
+/// A stream: its newest messages, then live.
 #[component]
-pub fn StreamAddress() -> impl IntoView {
-    page(|PageContext { origin, visitor, page, .. }| match page {
-        Page::Stream { name, snapshot, watchers, may_publish, draft } => {
-            view! { <StreamPage origin visitor name snapshot watchers may_publish draft /> }
-                .into_any()
-        }
-        Page::Archive { name, messages, at, older, newer, end } => {
-            view! { <ArchivePage name messages at older newer end /> }.into_any()
-        }
-        page => view! { <RefusedPage page /> }.into_any(),
-    })
-}
-
-/// A stream: what was said in it, live.
-#[component]
-fn StreamPage(
-    /// Where the server is.
-    origin: String,
-    /// Who is asking.
-    visitor: Visitor,
+pub fn StreamPage(
     /// The stream.
     name: StreamName,
     /// The stream as one read found it.
@@ -49,6 +28,7 @@ fn StreamPage(
     /// What was refused.
     draft: Option<Draft>,
 ) -> impl IntoView {
+    let PageContext { origin, visitor, .. } = page_context();
     let path = format!("/streams/{name}");
     let listen =
         format!("{} {}", curl(&visitor, "-N"), shell_word(&format!("{origin}{path}/events")));
@@ -68,13 +48,14 @@ fn StreamPage(
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
     // What was written stays with whoever was signed out meanwhile.
     let composer = may_publish || draft.is_some();
-    let given = LiveData { snapshot, stream: Some(name.clone()), composer, draft };
+    let heading = name.to_string();
+    let given = LiveData { snapshot, stream: Some(name), composer, draft };
     view! {
         <Title text=title />
         <Meta name="description" content=description />
         <main class="stream stored">
             <header class="stream-head">
-                <h1>{name.to_string()}</h1>
+                <h1>{heading}</h1>
                 <p>{watching(watchers)}</p>
             </header>
             <noscript>

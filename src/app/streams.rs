@@ -1,40 +1,26 @@
 //! The page of all streams.
 
-use leptos::{either::Either, prelude::*};
+use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
 
 use super::{
-    Page, PageContext, Visitor,
+    PageContext, Visitor,
     command::{Command, curl, shell_word, token_hint},
-    page,
-    refused::RefusedPage,
+    page_context,
     sign_in::sign_in_address,
     time::{datetime, day, day_in_words, time_of_day},
 };
 use crate::message::{Message, Summary};
 
-/// The page at `/streams`.
+/// The streams that the visitor may watch.
 #[component]
-pub fn StreamsPage() -> impl IntoView {
-    page(|PageContext { origin, visitor, page, .. }| match page {
-        Page::Streams { streams, may_publish } => {
-            Either::Left(view! { <Streams origin visitor streams may_publish /> })
-        }
-        page => Either::Right(view! { <RefusedPage page /> }),
-    })
-}
-
-#[component]
-fn Streams(
-    /// Where the server is.
-    origin: String,
-    /// Who is asking.
-    visitor: Visitor,
-    /// The streams that the visitor may watch.
+pub fn StreamsPage(
+    /// The streams.
     streams: Vec<Summary>,
-    /// Whether the visitor may make one.
+    /// Whether the visitor may create one.
     may_publish: bool,
 ) -> impl IntoView {
+    let PageContext { origin, visitor, .. } = page_context();
     let introduction = introduction(&visitor, streams.is_empty());
     let sign_in = (visitor == Visitor::Guest).then(|| {
         view! {
@@ -65,7 +51,7 @@ fn Streams(
             <p>{introduction}</p>
             {sign_in}
             {make}
-            <ul>{streams.iter().map(summary_view).collect_view()}</ul>
+            <ul>{streams.into_iter().map(summary_view).collect_view()}</ul>
             {times}
         </main>
     }
@@ -82,11 +68,11 @@ fn introduction(visitor: &Visitor, none: bool) -> &'static str {
     }
 }
 
-fn summary_view(summary: &Summary) -> impl IntoView + use<> {
+fn summary_view(summary: Summary) -> impl IntoView {
     let Summary { name, messages, watchers, ended, last } = summary;
-    let state = if *ended { "ended" } else { "open" };
-    let state_in_words = if *ended { "Ended" } else { "Open" };
-    let plural = if *messages == 1 { "" } else { "s" };
+    let state = if ended { "ended" } else { "open" };
+    let state_in_words = if ended { "Ended" } else { "Open" };
+    let plural = if messages == 1 { "" } else { "s" };
     view! {
         <li data-state=state>
             <h2>
@@ -97,17 +83,17 @@ fn summary_view(summary: &Summary) -> impl IntoView + use<> {
                 <span>{format!("{messages} message{plural}")}</span>
                 <span>{format!("{watchers} watching")}</span>
             </p>
-            {last.as_ref().map(last_view)}
+            {last.map(last_view)}
         </li>
     }
 }
 
-fn last_view(last: &Message) -> impl IntoView + use<> {
-    let millis = last.id.millis;
+fn last_view(Message { id, data }: Message) -> impl IntoView {
+    let millis = id.millis;
     let when = format!("{}, {}", day_in_words(day(millis)), &time_of_day(millis)[..5]);
     view! {
         <p class="last">
-            <span dir="auto">{last.data.clone()}</span>
+            <span dir="auto">{data}</span>
             <time datetime=datetime(millis)>{when}</time>
         </p>
     }

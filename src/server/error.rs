@@ -67,6 +67,11 @@ impl Problem {
         Self { retry_after: NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN)), ..self }
     }
 
+    /// After how many seconds trying again helps, if that is known.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after.map(NonZeroU32::get)
+    }
+
     /// The same, with what was done before.
     pub(crate) fn after(self, taken: LinesStored) -> Self {
         Self { taken: Some(Box::new(taken)), ..self }
@@ -90,6 +95,10 @@ impl Problem {
             problem::NOT_PERMITTED,
         ]
         .contains(&self.kind)
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) fn title(&self) -> &'static str {

@@ -21,7 +21,7 @@ use tower_http::{
 use super::{
     api::{
         content_encoding, counter, delete, end, health, history, publish,
-        response::{self, LIST_COST, PAGE_COST, Responses},
+        response::{self, PAGE_COST, Responses},
         watch,
     },
     client::{self, Client, TrustedProxies},
@@ -33,16 +33,15 @@ use super::{
     },
     net::unread_body,
     observe::{Metrics, request_log},
-    pages::{self, Pages},
+    pages::{self, Pages, explain, forms},
     site::{self, Site},
     state::App,
 };
-use crate::problem;
+use crate::{app::sign_in, problem};
 
 pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Router {
     let allow_origin = &config.allow_origin;
     let hsts = config.tls.hsts.map(|age| security_headers::strict_transport_security(age.0));
-    pages::init();
     let limited = from_fn_with_state(app.clone(), request_limit::limit_concurrency);
     let reads = |cost| from_fn_with_state((Responses::from_ref(&app), cost), response::limit_reads);
     // What pages of other origins may read, if they are allowed to.
@@ -65,24 +64,19 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
         .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
             request.map(Body::new)
         });
-    let others = Router::new()
-        .route("/", get(pages::counter).route_layer(reads(PAGE_COST)))
-        .route("/problems", get(pages::text).route_layer(reads(PAGE_COST)))
-        .route("/sign-in", get(pages::sign_in_page).route_layer(reads(PAGE_COST)))
-        .route("/streams", get(pages::streams).route_layer(reads(LIST_COST)))
+    let pages = pages::paths(&Arc::<Site>::from_ref(&app));
+    let others = pages
+        .iter()
+        .fold(Router::new(), |router, path| router.route(path.path(), get(pages::page)))
         .route(
             "/streams/{name}",
-            get(pages::stream)
-                .route_layer(reads(PAGE_COST))
-                .post(publish::publish)
-                .put(publish::publish)
-                .delete(delete::delete),
+            post(publish::publish).put(publish::publish).delete(delete::delete),
         )
         .route("/streams/{name}/end", post(end::end))
-        .route("/api/publish", post(pages::form))
-        .route("/api/end", post(pages::form))
-        .route("/api/sign-in", post(pages::sign_in))
-        .route("/api/sign-out", post(pages::sign_out))
+        .route("/api/publish", post(forms::publish))
+        .route("/api/end", post(forms::end))
+        .route(sign_in::SIGN_IN, post(pages::sign_in::sign_in))
+        .route(sign_in::SIGN_OUT, post(pages::sign_in::sign_out))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(file_or_not_found)
         .layer(decoding)
@@ -95,7 +89,7 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
             AllowedHosts::new(config.access.allowed_hosts()),
             allowed_hosts::refuse_others,
         ))
-        .layer(from_fn(pages::explain_refusals))
+        .layer(from_fn(explain::explain_refusals))
         .layer(map_response_with_state(hsts, security_headers::add))
         .layer(from_fn_with_state(
             (Metrics::from_ref(&app), trusted.clone()),
@@ -121,7 +115,6 @@ async fn file_or_not_found(
         return not_found();
     }
     let (parts, _) = request.into_parts();
-    let accept_encoding = response::accept_encoding(&parts.headers);
     let file = responses.file(client, file(&site, &parts)).await;
     if file.status() != StatusCode::NOT_FOUND {
         return file;
@@ -131,8 +124,7 @@ async fn file_or_not_found(
     }
     // Nothing is reserved piece by piece.
     drop(file);
-    let page = pages::not_found(&pages, Request::from_parts(parts, Body::empty()));
-    responses.bounded(client, accept_encoding, PAGE_COST, page).await
+    pages.not_found(Request::from_parts(parts, Body::empty())).await
 }
 
 /// A file of the site, or a response that says that there is none.

@@ -1,28 +1,34 @@
-//! The forms of a stream's page: to publish, and to end.
+//! The forms of a stream's page: to publish, and to end. They run the app's server functions, and
+//! turn what these return into HTTP.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
+    Json,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, Uri, request::Parts},
+    http::{HeaderMap, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use leptos::prelude::provide_context;
-use leptos_axum::handle_server_fns_with_context;
+use leptos::{
+    prelude::{Owner, provide_context},
+    reactive::computed::ScopedFuture,
+};
+use serde::Deserialize;
 
-use super::{Pages, newest, refuse, render_or_refuse, wants_page};
+use super::{Loaded, Pages, wants_page};
 use crate::{
-    app::{Draft, composer::Desk},
+    app::{
+        Draft,
+        composer::{self, FormResult, Refusal, StreamForms},
+    },
     message::EventId,
-    problem,
+    problem::{self, Kind},
     server::{
-        api::{
-            body::ReadBody,
-            idempotency,
-            publishing::Publishing,
-            response::{self, PAGE_COST},
-        },
+        api::{body::ReadBody, idempotency, response::PAGE_COST},
         client::Client,
         error::Problem,
         guard::{Identity, MayPublish, MemoryPermit, access},
@@ -31,177 +37,203 @@ use crate::{
     },
 };
 
-/// `POST /api/publish` and `POST /api/end`: the server functions, and what people see whose browser
-/// sent the form by itself.
-pub(crate) async fn form(
+/// The path of a form that does not say for which stream it is.
+const HOME: &str = "/streams";
+/// How many bytes of a form are read from a client that may publish nothing.
+const MAX_GUEST_BYTES: usize = 4096;
+
+/// What a form does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Publish,
+    End,
+}
+
+/// The fields of a form.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Fields {
+    stream: String,
+    text: String,
+}
+
+/// `POST /api/publish`
+pub(crate) async fn publish(
     State(pages): State<Arc<Pages>>,
     client: Client,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    let person = wants_page(&parts);
-    let (ReadBody { bytes, memory }, key) = match read(&pages, &parts.headers, client, body).await {
-        Ok(read) => read,
-        Err(problem) => return refuse(&pages, parts, problem, person).await,
-    };
-    let (outcome, memory) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Some(memory))));
-    let desk = desk(&pages, &parts.headers, client, key, &outcome, &memory);
-    let request = Request::from_parts(parts.clone(), Body::from(bytes));
-    let response =
-        handle_server_fns_with_context(move || provide_context(desk.clone()), request).await;
-    let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // Nothing is reserved piece by piece: a page that says why needs memory of its own.
-    drop(take(&memory));
-    match outcome {
-        Some(Outcome { stream, refused: None, .. }) if person => {
-            Redirect::to(&format!("/streams/{stream}")).into_response()
+    pages.submit(client, request, Purpose::Publish).await
+}
+
+/// `POST /api/end`
+pub(crate) async fn end(
+    State(pages): State<Arc<Pages>>,
+    client: Client,
+    request: Request,
+) -> Response {
+    pages.submit(client, request, Purpose::End).await
+}
+
+impl Pages {
+    async fn submit(
+        self: &Arc<Self>,
+        client: Client,
+        request: Request,
+        purpose: Purpose,
+    ) -> Response {
+        let (parts, body) = request.into_parts();
+        let (fields, result) = match self.read_fields(client, &parts.headers, body).await {
+            Ok((fields, submission)) => {
+                (fields.clone(), submission.run(purpose, fields).await.map_err(Problem::from))
+            }
+            Err(problem) => (Fields::default(), Err(problem)),
+        };
+        match result {
+            Ok(_) if wants_page(&parts) => {
+                Redirect::to(&format!("/streams/{}", fields.stream)).into_response()
+            }
+            Ok(id) => Json(id).into_response(),
+            Err(problem) if wants_page(&parts) => {
+                self.refused_form(parts, purpose, fields, problem.for_page()).await
+            }
+            Err(problem) => problem.for_page().into_response(),
         }
-        Some(Outcome { refused: None, .. }) => response.into_response(),
-        Some(Outcome { stream, draft, refused: Some(problem) }) if person => {
-            let accept_encoding = response::accept_encoding(&parts.headers);
-            let page = refused_form(&pages, parts, &stream, draft, problem);
-            pages.responses.bounded(client, accept_encoding, PAGE_COST, page).await
-        }
-        Some(Outcome { refused: Some(problem), .. }) => problem.for_page().into_response(),
-        None => {
-            let problem = Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.");
-            refuse(&pages, parts, problem, person).await
+    }
+
+    /// Reads the fields of a form, and the key that makes it harmless to send it again: the page sends
+    /// one, a browser without scripts does not.
+    async fn read_fields(
+        self: &Arc<Self>,
+        client: Client,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Fields, Submission), Problem> {
+        let max_message = self.publishing.max_message_bytes;
+        // A line break may take six bytes in a form, any other byte three; the rest is for the names.
+        let max_form = max_message.saturating_mul(6).saturating_add(1024);
+        let identity = self.access.identify(headers, client);
+        let max = if identity.may_publish_somewhere() { max_form } else { MAX_GUEST_BYTES };
+        let too_large = || match identity {
+            Identity::Guest(error) => access::unauthorized(&error),
+            Identity::Holder(ref claims) if claims.publish.is_empty() => {
+                access::not_permitted(claims, "publish to, end or delete")
+            }
+            Identity::Anyone | Identity::Holder(_) => self.publishing.too_large(),
+        };
+        let key = idempotency::key(headers)?;
+        let ReadBody { bytes, memory } =
+            self.publishing.bodies.read(client, body, max, too_large).await?;
+        let fields = serde_urlencoded::from_bytes(&bytes).map_err(|_| {
+            Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.")
+        })?;
+        let (pages, headers) = (Arc::clone(self), headers.clone());
+        let memory = Mutex::new(Some(memory));
+        Ok((fields, Submission { pages, client, headers, key, memory }))
+    }
+
+    /// The page of the stream once more, with what was written and why it was refused; a visitor who
+    /// may publish may not be allowed to see it.
+    async fn refused_form(
+        self: &Arc<Self>,
+        parts: Parts,
+        purpose: Purpose,
+        Fields { stream, text }: Fields,
+        problem: Problem,
+    ) -> Response {
+        let identity = self.access.identify(&parts.headers, Client::of_request(&parts.extensions));
+        let loaded = match stream.parse() {
+            Ok(name) => {
+                let is_shown =
+                    purpose == Purpose::Publish && self.access.watch(&identity, &name).is_ok();
+                let page = if is_shown {
+                    let draft = Draft { text, problem: problem.detail().to_owned() };
+                    self.newest(&identity, name, Some(draft)).await
+                } else {
+                    Err(problem.clone())
+                };
+                Loaded::new(page, format!("/streams/{stream}"))
+            }
+            Err(_) => Loaded::new(Err(problem.clone()), HOME.to_owned()),
+        };
+        let loaded = Loaded { problem: Some(problem), ..loaded };
+        self.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, Some(loaded)).await
+    }
+}
+
+/// What the server functions run with.
+struct Submission {
+    pages: Arc<Pages>,
+    client: Client,
+    headers: HeaderMap,
+    key: Option<IdempotencyKey>,
+    /// What is reserved for the form, until it is handed on.
+    memory: Mutex<Option<MemoryPermit>>,
+}
+
+impl Submission {
+    /// Runs a server function.
+    async fn run(self, purpose: Purpose, fields: Fields) -> Result<EventId, Refusal> {
+        let forms: Arc<dyn StreamForms> = Arc::new(self);
+        let owner = Owner::new();
+        let result = owner.with(|| {
+            provide_context(forms);
+            ScopedFuture::new(async move {
+                let Fields { stream, text } = fields;
+                match purpose {
+                    Purpose::Publish => composer::publish(stream, text).await,
+                    Purpose::End => composer::end(stream, text).await,
+                }
+            })
+        });
+        result.await
+    }
+
+    fn may_publish(&self, stream: &str) -> Result<MayPublish, Problem> {
+        let name = stream.parse().map_err(|_| malformed_name())?;
+        let access = &self.pages.access;
+        MayPublish::check(access, access.identify(&self.headers, self.client), self.client, name)
+    }
+
+    fn memory(&self) -> Option<MemoryPermit> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl StreamForms for Submission {
+    fn publish(&self, stream: String, text: String) -> FormResult {
+        let publishing = Arc::clone(&self.pages.publishing);
+        let (may, key, memory) = (self.may_publish(&stream), self.key.clone(), self.memory());
+        Box::pin(async move {
+            let may = may?;
+            let text = publishing.text(text.into_bytes())?;
+            Ok(publishing.publish(&may, text, key, memory).await?.last)
+        })
+    }
+
+    fn end(&self, stream: String, closing_text: String) -> FormResult {
+        let publishing = Arc::clone(&self.pages.publishing);
+        let (may, memory) = (self.may_publish(&stream), self.memory());
+        Box::pin(async move { Ok(publishing.end(&may?, closing_text.into_bytes(), memory).await?) })
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self {
+            slug: problem.kind().slug.to_owned(),
+            detail: problem.detail().to_owned(),
+            retry_after: problem.retry_after_seconds(),
         }
     }
 }
 
-/// The fields of a form, and the key that makes sending it again harmless: the page sends one, a
-/// browser without scripts does not.
-async fn read(
-    pages: &Pages,
-    headers: &HeaderMap,
-    client: Client,
-    body: Body,
-) -> Result<(ReadBody, Option<IdempotencyKey>), Problem> {
-    let message = pages.publishing.max_message_bytes;
-    // A line break may take six bytes in a form, any other byte three; the rest is for the names.
-    let form = message.saturating_mul(6).saturating_add(1024);
-    let visitor = pages.access.identify(headers, client);
-    // What is long is read only for clients that may publish something.
-    let max = if visitor.may_publish_somewhere() { form } else { 4096 };
-    let too_large = || match visitor {
-        Identity::Guest(error) => access::unauthorized(&error),
-        Identity::Holder(ref claims) if claims.publish.is_empty() => {
-            access::not_permitted(claims, "publish to, end or delete")
+impl From<Refusal> for Problem {
+    fn from(Refusal { slug, detail, retry_after }: Refusal) -> Self {
+        let kind = problem::ALL.into_iter().find(|kind: &Kind| kind.slug == slug);
+        let problem = Self::new(kind.unwrap_or(problem::INTERNAL), detail);
+        match retry_after {
+            Some(seconds) => problem.retry_after(Duration::from_secs(seconds.into())),
+            None => problem,
         }
-        Identity::Anyone | Identity::Holder(_) => pages.publishing.too_large(),
-    };
-    let key = idempotency::key(headers)?;
-    Ok((pages.publishing.bodies.read(client, body, max, too_large).await?, key))
-}
-
-/// What is reserved for a form, until it is handed on.
-type FormMemory = Mutex<Option<MemoryPermit>>;
-
-fn take(memory: &FormMemory) -> Option<MemoryPermit> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// What came of a form.
-struct Outcome {
-    stream: String,
-    /// The message that was to be published.
-    draft: Option<String>,
-    refused: Option<Problem>,
-}
-
-/// Where the server functions hand in what they are given.
-fn desk(
-    pages: &Arc<Pages>,
-    headers: &HeaderMap,
-    client: Client,
-    key: Option<IdempotencyKey>,
-    outcome: &Arc<Mutex<Option<Outcome>>>,
-    memory: &Arc<FormMemory>,
-) -> Desk {
-    let note = {
-        let outcome = Arc::clone(outcome);
-        move |stream: String, draft: Option<String>, result: Result<EventId, Problem>| {
-            let told = result.as_ref().copied().map_err(|problem| problem.detail().to_owned());
-            let refused = result.err();
-            *outcome.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Outcome { stream, draft, refused });
-            told
-        }
-    };
-    let may = {
-        let (access, headers) = (pages.access.clone(), headers.clone());
-        move |stream: &str| {
-            let name = stream.parse().map_err(|_| malformed_name())?;
-            MayPublish::check(&access, access.identify(&headers, client), client, name)
-        }
-    };
-    let (publisher, ender, may_end) = (Arc::clone(pages), Arc::clone(pages), may.clone());
-    let noted = note.clone();
-    let (memory, memory_to_end) = (Arc::clone(memory), Arc::clone(memory));
-    Desk::new(
-        move |stream, text| {
-            let (pages, note, may) = (publisher.clone(), note.clone(), may(&stream));
-            let (key, memory) = (key.clone(), take(&memory));
-            async move {
-                let result = publish_text(&pages.publishing, may, &text, key, memory).await;
-                note(stream, Some(text), result)
-            }
-        },
-        move |stream, text| {
-            let (pages, note, may) = (ender.clone(), noted.clone(), may_end(&stream));
-            let memory = take(&memory_to_end);
-            async move {
-                let result = match may {
-                    Ok(may) => pages.publishing.end(&may, text.into(), memory).await,
-                    Err(problem) => Err(problem),
-                };
-                note(stream, None, result)
-            }
-        },
-    )
-}
-
-async fn publish_text(
-    publishing: &Publishing,
-    may: Result<MayPublish, Problem>,
-    text: &str,
-    key: Option<IdempotencyKey>,
-    memory: Option<MemoryPermit>,
-) -> Result<EventId, Problem> {
-    let may = may?;
-    Ok(publishing.publish(&may, publishing.text(text.into())?, key, memory).await?.last)
-}
-
-/// Why a form was refused: where it was to publish, on the page that it came from, with what was
-/// written.
-async fn refused_form(
-    pages: &Pages,
-    mut parts: Parts,
-    stream: &str,
-    draft: Option<String>,
-    problem: Problem,
-) -> Response {
-    let problem = problem.for_page();
-    // The views go by the address, and so does who signs in: this one is the stream's, whatever the
-    // form was sent to.
-    let address = Uri::try_from(format!("/streams/{stream}"));
-    let (Ok(name), Ok(address)) = (stream.parse(), address) else {
-        let request = Request::from_parts(parts, Body::empty());
-        return render_or_refuse(pages, request, Err(problem)).await;
-    };
-    (parts.method, parts.uri) = (Method::GET, address);
-    let visitor = pages.access.identify(&parts.headers, Client::of_request(&parts.extensions));
-    let page = match (draft, pages.access.watch(&visitor, &name)) {
-        (Some(text), Ok(_)) => {
-            let problem = problem.detail().to_owned();
-            newest(pages, &visitor, name, Some(Draft { text, problem })).await
-        }
-        // Who may publish may not see what is there.
-        _ => Err(problem.clone()),
-    };
-    let mut response =
-        render_or_refuse(pages, Request::from_parts(parts, Body::empty()), page).await;
-    problem.apply_to(&mut response);
-    response
+    }
 }

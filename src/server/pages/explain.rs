@@ -1,0 +1,41 @@
+//! Refusals for browsers: a page in place of JSON where no page could be rendered.
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, Method, header},
+    middleware::Next,
+    response::Response,
+};
+
+use super::wants_page;
+use crate::problem::Kind;
+
+/// Layer that has a person told with a page, and not with JSON, why there is no page, where that was
+/// found before one could be rendered, or there is no memory for it. It takes hardly any itself.
+pub(crate) async fn explain_refusals(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let person = [Method::GET, Method::HEAD].contains(&parts.method) && wants_page(&parts);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/html"));
+    let Some(Kind { title, meaning, .. }) = response.extensions().get().copied() else {
+        return response;
+    };
+    if !person || is_page {
+        return response;
+    }
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <h1>{title}</h1><p>{meaning}</p><p><a href=\"\">Try again</a></p></html>"
+    );
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Response::from_parts(parts, page.into())
+}

@@ -1,0 +1,127 @@
+//! Loading a page: what the log holds for an address.
+
+use super::Pages;
+use crate::{
+    app::{Address, Draft, Page},
+    message::{EventId, Snapshot, StreamName, Summary},
+    problem,
+    server::{
+        api::{cursor, response::MAX_TEXT_BYTES},
+        error::Problem,
+        guard::Identity,
+        log::{Bound, Place, Range, ReadError, StreamInfo},
+        pages::sign_in::safe_local_path,
+        stream_path::malformed_name,
+    },
+};
+
+/// How many messages a page is rendered with, and about how many bytes of them.
+const NEWEST: Bound = Bound { messages: 100, bytes: MAX_TEXT_BYTES };
+/// How many messages a permanent link shows before its own, and from there on.
+const NEIGHBOURS: Bound = Bound { messages: 50, bytes: MAX_TEXT_BYTES / 2 };
+/// How many streams the list of streams shows.
+const STREAMS: usize = 1000;
+
+impl Pages {
+    /// The page at an address.
+    ///
+    /// # Errors
+    /// When there is none, or none for this visitor.
+    pub(super) async fn load(
+        &self,
+        identity: &Identity,
+        address: Address,
+    ) -> Result<Page, Problem> {
+        match address {
+            Address::Counter => Ok(Page::Counter(self.counter.snapshot())),
+            Address::Streams => self.streams(identity).await,
+            Address::Stream { name, before, at } => {
+                let name: StreamName = name.parse().map_err(|_| malformed_name())?;
+                self.access.watch(identity, &name)?;
+                match (at, before) {
+                    (Some(id), _) => self.around(name, &id).await,
+                    (None, Some(id)) => self.before(name, &id).await,
+                    (None, None) => self.newest(identity, name, None).await,
+                }
+            }
+            Address::SignIn { to } => {
+                let to = safe_local_path(to.as_deref()).to_owned();
+                Ok(Page::SignIn { to, notice: None, refused: None })
+            }
+            Address::Problems => Ok(Page::Problems),
+            Address::Unknown => Err(Problem::new(
+                problem::NOT_FOUND,
+                "No page has this address. It may have been mistyped, or the page has gone.",
+            )),
+        }
+    }
+
+    /// The streams that the visitor may watch.
+    async fn streams(&self, identity: &Identity) -> Result<Page, Problem> {
+        let mut streams = self.log.streams(STREAMS).await?;
+        streams.retain(|stream| self.access.watch(identity, &stream.name).is_ok());
+        let summary = |stream: StreamInfo| Summary {
+            watchers: self.hub.watchers(&stream.name),
+            name: stream.name,
+            messages: stream.messages,
+            ended: stream.ended,
+            last: stream.last,
+        };
+        let streams = streams.into_iter().map(summary).collect();
+        Ok(Page::Streams { streams, may_publish: identity.may_publish_somewhere() })
+    }
+
+    /// A stream as it is now. One read gives the messages and the place where the subscription begins.
+    pub(super) async fn newest(
+        &self,
+        identity: &Identity,
+        name: StreamName,
+        draft: Option<Draft>,
+    ) -> Result<Page, Problem> {
+        let events = format!("/streams/{name}/events");
+        let snapshot = match self.log.read(&name, Range::Before(Place::Latest), NEWEST).await {
+            Ok(page) => Snapshot {
+                events,
+                messages: page.messages,
+                older: page.more,
+                end: page.end,
+                ..Snapshot::default()
+            },
+            // People open the page first and publish afterwards.
+            Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
+            Err(error) => return Err(error.into()),
+        };
+        let watchers = self.hub.watchers(&name);
+        let may_publish = self.access.publish(identity, &name).is_ok();
+        Ok(Page::Stream { name, snapshot, watchers, may_publish, draft })
+    }
+
+    /// The messages before one.
+    async fn before(&self, name: StreamName, id: &str) -> Result<Page, Problem> {
+        let place = cursor::place(id)?;
+        let page = self.log.read(&name, Range::Before(place), NEWEST).await?;
+        let (messages, older) = (page.messages, page.more);
+        Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None })
+    }
+
+    /// A message among its neighbours.
+    async fn around(&self, name: StreamName, id: &str) -> Result<Page, Problem> {
+        let at: EventId = id.parse().map_err(|_| {
+            Problem::new(problem::MALFORMED_CURSOR, "The address of a message ends with its id.")
+        })?;
+        let before = self.log.read(&name, Range::Before(Place::Id(at)), NEIGHBOURS).await?;
+        let from = before.messages.last().map_or(Place::Earliest, |last| Place::Id(last.id));
+        let after = self.log.read(&name, Range::After(from), NEIGHBOURS).await?;
+        let mut messages = before.messages;
+        messages.extend(after.messages);
+        let end = after.end.filter(|_| !after.more);
+        Ok(Page::Archive {
+            name,
+            messages,
+            at: Some(at),
+            older: before.more,
+            newer: after.more,
+            end,
+        })
+    }
+}
