@@ -34,6 +34,9 @@ pub trait StreamForms: Send + Sync {
     fn end(&self, stream: String, closing_text: String) -> FormResult;
 }
 
+/// The context.
+pub type SharedForms = Arc<dyn StreamForms>;
+
 /// The id of what was stored, or why nothing was.
 pub type FormResult = Pin<Box<dyn Future<Output = Result<EventId, Refusal>> + Send>>;
 
@@ -68,7 +71,7 @@ pub async fn publish(
     /// The message.
     text: String,
 ) -> Result<EventId, Refusal> {
-    expect_context::<Arc<dyn StreamForms>>().publish(stream, as_typed(&text)).await
+    expect_context::<SharedForms>().publish(stream, text).await
 }
 
 /// Ends a stream; gives the id of the end.
@@ -82,12 +85,7 @@ pub async fn end(
     /// The closing text, which may be empty.
     text: String,
 ) -> Result<EventId, Refusal> {
-    expect_context::<Arc<dyn StreamForms>>().end(stream, as_typed(&text)).await
-}
-
-/// A form sends the end of a line as CRLF, whatever was typed.
-fn as_typed(text: &str) -> String {
-    text.replace("\r\n", "\n")
+    expect_context::<SharedForms>().end(stream, text).await
 }
 
 /// The form that says something in a stream. It keeps what was written until it has been taken.

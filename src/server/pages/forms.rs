@@ -23,7 +23,7 @@ use super::{Loaded, Pages, wants_page};
 use crate::{
     app::{
         Draft,
-        composer::{self, FormResult, Refusal, StreamForms},
+        composer::{self, FormResult, Refusal, SharedForms, StreamForms},
     },
     message::EventId,
     problem::{self, Kind},
@@ -123,9 +123,11 @@ impl Pages {
         let key = idempotency::key(headers)?;
         let ReadBody { bytes, memory } =
             self.publishing.bodies.read(client, body, max, too_large).await?;
-        let fields = serde_urlencoded::from_bytes(&bytes).map_err(|_| {
+        let mut fields: Fields = serde_urlencoded::from_bytes(&bytes).map_err(|_| {
             Problem::new(problem::MALFORMED_FORM, "Send the fields stream and text.")
         })?;
+        // A form sends the end of a line as CRLF, whatever was typed.
+        fields.text = fields.text.replace("\r\n", "\n");
         let (pages, headers) = (Arc::clone(self), headers.clone());
         let memory = Mutex::new(Some(memory));
         Ok((fields, Submission { pages, client, headers, key, memory }))
@@ -173,7 +175,7 @@ struct Submission {
 impl Submission {
     /// Runs a server function.
     async fn run(self, purpose: Purpose, fields: Fields) -> Result<EventId, Refusal> {
-        let forms: Arc<dyn StreamForms> = Arc::new(self);
+        let forms: SharedForms = Arc::new(self);
         let owner = Owner::new();
         let result = owner.with(|| {
             provide_context(forms);
