@@ -5,7 +5,7 @@ export default defineConfig({
   ...tests,
   testDir: "bench",
   testMatch: "*.bench.ts",
-  // One at a time, and each for as long as it takes.
+  // One at a time, without a time limit.
   workers: 1,
   timeout: 0,
   retries: 0,

@@ -1,6 +1,6 @@
 import { defineConfig } from "@playwright/test";
 
-// Chromium must not look for the network it may not have, and as root it has no sandbox.
+// Chromium must not expect a network; as root it has no sandbox.
 const args = [
   "--disable-background-networking",
   "--disable-component-update",
@@ -12,15 +12,15 @@ if (process.getuid?.() === 0) args.push("--no-sandbox");
 
 export default defineConfig({
   testDir: "tests",
-  // It compares what two builders make: only `cargo xtask test` has both.
+  // Compares the output of two builders: only `cargo xtask test` has both.
   testIgnore: process.env.TIDINGS_LEPTOS_SITE ? [] : "site.spec.ts",
   fullyParallel: true,
-  // Each test starts a server of its own: machines may be slow, but not more than that.
+  // Each test starts its own server, so more workers would overload a slow machine.
   workers: 2,
   timeout: 90_000,
   expect: { timeout: 20_000 },
   forbidOnly: true,
-  // A shared machine may stall for longer than any slack; a second try is reported as flaky.
+  // A shared machine may stall for longer than any timeout; a retry is reported as flaky.
   retries: process.env.CI ? 1 : 0,
   reporter: "list",
   use: {

@@ -1,20 +1,27 @@
-// What a test has at hand: the server as it is deployed, and pages that must not complain.
+// Test fixtures: the server as it is deployed, and pages whose console must stay free of errors.
 
 import { AxeBuilder } from "@axe-core/playwright";
 import { test as base, expect, type Page } from "@playwright/test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 
-const program = process.env.TIDINGS_SERVER ?? resolve("../target/release/tidings");
+const program = process.env.TIDINGS_SERVER ?? newestBuild();
 
-/** A server process on a port of its own. */
+/** The server that was built last, by `cargo leptos end-to-end` with or without `--release`. */
+function newestBuild(): string {
+  const builds = ["release", "debug"].map((profile) => resolve(`../target/${profile}/tidings`));
+  const built = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return builds.reduce((one, other) => (built(other) > built(one) ? other : one));
+}
+
+/** A server process on a free port. */
 export class Server {
   url = "";
-  /** The token that the calls below show, where the server asks for one. */
+  /** The token that the calls below send, if the server asks for one. */
   token?: string;
   private process!: ChildProcess;
 
@@ -29,19 +36,19 @@ export class Server {
   private async listen(address: string): Promise<void> {
     this.process = spawn(program, ["--listen", address, ...this.flags], {
       stdio: ["ignore", "pipe", "inherit"],
-      // Flags win: a test that stops its server and starts it again names a file.
+      // Flags override these: a test that restarts its server names a file.
       env: { TIDINGS_LOG: "error", TIDINGS_DATA: ":memory:" },
     });
     const lines = createInterface({ input: this.process.stdout! });
     const exit = once(this.process, "exit").then(([code]) => {
-      throw new Error(`the server ended with ${code} before it said where it is`);
+      throw new Error(`the server exited with ${code} before it printed its address`);
     });
     const [line] = (await Promise.race([once(lines, "line"), exit])) as [string];
     exit.catch(() => {});
     this.url = line.replace("Tidings is at ", "");
   }
 
-  /** Stops the process: SIGKILL is a crash, SIGTERM a deploy. */
+  /** Stops the process: SIGKILL is a crash, SIGTERM a graceful shutdown. */
   async stop(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     const exit = once(this.process, "exit");
@@ -49,12 +56,12 @@ export class Server {
     await exit;
   }
 
-  /** Starts it again where it was. */
+  /** Starts it again at the same address. */
   async startAgain(): Promise<void> {
     await this.listen(new URL(this.url).host);
   }
 
-  /** Publishes messages, one after the other; gives their ids. */
+  /** Publishes messages, one after the other; returns their ids. */
   async publish(stream: string, ...texts: string[]): Promise<string[]> {
     const ids: string[] = [];
     for (const text of texts) {
@@ -85,11 +92,11 @@ export class Server {
   }
 }
 
-/** What tokens are made with. */
+/** The secret that signs tokens. */
 export class Secret {
-  /** What tells a server of it. */
+  /** The flags of a server with this secret. */
   readonly flags: string[];
-  /** The name of the cookie in which browsers keep a token, over plain HTTP. */
+  /** The name of the token cookie over plain HTTP. */
   readonly cookie: string;
 
   constructor(file: string) {
@@ -106,17 +113,17 @@ export class Secret {
   }
 }
 
-/** What lets its holder do everything. */
+/** The flags of a token with all rights. */
 export const EVERYTHING = ["--publish", "*", "--watch", "*"];
 
 interface Fixtures {
-  /** A secret of this test's. */
+  /** The secret of this test. */
   secret: Secret;
-  /** Starts a server that asks for tokens, and whose own calls show one that is good for everything. */
+  /** Starts a server that asks for tokens, with a token of all rights for its own calls. */
   startGuarded: (...flags: string[]) => Promise<Server>;
   /** Starts servers, and stops them after the test. */
   start: (...flags: string[]) => Promise<Server>;
-  /** What a page may say on the console; whatever else it says fails the test. */
+  /** Console errors and warnings that are expected; any other fails the test. */
   mayComplain: RegExp;
 }
 
@@ -142,7 +149,7 @@ export const test = base.extend<Fixtures>({
     });
   },
   mayComplain: [/^$/, { option: true }],
-  // It asks for the servers so that they outlive it: a page whose server is gone rightly complains.
+  // Depends on the servers so that they outlive it: a page whose server is gone rightly complains.
   context: async ({ context, mayComplain, start: _servers }, use) => {
     const complaints: string[] = [];
     context.on("weberror", (error) => complaints.push(error.error().message));
@@ -157,24 +164,24 @@ export const test = base.extend<Fixtures>({
 
 export { expect };
 
-/** What a browser says of a server that is not there, and of an answer that is an error. */
+/** The console message for an unreachable server, and for an error response. */
 export const unreachable = /^Failed to load resource: /;
 
-/** That nothing on the page keeps anyone from using it. */
+/** Checks accessibility: no axe violations, and no horizontal scrolling. */
 export async function nothingToFind(page: Page, state: string): Promise<void> {
   const { violations } = await new AxeBuilder({ page }).analyze();
   expect(violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html)}`), state).toEqual([]);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-  expect(wide, `${state}: nothing scrolls sideways`).toBe(false);
+  expect(wide, `${state}: no horizontal scrolling`).toBe(false);
 }
 
-/** Fills in the form to sign in, and sends it. */
+/** Fills in the sign-in form and submits it. */
 export async function signIn(page: Page, token: string): Promise<void> {
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();
 }
 
-/** Keeps the page as the server wrote it, until what this gives back is called. */
+/** Keeps the page as the server rendered it, until the returned function is called. */
 export async function holdHydration(page: Page): Promise<() => void> {
   let letGo = () => {};
   const held = new Promise<void>((resolve) => (letGo = resolve));
@@ -185,10 +192,10 @@ export async function holdHydration(page: Page): Promise<() => void> {
   return letGo;
 }
 
-/** A run that no test outlasts. */
+/** A counter run that is longer than any test. */
 export const ENDLESS = ["--counter-count", "1000000"];
 
-/** What a page without scripts complains of: that what is preloaded for them is in vain. */
+/** The console warning of a page without scripts: preloaded files are not used. */
 export const idlePreload = /was preloaded using link preload but not used/;
 
 /** "message 1" to "message n". */
@@ -201,7 +208,7 @@ export function values(n: number, from = 1): string[] {
   return Array.from({ length: n - from + 1 }, (_, i) => `Counter value ${from + i}`);
 }
 
-/** Makes the page believe that its tab is hidden, or shown. */
+/** Simulates that the tab is hidden, or shown. */
 export async function show(page: Page, visibilityState: "visible" | "hidden"): Promise<void> {
   await page.evaluate((state) => {
     Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
@@ -209,7 +216,7 @@ export async function show(page: Page, visibilityState: "visible" | "hidden"): P
   }, visibilityState);
 }
 
-/** A message page, by what a person finds on it. */
+/** A message page, found by roles and texts. */
 export class MessagePage {
   readonly log;
   readonly rows;
@@ -221,7 +228,7 @@ export class MessagePage {
     this.status = page.getByRole("status");
   }
 
-  /** Opens the page of a stream; without a name, the counter's. */
+  /** Opens the page of a stream; without a name, of the counter. */
   static async open(page: Page, server: Server, stream?: string): Promise<MessagePage> {
     await page.goto(stream === undefined ? server.url : `${server.url}/streams/${stream}`);
     return new MessagePage(page);
@@ -231,7 +238,7 @@ export class MessagePage {
     await expect(this.status).toHaveText("Live");
   }
 
-  /** The field in which a message is written. */
+  /** The text field of the composer. */
   get composer() {
     return this.page.getByRole("textbox", { name: "Say something" });
   }

@@ -1,5 +1,5 @@
-//! Somebody who wishes the server ill, in eleven ways at once: each from a loopback address of its
-//! own, or from many, so that what stops one does not stop the others, and each at a rate of its own.
+//! A denial-of-service attacker: eleven kinds of attack at once, each with its own rate and its own
+//! loopback address, or many, so that a limit that stops one does not stop the others.
 
 use std::{
     fmt,
@@ -15,20 +15,20 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-/// How many connections the attacker holds at most.
-pub(crate) const MOST_CONNECTIONS: usize = WAYS.len() * HELD;
-/// How many of one way.
+/// The maximum number of connections that the attacker holds.
+pub(crate) const MAX_CONNECTIONS: usize = WAYS.len() * HELD;
+/// The maximum for one kind of attack.
 const HELD: usize = HANDS as usize * HELD_BY_ONE;
-/// How many threads share the rate of a way. One alone would wait for its answers, and so be the
-/// slower the slower the server is: no attacker is so kind.
+/// How many threads share the rate of an attack. A single thread would wait for its answers, and so
+/// slow down with the server, which a real attacker does not.
 const HANDS: u8 = 32;
 const HELD_BY_ONE: usize = 32;
-/// What the kernel may receive for a connection in advance, in bytes: the rest is left to the server.
+/// The receive buffer of a connection, in bytes: the server has to hold the rest.
 const WINDOW: usize = 4 * 1024;
-/// How long it waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The timeout for an answer.
+const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A way to attack, how often a second, and from which address.
+/// A kind of attack: its name, its rate per second, and one attempt.
 #[derive(Clone, Copy)]
 struct Way {
     name: &'static str,
@@ -36,44 +36,44 @@ struct Way {
     act: fn(&mut Attacker) -> io::Result<Outcome>,
 }
 
-/// Rates are five to ten times what one address is allowed, where that is a rate.
+/// Where the limit per address is a rate, these are five to ten times that limit.
 const WAYS: [Way; 11] = [
     Way { name: "publishing", rate: 1_000, act: publish },
-    Way { name: "watching, and trying again at once", rate: 200, act: watch },
-    Way { name: "connections that ask for nothing", rate: 100, act: ask_slowly },
+    Way { name: "watching, with retries at once", rate: 200, act: watch },
+    Way { name: "connections without a request", rate: 100, act: ask_slowly },
     Way { name: "bodies that come byte by byte", rate: 100, act: send_slowly },
     Way { name: "signing in", rate: 50, act: sign_in },
-    Way { name: "what is not HTTP", rate: 200, act: babble },
+    Way { name: "bytes that are not HTTP", rate: 200, act: babble },
     Way { name: "bodies of a megabyte", rate: 20, act: send_much },
     Way { name: "bodies that stop, from many addresses", rate: 200, act: stop_sending },
-    Way { name: "history that is not read", rate: 100, act: leave_history_unread },
-    Way { name: "pages that are not read", rate: 100, act: leave_page_unread },
+    Way { name: "unread history", rate: 100, act: leave_history_unread },
+    Way { name: "unread pages", rate: 100, act: leave_page_unread },
     Way { name: "the list of streams", rate: 200, act: list },
 ];
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 enum Outcome {
     /// The server answered with this status.
     Answered(u16),
-    /// It is still there, and not answered.
+    /// The connection is still open, without an answer.
     Held,
 }
 
-/// An attack that goes on until it is told to end.
+/// An attack that runs until `end`.
 pub(crate) struct Attack {
     stop: Arc<AtomicBool>,
-    /// The hands of each way.
+    /// The threads of each kind of attack.
     ways: Vec<(Way, Vec<JoinHandle<Report>>)>,
 }
 
-/// What came of one way.
+/// The results of one kind of attack.
 #[derive(Default)]
 struct Report {
     took: Duration,
-    /// Statuses, and how often each.
+    /// Statuses, and the count of each.
     answers: Vec<(u16, u32)>,
     held: u32,
-    /// Connections that were not taken, or closed without a word.
+    /// Connections that were refused, or closed without an answer.
     closed: u32,
 }
 
@@ -92,7 +92,7 @@ impl Attack {
         Self { ways: ways.collect(), stop }
     }
 
-    /// Ends it, and says what it was.
+    /// Ends the attack, and prints its results.
     pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         for (way, hands) in self.ways {
@@ -100,20 +100,20 @@ impl Attack {
             for hand in hands.into_iter().filter_map(|hand| hand.join().ok()) {
                 report.add(hand);
             }
-            eprintln!("    attack: {}, {} a second meant: {report}", way.name, way.rate);
+            eprintln!("    attack: {}, {} a second intended: {report}", way.name, way.rate);
         }
     }
 }
 
-/// One way at work.
+/// One thread of one kind of attack.
 struct Attacker {
     address: SocketAddr,
     from: Ipv4Addr,
-    /// Which of the hands of its way it is.
+    /// The number of this thread.
     hand: u8,
     /// Connections that are kept open.
     held: Vec<TcpStream>,
-    /// Whose turn it is.
+    /// The index of the next held connection to send on.
     turn: usize,
 }
 
@@ -123,11 +123,11 @@ impl Attacker {
         let between = Duration::from_secs(1) / way.rate;
         let period = between * u32::from(HANDS);
         let mut report = Report::default();
-        // Not all at once.
+        // Threads start one after the other.
         let mut due = start + between * self.hand.into();
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            // What could not be done in time is not made up for: that would be another rate.
+            // Missed attempts are not made up for: that would exceed the rate.
             due = (due + period).max(Instant::now());
             match (way.act)(&mut self) {
                 Ok(Outcome::Held) => report.held += 1,
@@ -147,15 +147,15 @@ impl Attacker {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(WINDOW)?;
         socket.bind(&SocketAddr::from((from, 0)).into())?;
-        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        socket.connect_timeout(&self.address.into(), TIMEOUT)?;
         let connection = TcpStream::from(socket);
         connection.set_nodelay(true)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        connection.set_write_timeout(Some(PATIENCE))?;
+        connection.set_read_timeout(Some(TIMEOUT))?;
+        connection.set_write_timeout(Some(TIMEOUT))?;
         Ok(connection)
     }
 
-    /// Keeps a connection open; the oldest goes when there are too many.
+    /// Keeps a connection open; closes the oldest when there are too many.
     fn hold(&mut self, connection: TcpStream) {
         if self.held.len() == HELD_BY_ONE {
             self.held.remove(0);
@@ -163,7 +163,7 @@ impl Attacker {
         self.held.push(connection);
     }
 
-    /// Sends a little on one of the connections that are held, each in its turn.
+    /// Sends a few bytes on one of the held connections, in turn.
     fn drip(&mut self, bytes: &[u8]) {
         if self.held.is_empty() {
             return;
@@ -174,14 +174,14 @@ impl Attacker {
         }
     }
 
-    /// Asks on a connection of its own, and waits for the status.
+    /// Sends a request on a new connection, and waits for the status.
     fn ask(&self, request: &[u8]) -> io::Result<Outcome> {
         let mut connection = self.connect()?;
         connection.write_all(request)?;
         status(&mut connection).map(Outcome::Answered)
     }
 
-    /// Asks on a connection of its own, and keeps that without reading on.
+    /// Sends a request on a new connection, and keeps the connection without reading the body.
     fn leave_unread(&mut self, path: &str) -> io::Result<Outcome> {
         let mut connection = self.connect()?;
         let request =
@@ -204,7 +204,7 @@ impl Attacker {
     }
 }
 
-/// Far more messages than anyone may publish, to a stream of the attacker's.
+/// Publishes far beyond the rate limit, to the attacker's own stream.
 fn publish(attacker: &mut Attacker) -> io::Result<Outcome> {
     let request = attacker.post("/streams/attack", "text/plain", "something");
     let mut connection = match attacker.held.pop() {
@@ -217,7 +217,7 @@ fn publish(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Answered(status))
 }
 
-/// Streams of events that nobody reads; who is refused comes again at once.
+/// Opens event streams without reading them; a refused one is retried at once.
 fn watch(attacker: &mut Attacker) -> io::Result<Outcome> {
     let mut connection = attacker.connect()?;
     let request =
@@ -230,7 +230,7 @@ fn watch(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Answered(status))
 }
 
-/// Connections whose request never ends.
+/// Slowloris: connections whose request head never ends.
 fn ask_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     let mut connection = attacker.connect()?;
     connection.write_all(b"GET / HTTP/1.1\r\nx-slow: ")?;
@@ -239,7 +239,7 @@ fn ask_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Held)
 }
 
-/// Requests whose body never ends.
+/// Requests whose body arrives byte by byte and never ends.
 fn send_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     let mut connection = attacker.connect()?;
     let head = attacker.post("/streams/attack", "text/plain", "");
@@ -250,30 +250,30 @@ fn send_slowly(attacker: &mut Attacker) -> io::Result<Outcome> {
     Ok(Outcome::Held)
 }
 
-/// Guesses at a token, as a form of a browser, which is answered with a page.
+/// Guesses a token with the sign-in form, which is answered with a page.
 fn sign_in(attacker: &mut Attacker) -> io::Result<Outcome> {
     let form = "application/x-www-form-urlencoded\r\naccept: text/html";
     let request = attacker.post("/api/sign-in", form, "token=aaaa.bbbb.cccc&to=%2F");
     attacker.ask(request.as_bytes())
 }
 
-/// Bytes that mean nothing.
+/// Sends bytes that are not HTTP.
 fn babble(attacker: &mut Attacker) -> io::Result<Outcome> {
     attacker.ask(b"\x16\x03\x01 \xff\xfe BLA /../../ HTTP/9.9\r\nx\r\n: y\r\n\r\n")
 }
 
-/// A body that is far too large.
+/// Sends a body that is far too large.
 fn send_much(attacker: &mut Attacker) -> io::Result<Outcome> {
     let mut connection = attacker.connect()?;
     let request = attacker.post("/streams/attack", "text/plain", &"x".repeat(1 << 20));
-    // The server may well answer, and close, before it has everything.
+    // The server may answer and close before it has received the whole body.
     let _ = connection.write_all(request.as_bytes());
     let status = status(&mut connection)?;
     let _ = connection.shutdown(Shutdown::Both);
     Ok(Outcome::Answered(status))
 }
 
-/// Bodies that stop before their last byte, each from an address of its own.
+/// Bodies that stop before their last byte, each from its own address.
 fn stop_sending(attacker: &mut Attacker) -> io::Result<Outcome> {
     attacker.turn += 1;
     let [low, high, ..] = attacker.turn.to_le_bytes();
@@ -297,13 +297,13 @@ fn leave_page_unread(attacker: &mut Attacker) -> io::Result<Outcome> {
     attacker.leave_unread("/streams/bench")
 }
 
-/// The page that costs the most to make.
+/// The page that is most expensive to render.
 fn list(attacker: &mut Attacker) -> io::Result<Outcome> {
     let request = format!("GET /streams HTTP/1.1\r\nhost: {}\r\n\r\n", attacker.address);
     attacker.ask(request.as_bytes())
 }
 
-/// The status at the beginning of an answer.
+/// Reads the status of an answer.
 fn status(connection: &mut TcpStream) -> io::Result<u16> {
     let mut answer = [0; 4096];
     let length = connection.read(&mut answer)?;
@@ -320,7 +320,7 @@ impl Report {
         }
     }
 
-    /// Takes in what came of another hand.
+    /// Adds the results of another thread.
     fn add(&mut self, hand: Self) {
         self.took = self.took.max(hand.took);
         self.held += hand.held;

@@ -1,9 +1,9 @@
-//! What Tidings is measured against: the usual way to stream with axum, as its examples have it. A
-//! `broadcast` channel that every reader subscribes to, and `Sse` with `KeepAlive`.
+//! The baseline of the benchmarks: SSE as in the examples of axum, with a `broadcast` channel that
+//! every reader subscribes to, and `Sse` with `KeepAlive`.
 //!
-//! It stores nothing, gives no ids, and a reader that falls behind by more than the channel holds
-//! misses messages. It answers at the paths of Tidings, so that both get the same load, and takes
-//! whatever command line it is given.
+//! It stores nothing, sends no ids, and a reader that lags by more than the channel's capacity
+//! misses messages. It has the paths of Tidings, so that both get the same load, and ignores its
+//! arguments.
 
 use std::{convert::Infallible, io, sync::Arc};
 
@@ -37,7 +37,7 @@ async fn main() -> io::Result<()> {
         .with_state(messages);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("The baseline is at http://{}", listener.local_addr()?);
-    // Without this the kernel holds small writes back, for up to 40 ms.
+    // Without this the kernel delays small writes for up to 40 ms.
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
@@ -54,7 +54,7 @@ async fn publish(
         let body = request.into_body().into_data_stream().map_err(io::Error::other);
         let mut lines = StreamReader::new(body).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            // That nobody listens is no failure.
+            // Without subscribers this fails, which is fine.
             let _ = messages.send(line.into());
         }
         return StatusCode::OK.into_response();
@@ -71,7 +71,7 @@ async fn publish(
 async fn events(
     State(messages): State<Messages>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    // What a reader missed, `Lagged`, is passed over.
+    // `Lagged`, which reports missed messages, is skipped.
     let received = BroadcastStream::new(messages.subscribe()).filter_map(|next| ready(next.ok()));
     let events = received.map(|message| Ok(Event::default().data(message)));
     Sse::new(events).keep_alive(KeepAlive::default())

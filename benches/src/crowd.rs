@@ -1,5 +1,5 @@
-//! Many watchers on one thread: plain sockets and one poll, so that they take as little as can be
-//! from the processors that they share with the server.
+//! Many watchers on one thread: plain sockets and one poll, so that they use as little as possible
+//! of the processors that they share with the server.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -14,22 +14,22 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{reader::Reader, text};
 
-/// How many may wait for their answer at a time: fewer than the 128 that a listener lets queue. One
-/// that finds no place there tries again after a second.
+/// How many watchers may wait for their answer at a time: fewer than the 128 of a listener's
+/// backlog. A connection that does not fit is retried after a second.
 const UNANSWERED: usize = 100;
-/// How many watchers share a loopback address: a server has limits for each.
+/// How many watchers share a loopback address: a server has limits per address.
 const OF_ONE_ADDRESS: usize = 100;
-/// How long nothing may arrive before we take the rest for lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nothing may arrive before the rest counts as lost.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Watchers with open connections; they leave when this value goes. Between two calls nobody
-/// reads: then they are stalled readers.
+/// Watchers with open connections, which close when this value is dropped. Between two calls they
+/// do not read: then they are stalled readers.
 pub(crate) struct Crowd {
     poll: Poll,
     watchers: Vec<Watcher>,
-    /// How many have seen their answer begin.
+    /// How many have received the head of their answer.
     answered: usize,
-    /// What everyone reads into, one after the other.
+    /// The shared read buffer.
     buffer: Box<[u8]>,
     pub(crate) tally: Tally,
 }
@@ -43,20 +43,20 @@ struct Watcher {
     is_cut: bool,
 }
 
-/// What all watchers together have seen.
+/// The totals of all watchers.
 pub(crate) struct Tally {
     pub(crate) received: u64,
-    /// Messages that were passed over, or never came.
+    /// Messages that were skipped, or never arrived.
     pub(crate) missed: u64,
-    /// Messages that came again, or after a later one.
+    /// Messages that arrived twice, or after a later one.
     pub(crate) disordered: u64,
     /// From sending to receiving, in microseconds.
     pub(crate) latency: Histogram<u64>,
 }
 
 impl Crowd {
-    /// Connects `watchers` and waits until each has seen its answer begin. `window` is how many
-    /// bytes the kernel may receive for one in advance; by default it decides by itself.
+    /// Connects `watchers` and waits until each has received the head of its answer. `window` is
+    /// the receive buffer of each in bytes; by default the kernel decides.
     pub(crate) fn gather(
         address: SocketAddr,
         watchers: usize,
@@ -85,13 +85,13 @@ impl Crowd {
             if crowd.answered > progress.0 {
                 progress = (crowd.answered, Instant::now());
             }
-            ensure!(progress.1.elapsed() < PATIENCE, "only {} are answered", crowd.answered);
+            ensure!(progress.1.elapsed() < TIMEOUT, "only {} were answered", crowd.answered);
             ensure!(crowd.watchers.iter().all(|watcher| !watcher.is_cut), "a watcher was refused");
         }
         Ok(crowd)
     }
 
-    /// Reads until everyone has seen the last of `messages` or can not any more.
+    /// Reads until every watcher has received the last of `messages`, or no longer can.
     pub(crate) fn watch(&mut self, messages: u64) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut progress = (self.tally.received, Instant::now());
@@ -99,7 +99,7 @@ impl Crowd {
             self.turn(&mut events)?;
             if self.tally.received > progress.0 {
                 progress = (self.tally.received, Instant::now());
-            } else if progress.1.elapsed() > PATIENCE {
+            } else if progress.1.elapsed() > TIMEOUT {
                 break;
             }
         }
@@ -117,7 +117,7 @@ impl Crowd {
         let from = u8::try_from(1 + self.watchers.len() / OF_ONE_ADDRESS)?;
         let from = SocketAddr::from((Ipv4Addr::new(127, 0, 1, from), 0));
         socket.bind(&from.into()).context("no address for another watcher")?;
-        socket.connect(&address.into()).context("another watcher can not connect")?;
+        socket.connect(&address.into()).context("another watcher cannot connect")?;
         let mut connection = TcpStream::from(socket);
         let request = format!("GET /streams/bench/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
         connection.write_all(request.as_bytes())?;
@@ -130,7 +130,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Reads what has arrived, or waits a little for something to arrive.
+    /// Reads what has arrived, or waits briefly.
     fn turn(&mut self, events: &mut Events) -> anyhow::Result<()> {
         match self.poll.poll(events, Some(Duration::from_millis(100))) {
             Err(error) if error.kind() != ErrorKind::Interrupted => bail!(error),
@@ -161,7 +161,7 @@ impl Watcher {
                     };
                     self.reader.take(&buffer[..length], &mut on_data)?;
                     self.is_cut = self.reader.is_at_end();
-                    // There was no more; the poll tells when there is.
+                    // The socket is drained; the poll reports new bytes.
                     if length < buffer.len() {
                         break;
                     }

@@ -1,5 +1,5 @@
-//! Clients that make a server hold memory for them: they ask and do not read, or begin to send and do
-//! not go on. HTTP/1.1 in the clear, or HTTP/2 over TLS.
+//! Stalled clients, which make a server hold memory: they do not read an answer, or do not finish a
+//! body. Plain HTTP/1.1, or HTTP/2 over TLS.
 
 use std::{io, net::SocketAddr, ops::Range, time::Duration};
 
@@ -14,29 +14,29 @@ use tokio::{
     time::timeout,
 };
 
-/// How many requests share a connection of HTTP/2.
+/// How many requests share an HTTP/2 connection.
 const STREAMS: usize = 100;
-/// What the system, or HTTP/2, may receive in advance: the rest is left to the server.
+/// The receive buffer of a connection or HTTP/2 stream, in bytes: the server has to hold the rest.
 const WINDOW: u32 = 4 * 1024;
-/// How long a body that drips pauses, and for how long it is watched.
+/// The pause of a body that is sent byte by byte, and how long it is watched.
 const DRIP_PAUSE: Duration = Duration::from_millis(500);
 const DRIPPING: Duration = Duration::from_secs(20);
-/// How long it takes, about, to send many bodies at the same time.
+/// The approximate time to send many bodies at the same time.
 const SENDING: Duration = Duration::from_secs(2);
-/// How long a server may take that is very busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The timeout for a very busy server.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The address that one client has, as a proxy tells it, whichever request it is.
+/// The address of a single client, as a proxy forwards it, for every request.
 pub fn shared_address(_: usize) -> String {
     "192.0.2.1".to_owned()
 }
 
-/// An address of its own for each of many clients.
+/// A different address for each of many clients.
 pub fn own_address(n: usize) -> String {
     format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255)
 }
 
-/// So many requests at the same time, and the connections for them.
+/// Concurrent requests, and their connections.
 pub struct Held(Protocol);
 
 enum Protocol {
@@ -54,8 +54,8 @@ enum Protocol {
 }
 
 impl Held {
-    /// Connects, and asks for something, so that the connections are established and idle: over HTTP/2 if
-    /// there are clients for TLS.
+    /// Connects, and sends a request on each connection, so that they are established and idle:
+    /// over HTTP/2 if there are clients for TLS.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -82,7 +82,7 @@ impl Held {
         Ok(Self(Protocol::Http2 { clients, url, requests, responses, tasks }))
     }
 
-    /// Sends bodies, and not the last byte, which is one more.
+    /// Sends `body` in each request, which is one byte short of its `content-length`.
     pub async fn upload(&mut self, path: &str, body: Bytes, address: impl Fn(usize) -> String) {
         let length = body.len() + 1;
         match &mut self.0 {
@@ -94,8 +94,8 @@ impl Held {
                         address(n)
                     );
                     let body = body.clone();
-                    // A server that refuses may close the connection meanwhile.
-                    timeout(PATIENCE, async move {
+                    // A server that refuses the body may close the connection.
+                    timeout(TIMEOUT, async move {
                         connection.write_all(head.as_bytes()).await?;
                         connection.write_all(&body).await
                     })
@@ -115,13 +115,13 @@ impl Held {
                         std::future::pending::<()>().await;
                     });
                 }
-                // Until they have been sent.
+                // Until the bodies have been sent.
                 tokio::time::sleep(SENDING).await;
             }
         }
     }
 
-    /// Sends bodies byte by byte, in the background, for as long as they are taken.
+    /// Sends bodies byte by byte, in the background, for as long as the server accepts them.
     pub async fn drip(&mut self, path: &str, length: usize, address: impl Fn(usize) -> String) {
         match &mut self.0 {
             Protocol::Http1 { connections, readers } => {
@@ -157,14 +157,14 @@ impl Held {
                 }
             }
         }
-        // Until they have begun to wait for each other.
+        // Until the requests compete for memory.
         tokio::time::sleep(DRIPPING).await;
     }
 
-    /// Asks, and reads no more than the beginning of the answer.
+    /// Sends requests, and reads only the beginning of each answer.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no answer.
     pub async fn get(
         &mut self,
         which: Range<usize>,
@@ -184,7 +184,7 @@ impl Held {
                     async move {
                         connection.write_all(head.as_bytes()).await?;
                         let mut begun = [0; 64];
-                        timeout(PATIENCE, connection.read_exact(&mut begun)).await??;
+                        timeout(TIMEOUT, connection.read_exact(&mut begun)).await??;
                         anyhow::Ok(())
                     }
                 });
@@ -204,7 +204,7 @@ impl Held {
         }
     }
 
-    /// Reads on, in the background.
+    /// Reads the rest of the answers, in the background.
     pub fn read_on(&mut self) {
         match &mut self.0 {
             Protocol::Http1 { connections, readers } => {

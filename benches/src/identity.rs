@@ -1,11 +1,11 @@
-//! TLS for the servers that are measured.
+//! TLS: a self-signed certificate for the measured servers.
 
 use std::fs;
 
 use reqwest::{Certificate, Client, ClientBuilder};
 use tempfile::TempDir;
 
-/// A certificate of our own making, and the files that hold it and its key.
+/// A self-signed certificate, and the files with it and its key.
 pub(crate) struct Identity {
     certificate: Certificate,
     folder: TempDir,
@@ -20,7 +20,7 @@ impl Identity {
         Ok(Self { certificate: Certificate::from_pem(made.cert.pem().as_bytes())?, folder })
     }
 
-    /// The flags of a server that has it.
+    /// The flags of a server with this certificate.
     pub(crate) fn flags(&self) -> [String; 2] {
         let file = |name| self.folder.path().join(name).display().to_string();
         [
@@ -29,7 +29,7 @@ impl Identity {
         ]
     }
 
-    /// A client that believes it.
+    /// A client that trusts this certificate.
     pub(crate) fn client(&self) -> ClientBuilder {
         Client::builder().no_proxy().tls_certs_only([self.certificate.clone()])
     }

@@ -1,8 +1,8 @@
-//! Measures the Tidings server beside a baseline: the usual axum example of a live stream.
+//! Benchmarks: compares the server with a baseline, the usual axum example of a live stream.
 //!
-//! Both run as they would elsewhere, as processes that are reached over loopback, started afresh
-//! for every measurement. The load takes its share of the same processors, so that the delays
-//! mean something only beside each other; processor time and memory are the server's alone.
+//! Both run as separate processes over loopback, restarted for every measurement. The load uses the
+//! same processors, so delays are meaningful only in comparison; processor time and memory are
+//! those of the server alone.
 
 mod attacker;
 mod crowd;
@@ -24,32 +24,32 @@ use self::{
     table::Table,
 };
 
-/// Measures the Tidings server beside the usual axum example of a live stream.
+/// Compares the Tidings server with the usual axum example of a live stream.
 #[derive(Parser)]
 struct Options {
     /// What to measure; by default everything
     parts: Vec<Part>,
 
-    /// How often to measure it; the table has the medians, and in brackets the extremes
+    /// The number of runs; the table has the medians, and in brackets the extremes
     #[arg(long, default_value = "5", value_name = "NUMBER")]
     runs: usize,
 
-    /// Only look whether it works: one run, and a tenth of the size
+    /// Only check that the benchmarks work: one run, and a tenth of the size
     #[arg(long)]
     quick: bool,
 
-    /// Where the servers keep their data meanwhile. For publishing to mean anything it must be on
-    /// a disk; the system's folder for temporary files, the default, may be memory
+    /// The folder for the data of the servers. For meaningful figures of publishing it must be on a
+    /// disk; the default, the system's folder for temporary files, may be in memory
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 
-    /// The server to measure, by default the one beside this program. Give the baseline to see how
+    /// The server to measure, by default the one beside this program. Pass the baseline to see how
     /// much the figures vary by themselves
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
 
-    /// What to measure it beside, by default the usual axum example. Give an earlier release to see
-    /// what has become of its figures
+    /// The server to compare with, by default the usual axum example. Pass an earlier release to
+    /// compare with its figures
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 }
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
-    ensure!(cfg!(target_os = "linux"), "what a server uses is read from /proc: this needs Linux");
+    ensure!(cfg!(target_os = "linux"), "the use of resources is read from /proc: this needs Linux");
     let executable = env::current_exe()?;
     let bench = Bench {
         ours: options.server.unwrap_or_else(|| executable.with_file_name("tidings")),
@@ -99,10 +99,10 @@ fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every connection is an open file, here as well as in the server, which inherits our limit.
+/// Every connection is an open file, here and in the server, which inherits the limit.
 fn open_files_suffice(parts: &[Part], bench: &Bench) -> anyhow::Result<()> {
     let connections = parts.iter().map(|part| part.connections(bench)).max().unwrap_or(0);
-    // What a process has open besides.
+    // Other open files of a process.
     let needed = connections + 100;
     let limit = rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
     ensure!(

@@ -1,4 +1,4 @@
-//! The measurements, a file each, and what they share.
+//! The benchmarks, one per file, and the code they share.
 
 mod attack;
 mod catch_up;
@@ -28,7 +28,7 @@ use crate::{
     table::{Table, Who},
 };
 
-/// Ours has its limits for strangers: a load that is a single address would run into them.
+/// Turns off the limits of Tidings, which a load from one address would exceed.
 const NO_LIMITS: [&str; 6] = [
     "--publish-rate=0",
     "--max-watchers=100000",
@@ -38,29 +38,29 @@ const NO_LIMITS: [&str; 6] = [
     "--max-requests-per-address=100000",
 ];
 
-/// What can be measured.
+/// The benchmarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// Processor time and delay of a delivery
     FanOut,
     /// Memory of an idle watcher
     Idle,
-    /// Memory of a reader that has stopped reading, and what it gets afterwards
+    /// Memory of a stalled reader, and what it misses afterwards
     Stalled,
     /// Publishes a second
     Publish,
-    /// Time to read what is stored
+    /// Time to read a stored stream
     CatchUp,
-    /// Delay of a delivery while somebody attacks the server
+    /// Delay of a delivery during an attack on the server
     Attack,
-    /// Bytes on the disk for each byte of text
+    /// Bytes on disk for each byte of text
     Store,
-    /// Memory of a server whose clients do not read, or do not send on
+    /// Memory of a server with stalled clients
     Memory,
 }
 
 impl Part {
-    /// Measures it once for both, one after the other: a machine has moods, which both then share.
+    /// Measures both servers once, one after the other, under similar conditions of the machine.
     pub(crate) fn measure(self, bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         match self {
             Self::FanOut => fan_out::measure(bench, table),
@@ -74,39 +74,39 @@ impl Part {
         }
     }
 
-    /// How many connections it needs at once.
+    /// The number of connections it needs at once.
     pub(crate) fn connections(self, bench: &Bench) -> u64 {
         let watchers = match self {
-            Self::FanOut => bench.size(fan_out::MOST_WATCHERS),
+            Self::FanOut => bench.size(fan_out::MAX_WATCHERS),
             Self::Idle => bench.size(idle::WATCHERS),
             Self::Stalled => bench.size(stalled::READERS),
-            Self::Publish => publish::MOST_PUBLISHERS,
+            Self::Publish => publish::MAX_PUBLISHERS,
             Self::CatchUp => 1,
             Self::Store => store::PUBLISHERS,
-            Self::Attack => bench.size(attack::WATCHERS) + attacker::MOST_CONNECTIONS,
-            Self::Memory => bench.size(memory::MOST_CONNECTIONS),
+            Self::Attack => bench.size(attack::WATCHERS) + attacker::MAX_CONNECTIONS,
+            Self::Memory => bench.size(memory::MAX_CONNECTIONS),
         };
         watchers as u64
     }
 }
 
-/// Where everything is.
+/// The executables, the folder and the size of the benchmarks.
 pub(crate) struct Bench {
     pub(crate) ours: PathBuf,
     pub(crate) baseline: PathBuf,
     /// The folder for the data files.
     pub(crate) folder: PathBuf,
-    /// Whether a look is enough.
+    /// Whether to check only that the benchmarks work.
     pub(crate) quick: bool,
 }
 
 impl Bench {
-    /// A size, or a tenth of it for a look.
+    /// A size, or a tenth of it with `--quick`.
     fn size(&self, full: usize) -> usize {
         if self.quick { full / 10 } else { full }
     }
 
-    /// The same of a number of messages.
+    /// The same for a number of messages.
     fn size_of(&self, full: u64) -> u64 {
         if self.quick { full / 10 } else { full }
     }
@@ -121,7 +121,7 @@ impl Bench {
         self.start_in(who, limits, &[])
     }
 
-    /// The same, with these variables in its environment.
+    /// The same, with these environment variables.
     fn start_in(
         &self,
         who: Who,
@@ -131,8 +131,8 @@ impl Bench {
         let data = tempfile::Builder::new()
             .prefix("tidings-bench-")
             .tempdir_in(&self.folder)
-            .with_context(|| format!("no data can be kept in {}", self.folder.display()))?;
-        // A site that has nothing but the style sheet that a server does not start without.
+            .with_context(|| format!("no data can be stored in {}", self.folder.display()))?;
+        // A site with only a style sheet, without which a server does not start.
         let package = data.path().join("site/pkg");
         fs::create_dir_all(&package)?;
         fs::write(package.join("tidings.css"), "")?;
@@ -150,36 +150,36 @@ impl Bench {
             Who::Ours => &self.ours,
             Who::Baseline => &self.baseline,
         };
-        // An unpacked release has its own site, whose files have other names.
+        // An unpacked release has its own site, with other file names.
         let own_site = executable.with_file_name("site");
         let site = if own_site.is_dir() { own_site } else { data.join("site") };
         let file = data.join("data.db");
         let file = file.to_str().context("the path of the data is not valid UTF-8")?;
         let site = site.to_str().context("the path of the data is not valid UTF-8")?;
         let arguments = ["--listen=127.0.0.1:0", "--log=warn", "--site-root", site, "--data", file];
-        // Nothing that is measured may be trimmed away.
+        // No message may be trimmed.
         let keep = ["--keep-messages=1000000", "--keep-bytes=1GiB"];
-        // The last of two flags wins.
+        // A repeated flag overrides the earlier one.
         Server::start(executable, &[&arguments[..], &keep, limits].concat(), environment)
     }
 }
 
-/// A server, and the folder of its data, which goes with it.
+/// A server, and its data folder, which is removed with it.
 struct Running {
-    // Before its data, so that it stops before they go.
+    // Declared first, so that the server stops before its data is removed.
     server: Server,
     data: TempDir,
 }
 
 impl Running {
-    /// Lets the server stop in order; gives back the folder of its data.
+    /// Stops the server gracefully; returns its data folder.
     fn stop(self) -> anyhow::Result<TempDir> {
         let Self { server, data } = self;
         server.stop()?;
         Ok(data)
     }
 
-    /// Kills the server and starts it again with what is stored.
+    /// Kills the server and starts it again on the same data.
     fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
         let Self { server, data } = self;
         drop(server);
@@ -195,7 +195,7 @@ impl Deref for Running {
     }
 }
 
-/// Publishes, and watches meanwhile until everybody has all of it.
+/// Publishes, and watches until every watcher has all messages.
 fn publish_and_watch(
     server: &Server,
     crowd: &mut Crowd,
@@ -210,19 +210,19 @@ fn publish_and_watch(
     })
 }
 
-/// What did not arrive as it should. For us that must be nothing; the baseline may miss messages.
+/// Reports lost and disordered messages. For Tidings that is a failure; the baseline may miss some.
 fn losses(who: Who, crowd: &Crowd, what: &str, table: &mut Table) {
     let &Tally { received, missed, disordered, .. } = &crowd.tally;
     if disordered > 0 || (who == Who::Ours && missed > 0) {
         table.fail(format!(
-            "{who}: {missed} messages were missed and {disordered} came again or late: {what}"
+            "{who}: {missed} messages were missed and {disordered} arrived twice or late: {what}"
         ));
     }
     let part = as_f64(missed) / as_f64(received + missed);
     table.add(who, &format!("{what}: missed, %"), 100.0 * part);
 }
 
-/// For figures that are shown: what is lost beyond 2^53 does not matter.
+/// For printed figures: the loss of precision beyond 2^53 does not matter.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64

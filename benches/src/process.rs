@@ -1,4 +1,4 @@
-//! A server as a process of its own: started, asked what it uses, and killed.
+//! A server as a child process: starts it, reads its use of resources, and stops it.
 
 use std::{
     fs,
@@ -11,17 +11,17 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-/// A running server. It is killed when this value goes.
+/// A running server. It is killed when this value is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    /// Where its metrics are, if it was told to have some.
+    /// The address of its metrics, with `--metrics-listen`.
     pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Server {
     /// Starts `executable`, whose first line on standard output must end with its address; with
-    /// `--metrics-listen` the second one with theirs.
+    /// `--metrics-listen` the second line ends with the address of the metrics.
     pub(crate) fn start(
         executable: &Path,
         arguments: &[&str],
@@ -29,13 +29,13 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let mut child = Command::new(executable)
             .args(arguments)
-            // What the developer has set for a server of theirs is not meant for this one.
+            // Variables that the developer has set must not configure this server.
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{} can not be run", executable.display()))?;
+            .with_context(|| format!("{} cannot be run", executable.display()))?;
         let mut line = String::new();
         let output = child.stdout.take().context("the server has no standard output")?;
         let mut output = BufReader::new(output);
@@ -52,10 +52,10 @@ impl Server {
         }
         let _ = child.kill();
         let _ = child.wait();
-        bail!("{} did not say where it listens", executable.display())
+        bail!("{} did not print its address", executable.display())
     }
 
-    /// Lets it stop in order, and waits for that.
+    /// Stops the server gracefully, and waits for it.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         let process = self.child.id().to_string();
         let told = Command::new("kill").args(["-s", "TERM", &process]).status();
@@ -64,36 +64,37 @@ impl Server {
         Ok(())
     }
 
-    /// The processor time it has used so far, in its own code and in the kernel's for it.
+    /// The processor time it has used so far, user and system.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let stat = self.proc("stat")?;
-        // The name, in brackets, may hold anything; the fields after it are numbers. See proc(5).
-        let (_, fields) = stat.rsplit_once(')').context("a stat without a name")?;
+        // The name, in brackets, may have any characters; the fields after it are numbers. See
+        // proc(5).
+        let (_, fields) = stat.rsplit_once(')').context("stat has no name")?;
         let ticks: u64 = fields
             .split_whitespace()
             .skip(11)
             .take(2)
-            .map(|field| field.parse::<u64>().context("a stat without times"))
+            .map(|field| field.parse::<u64>().context("stat has no times"))
             .sum::<anyhow::Result<_>>()?;
-        // A tick is 10 ms on every Linux that we know.
+        // A tick is 10 ms on all common Linux systems.
         Ok(Duration::from_millis(10 * ticks))
     }
 
     /// The memory it has in use now, in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        // `status` has that too, but a little stale.
+        // `status` has the same value, but slightly out of date.
         let memory = self.proc("smaps_rollup")?;
         let kibibytes = memory
             .lines()
             .find_map(|line| line.strip_prefix("Rss:"))
             .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .context("a smaps_rollup without Rss")?;
+            .context("smaps_rollup has no Rss")?;
         Ok(1024 * kibibytes.trim().parse::<u64>()?)
     }
 
     fn proc(&self, file: &str) -> anyhow::Result<String> {
         let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path).with_context(|| format!("{path} can not be read"))
+        fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The publishing half of the load.
+//! The load of publishers: one at a fixed rate, or many as fast as possible.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::{parts::as_f64, text};
 
-/// One publisher on one connection that stays open.
+/// One publisher on one keep-alive connection.
 pub(crate) struct Publisher {
     connection: TcpStream,
     address: SocketAddr,
@@ -22,13 +22,13 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let connection = TcpStream::connect(address).context("the publisher can not connect")?;
+        let connection = TcpStream::connect(address).context("the publisher cannot connect")?;
         connection.set_nodelay(true)?;
         Ok(Self { connection, address, buffer: Vec::new() })
     }
 
-    /// Publishes `messages`, one a request and `rate` a second. A message's time is when it was
-    /// due, so that a server that is slow to answer does not hide what that delays.
+    /// Publishes `messages`, one per request and `rate` a second. A message carries the time when
+    /// it was due, so that a slow answer counts as delay too: this avoids coordinated omission.
     pub(crate) fn publish_evenly(&mut self, messages: u64, rate: u32) -> anyhow::Result<()> {
         let period = u64::from(1_000_000 / rate);
         let start = text::now();
@@ -72,30 +72,30 @@ impl Publisher {
     }
 }
 
-/// What publishers do together, each with one request at a time.
+/// Concurrent publishers, each with one request at a time.
 pub(crate) struct Load {
     pub(crate) publishers: usize,
-    /// How many streams they publish to in turns.
+    /// The number of streams that they publish to in turn.
     pub(crate) streams: u64,
     /// The length of each message, in bytes.
     pub(crate) length: usize,
     pub(crate) until: Until,
 }
 
-/// When they stop.
+/// When the publishers stop.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
     /// After this time.
     Elapsed(Duration),
-    /// When so many messages are published.
+    /// After this number of messages.
     Published(u64),
 }
 
-/// How it went.
+/// The results.
 pub(crate) struct Published {
     /// Messages a second.
     pub(crate) rate: f64,
-    /// How long an answer took, in microseconds.
+    /// The latency of an answer, in microseconds.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -169,11 +169,11 @@ impl Load {
 struct Open {
     connection: mio::net::TcpStream,
     buffer: Vec<u8>,
-    /// When the request was sent that is to be answered, if there is one.
+    /// The time of the request that is not answered yet, if there is one.
     sent: Option<Instant>,
 }
 
-/// Sends a request. It finds room at once unless it is large: the one before it was answered.
+/// Sends a request. A small one fits into the send buffer at once: the one before it was answered.
 fn write_all(connection: &mut mio::net::TcpStream, mut bytes: &[u8]) -> anyhow::Result<()> {
     while !bytes.is_empty() {
         match connection.write(bytes) {
@@ -186,7 +186,7 @@ fn write_all(connection: &mut mio::net::TcpStream, mut bytes: &[u8]) -> anyhow::
 }
 
 fn head(buffer: &mut Vec<u8>, address: SocketAddr, query: &str, length: u64) {
-    // Nothing can go wrong in memory.
+    // Writing to memory cannot fail.
     let _ = write!(
         buffer,
         "POST /streams/bench{query} HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\n\
@@ -199,14 +199,14 @@ fn request(buffer: &mut Vec<u8>, address: SocketAddr, number: u64, sent: u64) {
     text::write(buffer, number, sent);
 }
 
-/// Whether `bytes` are a whole answer. One that is not a success is an error.
+/// Whether `bytes` are a complete answer. An answer without a success status is an error.
 fn is_answer(bytes: &[u8]) -> anyhow::Result<bool> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(false) };
     let head = std::str::from_utf8(&bytes[..end])?.to_ascii_lowercase();
     let length: usize = head
         .split_once("content-length: ")
         .and_then(|(_, rest)| rest.split("\r\n").next())
-        .context("an answer without a length")?
+        .context("an answer without content-length")?
         .parse()?;
     if bytes.len() < end + 4 + length {
         return Ok(false);

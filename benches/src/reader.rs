@@ -1,14 +1,14 @@
-//! The reading half of a watcher: takes the bytes of an HTTP/1.1 response and finds the data of
-//! the events in it. It copies only what a read has cut apart, since thousands of watchers share
-//! the processor with the server that is measured.
+//! SSE parser of a watcher: finds the data of events in the bytes of an HTTP/1.1 response. It
+//! copies only lines that are split across reads, since thousands of watchers share the processor
+//! with the measured server.
 
 use anyhow::{Context as _, ensure};
 
-/// What is known of one response so far.
+/// The parser state of one response.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     state: State,
-    /// The beginning of the head, or of a line of the body, whose rest has not arrived.
+    /// The beginning of an incomplete head, or of an incomplete line of the body.
     begun: Vec<u8>,
 }
 
@@ -16,9 +16,9 @@ pub(crate) struct Reader {
 enum State {
     #[default]
     Head,
-    /// The length of the next chunk, as far as its digits have arrived.
+    /// The length of the next chunk, from the digits so far.
     Length(usize),
-    /// What the chunk still has.
+    /// The remaining bytes of the chunk.
     Chunk(usize),
     /// The line end after a chunk.
     ChunkEnd,
@@ -27,7 +27,7 @@ enum State {
 }
 
 impl Reader {
-    /// Whether the answer has begun.
+    /// Whether the head has arrived.
     pub(crate) fn has_head(&self) -> bool {
         !matches!(self.state, State::Head)
     }
@@ -37,7 +37,7 @@ impl Reader {
         matches!(self.state, State::End)
     }
 
-    /// Takes what has arrived, and calls `on_data` with each line of data in it.
+    /// Parses bytes that have arrived, and calls `on_data` with each data line in them.
     pub(crate) fn take(
         &mut self,
         mut bytes: &[u8],
@@ -78,16 +78,16 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes the head, if all of it is there, and returns what follows.
+    /// Parses the head, if it is complete, and returns the bytes after it.
     fn head<'a>(&mut self, bytes: &'a [u8]) -> anyhow::Result<&'a [u8]> {
         const END: &[u8] = b"\r\n\r\n";
         let before = self.begun.len();
         self.begun.extend_from_slice(bytes);
         let Some(end) = memchr::memmem::find(&self.begun, END) else { return Ok(&[]) };
-        let head = std::str::from_utf8(&self.begun[..end]).context("a head that is not text")?;
+        let head = std::str::from_utf8(&self.begun[..end]).context("the head is not UTF-8")?;
         let head = head.to_ascii_lowercase();
         ensure!(head.starts_with("http/1.1 200 "), "refused: {head}");
-        ensure!(head.contains("transfer-encoding: chunked"), "not in chunks: {head}");
+        ensure!(head.contains("transfer-encoding: chunked"), "not chunked: {head}");
         self.begun.clear();
         self.state = State::Length(0);
         Ok(&bytes[end + END.len() - before..])

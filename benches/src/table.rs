@@ -1,8 +1,8 @@
-//! What was measured, and how it is shown.
+//! The table of results, in Markdown.
 
 use std::fmt;
 
-/// Whom a figure is about.
+/// The server that a figure belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Ours,
@@ -22,11 +22,11 @@ impl fmt::Display for Who {
     }
 }
 
-/// The figures of all runs, in the order in which their measures came up.
+/// The figures of all runs, in the order in which they were first added.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
-    /// What must not happen and did.
+    /// Failed checks.
     failures: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Notes that something went wrong which makes the figures worthless.
+    /// Adds a failure that makes the figures invalid.
     pub(crate) fn fail(&mut self, failure: String) {
         eprintln!("{failure}");
         self.failures.push(failure);
@@ -66,8 +66,7 @@ impl Table {
     }
 }
 
-/// A table in Markdown that can be read as it is: the median of all runs, and between which
-/// figures it lies.
+/// A Markdown table that is readable as plain text: the median of all runs, and their range.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = ["", "ours", "baseline", "ours ÷ baseline"].map(str::to_owned);
@@ -103,9 +102,9 @@ impl Row {
 fn summary(figures: &[f64]) -> String {
     let Some(median) = median(figures) else { return String::new() };
     let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let (median, least, most) = (short(median), short(least), short(most));
-    if least == most { median } else { format!("{median} ({least}\u{2013}{most})") }
+    let max = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (median, least, max) = (short(median), short(least), short(max));
+    if least == max { median } else { format!("{median} ({least}\u{2013}{max})") }
 }
 
 fn median(figures: &[f64]) -> Option<f64> {
@@ -116,7 +115,7 @@ fn median(figures: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// Three digits are more than a benchmark knows.
+/// Three digits: a benchmark is not more precise.
 fn short(figure: f64) -> String {
     match figure.abs() {
         0.0 => "0".to_owned(),

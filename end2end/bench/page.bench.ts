@@ -1,4 +1,4 @@
-// What the page costs its reader: what it loads, and the processor time that it takes in a browser.
+// Page benchmark: bytes loaded, and processor time in a browser.
 
 import { type CDPSession, type Page } from "@playwright/test";
 import { execFileSync } from "node:child_process";
@@ -7,7 +7,7 @@ import { expect, MessagePage, show, test } from "../tidings.ts";
 
 const RUNS = Number(process.env.RUNS ?? 5);
 const SILENCE_MS = 60_000;
-/** Clock ticks in a second, in which Linux counts processor time. */
+/** Clock ticks per second, the unit in which Linux counts processor time. */
 const TICKS = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
 
 /** Prints the median of each figure, and its range. */
@@ -20,7 +20,7 @@ function report(title: string, runs: Record<string, number>[]): void {
   }
 }
 
-/** What the main thread has spent so far, in ms of its processor time. */
+/** The processor time of the main thread so far, in ms. */
 async function mainThread(cdp: CDPSession): Promise<Record<string, number>> {
   const { metrics } = await cdp.send("Performance.getMetrics");
   const of = (name: string) => 1000 * metrics.find((metric) => metric.name === name)!.value;
@@ -32,7 +32,7 @@ async function mainThread(cdp: CDPSession): Promise<Record<string, number>> {
   };
 }
 
-/** The processor time of all processes below this one that belong to the browser, in ms. */
+/** The processor time of all browser processes below this one, in ms. */
 function browserTime(): number {
   const processes = new Map<number, { parent: number; ticks: number; isBrowser: boolean }>();
   for (const id of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
@@ -41,7 +41,7 @@ function browserTime(): number {
       const isBrowser = /chrom/i.test(readFileSync(`/proc/${id}/cmdline`, "utf8"));
       processes.set(id, { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]), isBrowser });
     } catch {
-      // It has ended meanwhile.
+      // The process has ended meanwhile.
     }
   }
   const isBelow = (id: number): boolean => {
@@ -75,7 +75,7 @@ test("the counter", async ({ browser, start }) => {
       if (type !== "eventsource") bytes[`${type}, kB`] = (bytes[`${type}, kB`] ?? 0) + encodedDataLength / 1000;
     });
     await page.goto(server.url);
-    // Nothing asks the page anything meanwhile: that would be counted.
+    // No query to the page meanwhile: it would be counted.
     await new Promise((resolve) => setTimeout(resolve, 21_500));
     const spent = await mainThread(cdp);
     await expect(new MessagePage(page).status).toHaveText("Ended");
@@ -95,9 +95,9 @@ test("a minute of silence", async ({ browser, start }) => {
     const cdp = await measured(page);
     await page.goto(`${server.url}/streams/quiet`);
     await expect(new MessagePage(page).status).toHaveText("Live");
-    // A headless browser hides nothing: the page is told that it is hidden, and does what it then does.
+    // A headless browser hides no tab, so simulate it.
     await show(page, state);
-    // On HTTP/1.1 a hidden page lets its connection go after ten seconds: that is not silence.
+    // On HTTP/1.1 a hidden page closes its connection after ten seconds: wait until after that.
     await new Promise((resolve) => setTimeout(resolve, 15_000));
     const before = { ...(await mainThread(cdp)), "the whole browser, ms": browserTime() };
     await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));

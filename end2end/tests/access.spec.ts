@@ -1,4 +1,4 @@
-// That everyone can use the pages: without a mouse, without scripts, on a phone, with a reader.
+// Accessibility of the counter page: keyboard, no scripts, phone, screen reader.
 
 import { ENDLESS, MessagePage, expect, holdHydration, idlePreload, nothingToFind, test, unreachable } from "../tidings.ts";
 
@@ -62,7 +62,7 @@ for (const colorScheme of ["light", "dark"] as const) {
 test.describe("without scripts", () => {
   test.use({ javaScriptEnabled: false, mayComplain: idlePreload });
 
-  test("the page says what was said, and how to listen", async ({ page, start }) => {
+  test("the page shows the messages, and how to listen", async ({ page, start }) => {
     const server = await start();
     const counter = await MessagePage.open(page, server);
     expect(await counter.texts()).toEqual(["Counter value 1"]);
@@ -74,7 +74,7 @@ test.describe("without scripts", () => {
   });
 });
 
-test("a keyboard is enough", async ({ page, start }) => {
+test("the page can be used with a keyboard", async ({ page, start }) => {
   await page.setViewportSize({ width: 800, height: 500 });
   const server = await start("--counter-delay", "100ms", ...ENDLESS);
   const counter = await MessagePage.open(page, server);
@@ -100,7 +100,7 @@ test("a keyboard is enough", async ({ page, start }) => {
   const newest = counter.button(/new message/);
   await press("PageUp");
   await expect(newest).toBeVisible();
-  // Until the browser has come to rest: what it is asked to do before, it may forget.
+  // Wait until scrolling has settled: before that the browser may ignore an action.
   const place = () => counter.log.evaluate((log) => log.scrollTop);
   const settled = async () => {
     const before = await place();
@@ -116,7 +116,7 @@ test("a keyboard is enough", async ({ page, start }) => {
 
 });
 
-test("a keyboard is enough to watch again", async ({ page, start }) => {
+test("watch again works with a keyboard", async ({ page, start }) => {
   const server = await start("--counter-delay", "20ms");
   const counter = await MessagePage.open(page, server);
   await counter.ends();
@@ -129,17 +129,17 @@ test("a keyboard is enough to watch again", async ({ page, start }) => {
 });
 
 for (const reducedMotion of ["no-preference", "reduce"] as const) {
-  test(`a silent page moves nothing, motion: ${reducedMotion}`, async ({ page, start }) => {
+  test(`a silent page has no animation, motion: ${reducedMotion}`, async ({ page, start }) => {
     await page.emulateMedia({ reducedMotion });
     const server = await start("--counter-delay", "1h");
     const counter = await MessagePage.open(page, server);
     await counter.isLive();
-    // Until it has come to life, something waits to say that it has not.
+    // Until hydration, an animation delays the "not live" notice.
     await expect.poll(() => page.evaluate(() => document.getAnimations().length)).toBe(0);
   });
 }
 
-test("a narrow window has no second dimension to scroll", async ({ page, start }) => {
+test("a narrow window does not scroll horizontally", async ({ page, start }) => {
   await page.setViewportSize({ width: 320, height: 640 });
   const server = await start();
   for (const path of ["/", "/problems"]) {

@@ -1,16 +1,16 @@
-// What other programs do to a page: extensions, translators, proxies, phones that make links of
-// numbers. Each page ends live and equal to the log, or says that it is not live.
+// Recovery from page changes by other programs: extensions, translators, proxies, phones that turn
+// numbers into links. Each page ends live and equal to the log, or says that it is not live.
 
 import { type Page } from "@playwright/test";
 import { MessagePage, type Server, expect, holdHydration, messages, test } from "../tidings.ts";
 
-// The page's script tells developers what failed, and the browser of traps and of what was blocked.
+// Expected messages: the page's script logs what failed, the browser logs traps and blocked files.
 test.use({ mayComplain: /^Tidings: the live part|^Failed to load resource|unreachable|preload|WebAssembly|Script|planted/ });
 
-/** A stream whose first message tempts those who make links. */
+/** Messages with a phone number and an address, which other programs turn into links. */
 const FIRST = ["555-123-4567 called", "write to 7 Main Street"];
 
-/** The page of a stream with two messages, and a script of others that runs on it before the wasm. */
+/** The page of a stream with two messages, changed by a script before hydration. */
 async function changedBefore(page: Page, server: Server, change: () => void): Promise<MessagePage> {
   await server.publish("news", ...FIRST);
   const letGo = await holdHydration(page);
@@ -20,7 +20,7 @@ async function changedBefore(page: Page, server: Server, change: () => void): Pr
   return news;
 }
 
-/** That the page is live: it shows what the log holds, what comes, and does what it is told. */
+/** Checks that the page is live: it shows the log and new messages, and its buttons work. */
 async function isAlive(news: MessagePage, server: Server, said: string[]): Promise<void> {
   await expect(news.status).toHaveText("Live", { timeout: 60_000 });
   await server.publish("news", "what comes");
@@ -33,11 +33,11 @@ async function isAlive(news: MessagePage, server: Server, said: string[]): Promi
   await expect(news.status).toHaveText("Live");
   await news.shows([...said, "what comes", "in the pause"]);
   await expect(news.page.getByText(`${said.length + 2} messages`, { exact: true })).toBeVisible();
-  // What has failed on the way watches no more.
+  // Failed instances of the page hold no connection.
   await expect.poll(() => server.openStreams()).toBe(1);
 }
 
-/** That the page says that it is not live, and nothing else; and that reading and writing go on. */
+/** Checks that the page shows only "Not live" as its state, and holds no connection. */
 async function saysThatItIsDead(news: MessagePage, server: Server): Promise<void> {
   await expect(news.status).toHaveText("Not live", { timeout: 60_000 });
   await expect(news.page.getByText(/^(Live|Connecting)$/)).toBeHidden();
@@ -46,10 +46,10 @@ async function saysThatItIsDead(news: MessagePage, server: Server): Promise<void
 }
 
 const before: Record<string, () => void> = {
-  "attributes on everything": () => {
+  "an attribute on every element": () => {
     for (const element of document.querySelectorAll("*")) element.setAttribute("data-extension", "1");
   },
-  "a number made a link, at the start of a message": () => {
+  "a number turned into a link, at the start of a message": () => {
     const text = document.querySelector(".message p")!.firstChild as Text;
     const rest = text.splitText(12);
     const link = document.createElement("a");
@@ -58,7 +58,7 @@ const before: Record<string, () => void> = {
     link.append(text);
     rest.parentElement!.normalize();
   },
-  "an address made a link, in the middle of a message": () => {
+  "an address turned into a link, in the middle of a message": () => {
     const text = document.querySelectorAll(".message p")[1]!.firstChild as Text;
     const middle = text.splitText(9);
     middle.splitText(6);
@@ -96,27 +96,27 @@ const before: Record<string, () => void> = {
   "texts split": () => {
     for (const said of document.querySelectorAll(".message p")) (said.firstChild as Text).splitText(3);
   },
-  "an element first in the live part": () => {
+  "an element inserted first in the live part": () => {
     document.querySelector(".live")!.prepend(document.createElement("div"));
   },
-  "an element of the same kind first in the live part": () => {
+  "an element of the same kind inserted first in the live part": () => {
     const figure = document.querySelector(".chart-frame")!;
     figure.before(figure.cloneNode(true));
   },
-  "an element last in the live part": () => {
+  "an element inserted last in the live part": () => {
     document.querySelector(".live")!.append(document.createElement("aside"));
   },
-  "an element beside the text area": () => {
+  "an element inserted beside the text area": () => {
     document.querySelector("textarea")!.after(document.createElement("grammar-checker"));
   },
-  "a row between the rows": () => {
+  "a row inserted between the rows": () => {
     const row = document.querySelector(".message")!;
     row.after(row.cloneNode(true));
   },
   "a row removed": () => document.querySelector(".message")!.remove(),
   "the status line removed": () => document.querySelector(".live .status")!.remove(),
   "the snapshot removed": () => document.getElementById("snapshot")!.remove(),
-  "everything wrapped": () => {
+  "all content wrapped": () => {
     const main = document.querySelector("main")!;
     const reader = document.createElement("div");
     reader.append(...main.childNodes);
@@ -126,7 +126,7 @@ const before: Record<string, () => void> = {
 };
 
 for (const [name, change] of Object.entries(before)) {
-  test(`before the page comes to life: ${name}`, async ({ page, start }) => {
+  test(`before hydration: ${name}`, async ({ page, start }) => {
     const server = await start();
     const news = await changedBefore(page, server, change);
     await isAlive(news, server, FIRST);
@@ -135,7 +135,7 @@ for (const [name, change] of Object.entries(before)) {
 
 const after: Record<string, () => void> = {
   "every text translated": before["every text translated"]!,
-  "attributes on everything": before["attributes on everything"]!,
+  "an attribute on every element": before["an attribute on every element"]!,
   "comments removed": before["comments removed"]!,
   "a row removed": () => document.querySelector(".message")!.remove(),
   "the rows replaced by a copy": () => {
@@ -153,7 +153,7 @@ const after: Record<string, () => void> = {
 };
 
 for (const [name, change] of Object.entries(after)) {
-  test(`when the page lives: ${name}`, async ({ page, start }) => {
+  test(`after hydration: ${name}`, async ({ page, start }) => {
     const server = await start();
     await server.publish("news", ...FIRST);
     await page.clock.install();
@@ -161,11 +161,11 @@ for (const [name, change] of Object.entries(after)) {
     await news.isLive();
     await page.waitForFunction(() => document.documentElement.dataset.hydration === "done");
     await page.evaluate(change);
-    // The page is asked now and then whether it lives.
+    // Until after the next heartbeats.
     for (let seconds = 0; seconds < 40; seconds++) await page.clock.runFor(1_000);
     await page.clock.resume();
     if (name === "every text translated") {
-      // Messages stay translated; the rest follows what happens.
+      // Old messages stay translated; the rest of the page stays live.
       await server.publish("news", "what comes");
       await news.reaches("what comes");
       await news.button("Pause").click();
@@ -179,7 +179,7 @@ for (const [name, change] of Object.entries(after)) {
   });
 }
 
-test("a full window whose rows are replaced by a copy", async ({ page, start }) => {
+test("a full window of rows replaced by a copy", async ({ page, start }) => {
   const server = await start("--publish-rate", "0");
   await page.clock.install();
   const news = await MessagePage.open(page, server, "news");
@@ -196,7 +196,7 @@ test("a full window whose rows are replaced by a copy", async ({ page, start }) 
   await news.reaches("what comes");
 });
 
-test("a trap in the tenth message: nothing is lost, what is half written and the focus stay", async ({ page, start }) => {
+test("a trap in the tenth message: no message is lost, draft and focus stay", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   await page.addInitScript(() => {
@@ -204,7 +204,7 @@ test("a trap in the tenth message: nothing is lost, what is half written and the
     const id = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "lastEventId")!.get!;
     Object.defineProperty(MessageEvent.prototype, "lastEventId", {
       get() {
-        // Thrown through the wasm, as a trap is: it leaves everything as it was in that moment.
+        // Thrown through the wasm, like a trap: the state of the wasm stays as it was at that moment.
         if (++taken === 10) throw new Error("planted");
         return id.call(this);
       },
@@ -223,7 +223,7 @@ test("a trap in the tenth message: nothing is lost, what is half written and the
   await isAlive(news, server, [...FIRST, ...messages(12)]);
 });
 
-test("a wasm that traps in every message: said, and the page can still be read and written to", async ({ page, start }) => {
+test("a wasm that traps in every message: the page says so, and reading and sending still work", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   await page.addInitScript(() => {
@@ -235,7 +235,7 @@ test("a wasm that traps in every message: said, and the page can still be read a
   });
   const news = await MessagePage.open(page, server, "news");
   await news.isLive();
-  // A page that lives again has the message in it, until the next one.
+  // A recovered page shows this message, until the next one makes it trap again.
   await expect(async () => {
     await server.publish("news", "another");
     await page.waitForTimeout(500);
@@ -250,11 +250,11 @@ test("a wasm that traps in every message: said, and the page can still be read a
   await news.reaches("by the form itself");
 });
 
-test("a page that does not answer any more says so", async ({ page, start }) => {
+test("a page that stops answering says so", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   await page.clock.install();
-  // What the page's script asks never reaches the wasm.
+  // The heartbeat of the page's script never reaches the wasm.
   await page.addInitScript(() => {
     addEventListener("tidings:heartbeat", (event) => sessionStorage.getItem("stalled") && event.stopImmediatePropagation(), true);
   });
@@ -271,7 +271,7 @@ for (const [name, broken] of [
   ["is cut short", { status: 200, contentType: "application/wasm", body: Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0]) }],
   ["is another file", { status: 200, contentType: "text/html", body: "<h1>Sign in to the network</h1>" }],
 ] as const) {
-  test(`a wasm that ${name}: the page says that it is not live, until there is one`, async ({ page, start }) => {
+  test(`a wasm that ${name}: the page says that it is not live, until the wasm loads`, async ({ page, start }) => {
     const server = await start();
     await server.publish("news", ...FIRST);
     await page.route("**/*.wasm", (route) => route.fulfill(broken));
@@ -279,13 +279,13 @@ for (const [name, broken] of [
     await saysThatItIsDead(news, server);
     expect(await news.texts()).toEqual(FIRST);
     await page.unroute("**/*.wasm");
-    // The page may have come to life by itself in this moment; else the link helps.
+    // Either the page has recovered by itself by now, or the link reloads it.
     await page.getByRole("link", { name: "Reload the page" }).click({ timeout: 2_000 }).catch(() => {});
     await isAlive(news, server, FIRST);
   });
 }
 
-test("a wasm that comes at the second attempt", async ({ page, start }) => {
+test("a wasm that loads at the second attempt", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   await page.route("**/*.wasm", (route) => route.abort(), { times: 2 });
@@ -301,7 +301,7 @@ test("a module that is blocked", async ({ page, start }) => {
   await saysThatItIsDead(news, server);
 });
 
-test("a browser that knows no WebAssembly", async ({ page, start }) => {
+test("a browser without WebAssembly", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   await page.addInitScript(() => Reflect.deleteProperty(window, "WebAssembly"));
@@ -309,7 +309,7 @@ test("a browser that knows no WebAssembly", async ({ page, start }) => {
   await saysThatItIsDead(news, server);
 });
 
-test("a wasm that never comes: the page says after a while that it is not live, and lives when it has come", async ({ page, start }) => {
+test("a wasm that loads late: the page says after a while that it is not live, and is live once it has loaded", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   const letGo = await holdHydration(page);
@@ -320,7 +320,7 @@ test("a wasm that never comes: the page says after a while that it is not live, 
   await isAlive(news, server, FIRST);
 });
 
-/** Rewrites pages, and nothing else, as a proxy does. */
+/** Rewrites pages, and no other responses, like a proxy. */
 async function rewritePages(page: Page, rewrite: (html: string) => string): Promise<void> {
   await page.route("**/streams/*", async (route) => {
     const response = await route.fetch();
@@ -338,7 +338,7 @@ test("a proxy that rewrites pages", async ({ page, start }) => {
 });
 
 for (const [name, script] of [
-  ["a proxy that takes out the scripts", /<script(?! id="snapshot")[\s\S]*?<\/script>/g],
+  ["a proxy that removes the scripts", /<script(?! id="snapshot")[\s\S]*?<\/script>/g],
   ["a browser without modules", /<script id="loader"[\s\S]*?<\/script>/g],
 ] as const) {
   test(name, async ({ page, start }) => {
@@ -350,7 +350,7 @@ for (const [name, script] of [
   });
 }
 
-test("the page of a stream that was deleted meanwhile comes to life again, empty", async ({ page, start }) => {
+test("the page of a stream that was deleted meanwhile recovers, empty", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
   const letGo = await holdHydration(page);
@@ -361,7 +361,7 @@ test("the page of a stream that was deleted meanwhile comes to life again, empty
   await isAlive(news, server, []);
 });
 
-test("the counter comes to life again as well", async ({ page, start }) => {
+test("the counter page recovers too", async ({ page, start }) => {
   const server = await start("--counter-delay", "300ms");
   const letGo = await holdHydration(page);
   const counter = await MessagePage.open(page, server);

@@ -1,5 +1,5 @@
-// What the page does when the connection does not hold. Chromium rightly complains about servers
-// that are not there.
+// Reconnecting: what the page does when its connection fails. Chromium rightly complains about
+// unreachable servers.
 
 import { type Page } from "@playwright/test";
 import { ENDLESS, MessagePage, expect, show, test, unreachable, values } from "../tidings.ts";
@@ -9,7 +9,7 @@ const RUN = [...values(20), "End of the stream"];
 test.use({ mayComplain: unreachable });
 
 for (const signal of ["SIGKILL", "SIGTERM"] as const) {
-  test(`a server that is stopped by ${signal} and started again in mid-run: no gap, no repeat`, async ({ page, start }) => {
+  test(`a server that is stopped by ${signal} and restarted during a run: no gap, no repeat`, async ({ page, start }) => {
     const server = await start("--counter-delay", "300ms");
     const counter = await MessagePage.open(page, server);
     await counter.reaches("Counter value 4");
@@ -33,7 +33,7 @@ test("the network goes and comes back: no gap, no repeat", async ({ page, contex
   await counter.shows(RUN);
 });
 
-test("a first answer of 502, after which a browser gives up, is tried again", async ({ page, start }) => {
+test("a first answer of 502, after which EventSource gives up, is retried", async ({ page, start }) => {
   const server = await start("--counter-delay", "200ms");
   await page.route("**/stream?*", (route) => route.fulfill({ status: 502 }), { times: 2 });
   const counter = await MessagePage.open(page, server);
@@ -42,7 +42,7 @@ test("a first answer of 502, after which a browser gives up, is tried again", as
   await counter.shows(RUN);
 });
 
-test("the reader need not wait for the next try", async ({ page, start }) => {
+test("the reader can retry at once", async ({ page, start }) => {
   const server = await start("--counter-delay", "300ms", ...ENDLESS);
   await page.clock.install();
   const counter = await MessagePage.open(page, server);
@@ -63,7 +63,7 @@ test("a connection that died silently is noticed and replaced", async ({ page, s
   const counter = await MessagePage.open(page, server);
   await expect(counter.status).toHaveText("Live");
   const again = page.waitForRequest(/\/stream\?last_event_id=\d+-1$/);
-  // Two and a half times the interval at which a server breaks its silence.
+  // Two and a half ping intervals.
   await page.clock.fastForward(37_500);
   await expect(counter.status).toHaveText("Reconnecting");
   await page.clock.fastForward(2_000);
@@ -71,7 +71,7 @@ test("a connection that died silently is noticed and replaced", async ({ page, s
   await expect(counter.status).toHaveText("Live");
 });
 
-test("a hidden tab lets its connection go on HTTP/1.1, and resumes when shown", async ({ page, start }) => {
+test("a hidden tab closes its connection on HTTP/1.1, and resumes when shown", async ({ page, start }) => {
   const server = await start("--counter-delay", "500ms", ...ENDLESS);
   await page.clock.install();
   const counter = await MessagePage.open(page, server);
@@ -107,14 +107,14 @@ test("seven tabs of one browser: each is served", async ({ context, start }) => 
   await expect(seventh.status).toHaveText("Live");
 });
 
-/** Answers the page's subscription with an event stream of the test's own. */
+/** Answers the page's subscription with a fixed event stream. */
 async function say(page: Page, stream: string): Promise<void> {
   await page.route("**/stream?*", (route) =>
     route.fulfill({ status: 200, contentType: "text/event-stream", body: stream }),
   );
 }
 
-test("a reset is told, and what follows is shown", async ({ page, start }) => {
+test("a reset is shown, and so are the messages after it", async ({ page, start }) => {
   const server = await start();
   await say(
     page,
@@ -127,7 +127,7 @@ test("a reset is told, and what follows is shown", async ({ page, start }) => {
   await counter.shows(["Counter value 1", "Messages were lost before this point.", "anew", "done"]);
 });
 
-test("what is said is text, whatever it says", async ({ page, start }) => {
+test("messages are shown as text, whatever they contain", async ({ page, start }) => {
   const server = await start();
   const said = ["<b>bold</b><script>alert(1)</script>", "&amp; \"quotes\"", "שלום 123", "  two\n\n  lines ", "x".repeat(5_000), ""];
   const frames = said.map((text, i) => `event: new_message\nid: 1-${i + 2}\n${text.split("\n").map((line) => `data: ${line}\n`).join("")}\n`);
@@ -137,10 +137,10 @@ test("what is said is text, whatever it says", async ({ page, start }) => {
   await counter.ends();
   await counter.shows(["Counter value 1", ...said, "done"]);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
-  expect(wide, "nothing scrolls sideways").toBe(false);
+  expect(wide, "no horizontal scrolling").toBe(false);
 });
 
-test("a stream that is accepted and closed at once, again and again, is not asked for without end", async ({ page, start }) => {
+test("a stream that is accepted and closed at once: reconnects back off", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", "hello");
   let connections = 0;
@@ -152,7 +152,7 @@ test("a stream that is accepted and closed at once, again and again, is not aske
   const news = await MessagePage.open(page, server, "news");
   await expect(news.status).toHaveText("Reconnecting");
   for (let seconds = 0; seconds < 30; seconds++) await page.clock.runFor(1_000);
-  // Pauses of half a second at the least, then of one, two, four, and of seven and a half.
+  // Pauses of at least half a second, then of one, two, four, and seven and a half.
   expect(connections).toBeLessThanOrEqual(9);
   expect(connections).toBeGreaterThan(3);
   await page.unroute("**/streams/news/events*");

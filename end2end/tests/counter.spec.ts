@@ -1,4 +1,4 @@
-// The counter page, from its first paint to its end.
+// The counter page, from first paint to end.
 
 import { EventSource } from "eventsource";
 import { once } from "node:events";
@@ -22,11 +22,11 @@ test("a run to its end, after which the connection stays closed", async ({ page,
 
   requests.length = 0;
   await page.waitForTimeout(1_200);
-  expect(requests, "nothing is asked for in two retry periods").toEqual([]);
+  expect(requests, "no request in two retry periods").toEqual([]);
   expect(await server.openStreams()).toBe(0);
 });
 
-test("the first value is there before any script runs, and what is there is kept", async ({ page, start }) => {
+test("the server renders the first value, and hydration keeps the elements", async ({ page, start }) => {
   const server = await start("--counter-delay", "200ms");
   const letGo = await holdHydration(page);
   const counter = await MessagePage.open(page, server);
@@ -51,7 +51,7 @@ test("the first value is there before any script runs, and what is there is kept
   await counter.shows(RUN);
 });
 
-test("times are those of the values, not of the run", async ({ page, start }) => {
+test("each value has its own time", async ({ page, start }) => {
   const server = await start("--counter-delay", "1s", "--counter-count", "3");
   const counter = await MessagePage.open(page, server);
   await counter.ends();
@@ -59,7 +59,7 @@ test("times are those of the values, not of the run", async ({ page, start }) =>
   expect(times.map((time) => time - times[0]!)).toEqual([0, 1000, 2000, 3000]);
 });
 
-test("each page has a run of its own", async ({ context, start }) => {
+test("each page has its own run", async ({ context, start }) => {
   const server = await start("--counter-delay", "100ms");
   const pages = await Promise.all([context.newPage(), context.newPage()]);
   const counters = await Promise.all(pages.map((page) => MessagePage.open(page, server)));
@@ -69,7 +69,7 @@ test("each page has a run of its own", async ({ context, start }) => {
   }
 });
 
-test("pause holds what arrives and says how much, resume shows it", async ({ page, start }) => {
+test("pause holds new messages and shows their number, resume shows them", async ({ page, start }) => {
   const server = await start("--counter-delay", "100ms", ...ENDLESS);
   const counter = await MessagePage.open(page, server);
   await counter.reaches("Counter value 3");
@@ -85,7 +85,7 @@ test("pause holds what arrives and says how much, resume shows it", async ({ pag
   expect(after).toEqual(values(after.length));
 });
 
-test("a pause outlasts the end", async ({ page, start }) => {
+test("a pause outlasts the end of the stream", async ({ page, start }) => {
   const server = await start("--counter-delay", "400ms");
   const counter = await MessagePage.open(page, server);
   await counter.button("Pause").click();
@@ -96,7 +96,7 @@ test("a pause outlasts the end", async ({ page, start }) => {
   await expect(counter.button("Watch again")).toBeVisible();
 });
 
-test("the log follows, waits for a reader who looks back, and leads to the newest", async ({ page, start }) => {
+test("the log follows new messages, stays put when scrolled back, and offers a button to the newest", async ({ page, start }) => {
   await page.setViewportSize({ width: 800, height: 500 });
   const server = await start("--counter-delay", "60ms", ...ENDLESS);
   const counter = await MessagePage.open(page, server);
@@ -121,7 +121,7 @@ test("the log follows, waits for a reader who looks back, and leads to the newes
   expect(after).toEqual(values(after.length));
 });
 
-test("watch again begins a new run", async ({ page, start }) => {
+test("watch again starts a new run", async ({ page, start }) => {
   const server = await start("--counter-delay", "50ms");
   const counter = await MessagePage.open(page, server);
   await counter.ends();
@@ -133,7 +133,7 @@ test("watch again begins a new run", async ({ page, start }) => {
   await counter.shows(RUN);
 });
 
-test("the chart draws what the messages count", async ({ page, start }) => {
+test("the chart draws the counter values", async ({ page, start }) => {
   const server = await start("--counter-delay", "50ms");
   const counter = await MessagePage.open(page, server);
   await counter.ends();
@@ -145,9 +145,9 @@ test("the chart draws what the messages count", async ({ page, start }) => {
   expect(points[19]).toBe("600,0");
 });
 
-test("twenty thousand values leave the page bounded, in order and alive", async ({ page, start }) => {
+test("twenty thousand values: the page stays bounded, in order and live", async ({ page, start }) => {
   const server = await start("--counter-delay", "0ms", "--counter-count", "20000");
-  // How many rows there ever were at the end of a frame.
+  // The highest number of rows at the end of any frame.
   await page.addInitScript(() => {
     const seen = { mostRows: 0 };
     Object.assign(window, { seen });
@@ -170,7 +170,7 @@ test("twenty thousand values leave the page bounded, in order and alive", async 
   expect(mostRows).toBe(500);
 });
 
-test("leaving the page ends the stream", async ({ page, context, start }) => {
+test("leaving the page closes its event stream", async ({ page, context, start }) => {
   const server = await start("--counter-delay", "1s", ...ENDLESS);
   const counter = await MessagePage.open(page, server);
   await expect(counter.status).toHaveText("Live");
@@ -206,7 +206,7 @@ test("a plain EventSource sees the same stream, in a browser and in Node", async
   expect(await listen(EventSource as typeof globalThis.EventSource, `${server.url}/stream`)).toEqual(expected);
 });
 
-test("a page of another origin may listen where that is allowed", async ({ page, start }) => {
+test("CORS: a page of an allowed origin can read the stream", async ({ page, start }) => {
   const elsewhere = createServer((_, response) => response.end("<title>Elsewhere</title>"));
   await once(elsewhere.listen(0, "127.0.0.1"), "listening");
   const there = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`;
@@ -225,7 +225,7 @@ test("a page of another origin may listen where that is allowed", async ({ page,
   elsewhere.close();
 });
 
-test("a page is itself, a script, the wasm and its events, and travels compressed", async ({ page, start }) => {
+test("a page loads a script, the wasm and its events only, compressed", async ({ page, start }) => {
   const server = await start();
   const encodings = new Map<string, string | undefined>();
   page.on("response", (response) => {
@@ -235,7 +235,7 @@ test("a page is itself, a script, the wasm and its events, and travels compresse
   });
   const counter = await MessagePage.open(page, server);
   await expect(counter.status).toHaveText("Live");
-  // Whether the icon is among them depends on the browser; its picture above the page is in the page.
+  // Whether the icon is requested depends on the browser; the logo is inline.
   encodings.delete("/favicon.svg");
   expect(Object.fromEntries(encodings)).toEqual({ "/": "gzip", js: "br", wasm: "br", "/stream": undefined });
   await expect(page.locator("img, link[rel=stylesheet]")).toHaveCount(0);

@@ -1,4 +1,4 @@
-// That everyone can sign in.
+// Accessibility of signing in and out.
 
 import { EVERYTHING, MessagePage, expect, messages, nothingToFind, signIn, test, unreachable } from "../tidings.ts";
 
@@ -7,7 +7,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     test.describe(`${colorScheme}, ${width} wide`, () => {
       test.use({ colorScheme, viewport: { width, height: 800 }, mayComplain: unreachable });
 
-      test("axe finds nothing on the way in and out", async ({ page, context, secret, startGuarded }) => {
+      test("axe finds nothing while signing in and out", async ({ page, context, secret, startGuarded }) => {
         const server = await startGuarded("--public", "status-*");
         await server.publish("status-1", ...messages(30));
         await page.goto(`${server.url}/sign-in`);
@@ -42,7 +42,7 @@ for (const colorScheme of ["light", "dark"] as const) {
   }
 }
 
-test("a keyboard is enough to come in and to go", async ({ page, secret, startGuarded }) => {
+test("signing in and out works with a keyboard", async ({ page, secret, startGuarded }) => {
   const server = await startGuarded();
   await page.goto(`${server.url}/streams`);
   for (let i = 0; i < 3; i++) await page.keyboard.press("Tab");

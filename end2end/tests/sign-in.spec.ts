@@ -1,22 +1,22 @@
-// A server that asks who one is: signing in and out, and what each may see and do.
+// Authentication and access: signing in and out, and the rights of a token.
 
 import { type BrowserContext, type Page } from "@playwright/test";
 import { execFileSync } from "node:child_process";
 import { EVERYTHING, MessagePage, type Secret, type Server, expect, idlePreload, messages, signIn, test, unreachable } from "../tidings.ts";
 
-// Chromium says of every page with the status 401 or 403 that it was one.
+// Chromium logs every page with the status 401 or 403.
 test.use({ mayComplain: new RegExp(`${idlePreload.source}|${unreachable.source}`) });
 
 const signOut = (page: Page) => page.getByRole("button", { name: "Sign out" }).click();
 const form = (page: Page) => page.getByRole("heading", { level: 1, name: "Sign in" });
 const signInLink = (page: Page) => page.getByRole("banner").getByRole("link", { name: "Sign in" });
 
-/** Has the browser hold a token, as if it had signed in with it. */
+/** Puts a token into the cookie of the browser, as signing in does. */
 async function hold(context: BrowserContext, server: Server, secret: Secret, token: string): Promise<void> {
   await context.addCookies([{ name: secret.cookie, value: token, url: server.url, httpOnly: true, sameSite: "Lax" }]);
 }
 
-/** A token that is not good any more. */
+/** An expired token. */
 async function expiredToken(secret: Secret): Promise<string> {
   const token = secret.token("Ada", ...EVERYTHING, "--expires", "1s");
   const { exp } = JSON.parse(Buffer.from(token.split(".")[1]!, "base64url").toString()) as { exp: number };
@@ -28,7 +28,7 @@ for (const javaScriptEnabled of [true, false]) {
   test.describe(javaScriptEnabled ? "with scripts" : "without scripts", () => {
     test.use({ javaScriptEnabled });
 
-    test("in, to the page that was asked for, and out again", async ({ page, secret, startGuarded }) => {
+    test("signing in leads to the requested page, and signing out ends the access", async ({ page, secret, startGuarded }) => {
       const server = await startGuarded();
       await server.publish("ci-1", ...messages(3));
       const asked = await page.goto(`${server.url}/streams/ci-1`);
@@ -54,7 +54,7 @@ for (const javaScriptEnabled of [true, false]) {
       await expect(page.getByRole("listitem")).toHaveCount(0);
     });
 
-    test("a token that is no good is refused, beside its field", async ({ page, secret, startGuarded }) => {
+    test("an invalid token is refused, with the reason beside its field", async ({ page, secret, startGuarded }) => {
       const server = await startGuarded();
       await page.goto(server.url);
       await signInLink(page).click();
@@ -79,7 +79,7 @@ for (const javaScriptEnabled of [true, false]) {
       await expect(page.getByRole("banner")).toContainText("Signed in as Ada");
     });
 
-    test("what was written is kept when the right to say it has gone", async ({ page, context, secret, startGuarded }) => {
+    test("a draft is kept when the token has expired", async ({ page, context, secret, startGuarded }) => {
       const server = await startGuarded("--public", "status-*");
       await hold(context, server, secret, secret.token("Ada", ...EVERYTHING));
       const stream = await MessagePage.open(page, server, "status-1");
@@ -102,7 +102,7 @@ for (const javaScriptEnabled of [true, false]) {
   });
 }
 
-test("a guest reads what is public, live, and can do no more", async ({ page, secret, startGuarded }) => {
+test("a guest can watch public streams, and only that", async ({ page, secret, startGuarded }) => {
   const server = await startGuarded("--public", "status-*");
   const stream = await MessagePage.open(page, server, "status-1");
   await stream.isLive();
@@ -146,7 +146,7 @@ test("the right to watch is not the right to publish", async ({ page, context, s
   await expect(page.getByRole("banner")).toContainText("Signed in as Other");
 });
 
-test("the list shows what one may watch, and how to make a stream to whom it helps", async ({ page, context, secret, startGuarded }) => {
+test("the list shows watchable streams, and the publish command only with the right to publish", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded("--public", "status-*");
   const listed = async () => {
     await page.goto(`${server.url}/streams`);
@@ -165,7 +165,7 @@ test("the list shows what one may watch, and how to make a stream to whom it hel
   await expect(command).toBeVisible();
 });
 
-test("commands show a token, from where nobody sees it", async ({ page, context, secret, startGuarded }) => {
+test("commands take the token from a variable, and the page never contains it", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   const token = secret.token("Ada", ...EVERYTHING);
   await hold(context, server, secret, token);
@@ -178,7 +178,7 @@ test("commands show a token, from where nobody sees it", async ({ page, context,
   await stream.shows(["Hello"]);
 });
 
-test("a token that expires while its holder watches: nothing is lost", async ({ page, context, secret, startGuarded }) => {
+test("a token that expires under an open page: no message is lost", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   await server.publish("ci-1", ...messages(3));
   await hold(context, server, secret, secret.token("Ada", ...EVERYTHING, "--expires", "20s"));
@@ -189,7 +189,7 @@ test("a token that expires while its holder watches: nothing is lost", async ({ 
   await stream.shows(messages(3));
   await server.publish("ci-1", ...messages(6, 4));
 
-  // Whoever tries without a new token is told the same.
+  // A retry without a new token has the same result.
   await stream.button("Retry now").click();
   await expect(stream.status).toHaveText("Signed out");
   await stream.shows(messages(3));
@@ -207,7 +207,7 @@ test("a token that expires while its holder watches: nothing is lost", async ({ 
   await expect(stream.composer).toHaveValue("half a thou");
 });
 
-test("signed out in another tab: the page says so, and goes on when it is seen again", async ({ page, context, secret, startGuarded }) => {
+test("signed out in another tab: the page says so, and resumes when it is shown with a token", async ({ page, context, secret, startGuarded }) => {
   const server = await startGuarded();
   await server.publish("ci-1", ...messages(3));
   const token = secret.token("Ada", ...EVERYTHING);
@@ -229,7 +229,7 @@ test("signed out in another tab: the page says so, and goes on when it is seen a
   await stream.shows(messages(4));
 });
 
-test("a link to the form leads nowhere but here", async ({ page, secret, startGuarded }) => {
+test("the sign-in link redirects only within the site", async ({ page, secret, startGuarded }) => {
   const server = await startGuarded();
   const token = secret.token("Ada", ...EVERYTHING);
   for (const to of ["//evil.example", "https://evil.example", "/\\evil.example", "/%09/evil.example", "javascript:alert(1)"]) {
@@ -243,7 +243,7 @@ test("a link to the form leads nowhere but here", async ({ page, secret, startGu
   await expect(page).toHaveURL(`${server.url}/streams/ci-1?before=1-1`);
 });
 
-test("where nobody is asked, nobody signs in", async ({ page, start }) => {
+test("a server without a secret has no sign-in", async ({ page, start }) => {
   const server = await start("--data", ":memory:");
   await page.goto(`${server.url}/streams`);
   await expect(page.getByRole("banner").getByRole("link")).toHaveText(["Tidings", "Streams"]);

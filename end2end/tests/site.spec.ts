@@ -1,5 +1,5 @@
-// The site, which two programs build from one configuration: `cargo xtask`, what is served, and
-// cargo-leptos, which is there to develop with.
+// Compares the site as two programs build it from one configuration: `cargo xtask`, for the server, and
+// cargo-leptos, for development.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { MessagePage, expect, test } from "../tidings.ts";
 
 const { TIDINGS_SITE: ours = "", TIDINGS_LEPTOS_SITE: theirs = "", TIDINGS_QUICK_SITE: quick = "" } = process.env;
 
-/** The files of a site by their names without the hash of their content, with their paths. */
+/** The paths of the files of a site, by their names without the content hash. */
 function files(site: string): Map<string, string> {
   const entries = readdirSync(site, { recursive: true, withFileTypes: true });
   const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
@@ -15,12 +15,12 @@ function files(site: string): Map<string, string> {
   return new Map(named);
 }
 
-/** A wasm, taken apart: what it asks for and offers by kind, and everything else byte by byte. */
+/** The parts of a wasm: imports and exports by kind, and all other sections byte by byte. */
 function parts(path: string) {
   const bytes = readFileSync(path);
   const module = new WebAssembly.Module(bytes);
   const sections: { id: number; content: string }[] = [];
-  // A header of 8 bytes, then sections: an id, a length of 7 bits a byte, lowest first, the content.
+  // A header of 8 bytes, then sections: an id, the length in LEB128, the content.
   for (let at = 8; at < bytes.length; ) {
     const id = bytes[at++]!;
     let length = 0;
@@ -40,29 +40,29 @@ function parts(path: string) {
   };
 }
 
-test("both builds make the same files", () => {
+test("both builds produce the same files", () => {
   const [mine, other] = [files(ours), files(theirs)];
-  // We write down the names with hashes and leave out the types for TypeScript, which nothing loads.
+  // `cargo xtask` adds the list of hashed names, and omits the TypeScript types, which nothing loads.
   mine.delete("hash.txt");
   const names = [...other.keys()].filter((name) => !/\.d\.ts(\.\w+)?$/.test(name));
   expect([...mine.keys()].sort()).toEqual(names.sort());
 
-  // Rule by rule, so that a difference can be read.
+  // Rule by rule, so that a difference is readable.
   const rules = (path: string) => readFileSync(path, "utf8").split("}");
   for (const name of names.filter((name) => !/\.(js|wasm|br|gz)$/.test(name))) {
     expect(rules(mine.get(name)!), name).toEqual(rules(other.get(name)!));
   }
 });
 
-test("both builds make the same wasm, but for its names", () => {
+test("both builds produce the same wasm, except for its names", () => {
   const [mine, other] = [files(ours), files(theirs)].map((site) => parts(site.get("pkg/tidings.wasm")!));
-  expect(mine!.imports.length, "it asks for something").toBeGreaterThan(50);
-  // As a whole: where two programs differ in their bytes tells nothing.
+  expect(mine!.imports.length, "it has imports").toBeGreaterThan(50);
+  // As a whole: a diff of two binaries tells nothing.
   expect(JSON.stringify(mine) === JSON.stringify(other), "they are the same").toBe(true);
 });
 
 for (const [builder, site] of Object.entries({ "cargo leptos build": theirs, "cargo xtask run": quick })) {
-  test(`the page that ${builder} makes comes to life`, async ({ page, start }) => {
+  test(`the page that ${builder} builds is live`, async ({ page, start }) => {
     const server = await start("--site-root", site);
     await server.publish("news", "one");
     const news = await MessagePage.open(page, server, "news");

@@ -1,4 +1,4 @@
-// That everyone can use the streams' pages.
+// Accessibility of the stream pages.
 
 import { MessagePage, expect, messages, nothingToFind, test, unreachable } from "../tidings.ts";
 
@@ -7,7 +7,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     test.describe(`${colorScheme}, ${width} wide`, () => {
       test.use({ colorScheme, viewport: { width, height: 800 }, mayComplain: unreachable });
 
-      test("axe finds nothing on any page of streams", async ({ page, start }) => {
+      test("axe finds nothing on any stream page", async ({ page, start }) => {
         const server = await start("--data", ":memory:");
         await page.goto(`${server.url}/streams`);
         await nothingToFind(page, "no streams");
@@ -45,7 +45,7 @@ for (const colorScheme of ["light", "dark"] as const) {
   }
 }
 
-test("a keyboard is enough to write, to look back and to end", async ({ page, start }) => {
+test("writing, older messages and ending work with a keyboard", async ({ page, start }) => {
   const server = await start("--data", ":memory:");
   await server.publish("ci", ...messages(120));
   const stream = await MessagePage.open(page, server, "ci");

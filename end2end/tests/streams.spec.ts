@@ -1,4 +1,4 @@
-// Streams of one's own: published, watched, looked back into, ended, deleted.
+// Stored streams: publish, watch, history, end, delete.
 
 import { type Page } from "@playwright/test";
 import { MessagePage, type Server, expect, holdHydration, idlePreload, messages, show, test, unreachable } from "../tidings.ts";
@@ -6,7 +6,7 @@ import { MessagePage, type Server, expect, holdHydration, idlePreload, messages,
 const IN_MEMORY = ["--data", ":memory:"];
 const HOSTILE = "</textarea><script>document.title = 'owned'</script><b>&lt;&amp;";
 
-test("what is published appears in every tab, in order and once", async ({ context, start }) => {
+test("a published message appears in every tab, in order and once", async ({ context, start }) => {
   const server = await start(...IN_MEMORY);
   const tabs = [await context.newPage(), await context.newPage()];
   const streams = await Promise.all(tabs.map((tab) => MessagePage.open(tab, server, "ci")));
@@ -22,7 +22,7 @@ test("what is published appears in every tab, in order and once", async ({ conte
   }
 });
 
-test("a page begins with what was said and goes on from there", async ({ page, start }) => {
+test("a page is rendered with the stored messages and continues from there", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   await server.publish("ci", ...messages(3));
   const letGo = await holdHydration(page);
@@ -35,7 +35,7 @@ test("a page begins with what was said and goes on from there", async ({ page, s
 });
 
 test.describe("the composer", () => {
-  test("says what is written, and is ready for more", async ({ page, start }) => {
+  test("publishes what is written, and is ready for the next message", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     const stream = await MessagePage.open(page, server, "ci");
     await stream.isLive();
@@ -54,7 +54,7 @@ test.describe("the composer", () => {
   test.describe("that is refused", () => {
     test.use({ mayComplain: unreachable });
 
-    test("keeps the text and says why", async ({ page, start }) => {
+    test("keeps the text and shows the reason", async ({ page, start }) => {
       const server = await start(...IN_MEMORY);
       const stream = await MessagePage.open(page, server, "ci");
       await stream.isLive();
@@ -78,7 +78,7 @@ test.describe("the composer", () => {
       await expect(page.getByRole("alert").filter({ hasText: "No answer came" })).toBeVisible();
       await expect(stream.composer).toHaveValue("kept");
       await server.startAgain();
-      // By now the page would wait for up to half a minute.
+      // By now the back-off may be up to half a minute.
       await expect(async () => {
         await stream.button("Retry now").click({ timeout: 1_000 }).catch(() => {});
         await expect(stream.status).toHaveText("Live", { timeout: 2_000 });
@@ -89,7 +89,7 @@ test.describe("the composer", () => {
     });
   });
 
-  test("is sent by one click, wherever the focus was", async ({ page, start }) => {
+  test("sends with one click, wherever the focus was", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     const stream = await MessagePage.open(page, server, "ci");
     await stream.isLive();
@@ -102,7 +102,7 @@ test.describe("the composer", () => {
   test.describe("whose answer is lost", () => {
     test.use({ mayComplain: unreachable });
 
-    test("asks again, and what it says is stored once", async ({ page, start }) => {
+    test("retries, and the message is stored once", async ({ page, start }) => {
       const server = await start(...IN_MEMORY);
       const stream = await MessagePage.open(page, server, "ci");
       await stream.isLive();
@@ -121,7 +121,7 @@ test.describe("the composer", () => {
       expect(lost).toBe(3);
     });
 
-    test("says what is known, and the same text sent again is stored once", async ({ page, start }) => {
+    test("says that the result is unknown, and the same text sent again is stored once", async ({ page, start }) => {
       const server = await start(...IN_MEMORY);
       const stream = await MessagePage.open(page, server, "ci");
       await stream.isLive();
@@ -136,7 +136,7 @@ test.describe("the composer", () => {
       await page.unroute("**/api/publish");
       await stream.button("Send").click();
       await expect(stream.composer).toHaveValue("");
-      // The same text once more is another message.
+      // After success, the same text is a new message.
       await stream.composer.fill("once");
       await stream.button("Send").click();
       await expect(stream.composer).toHaveValue("");
@@ -144,7 +144,7 @@ test.describe("the composer", () => {
     });
   });
 
-  test("goes when the stream ends", async ({ page, start }) => {
+  test("disappears when the stream ends", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     await server.publish("ci", "one");
     const stream = await MessagePage.open(page, server, "ci");
@@ -165,7 +165,7 @@ test.describe("the composer", () => {
 test.describe("without scripts", () => {
   test.use({ javaScriptEnabled: false, mayComplain: idlePreload });
 
-  test("one can say something, and end the stream", async ({ page, start }) => {
+  test("the forms publish a message, and end the stream", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     const stream = await MessagePage.open(page, server, "ci");
     await stream.composer.fill("two\nlines");
@@ -184,10 +184,10 @@ test.describe("without scripts", () => {
     await expect(stream.composer).toBeHidden();
   });
 
-  test.describe("what is refused", () => {
+  test.describe("a refused message", () => {
     test.use({ mayComplain: new RegExp(`${idlePreload.source}|${unreachable.source}`) });
 
-    test("is still in the form, as text", async ({ page, start }) => {
+    test("stays in the form, as text", async ({ page, start }) => {
       const server = await start(...IN_MEMORY, "--max-message-bytes", "1KiB");
       const stream = await MessagePage.open(page, server, "ci");
       const text = `\n${HOSTILE}\n${"x".repeat(2_000)}`;
@@ -222,7 +222,7 @@ test.describe("without scripts", () => {
   });
 });
 
-test("what was refused comes to life with its problem", async ({ browser, start }) => {
+test("a page with a refused message hydrates with its error", async ({ browser, start }) => {
   const server = await start(...IN_MEMORY, "--max-message-bytes", "1KiB");
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -244,7 +244,7 @@ test("what was refused comes to life with its problem", async ({ browser, start 
   await context.close();
 });
 
-test("ending asks first", async ({ page, start }) => {
+test("ending asks for confirmation", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   await server.publish("ci", "one");
   const stream = await MessagePage.open(page, server, "ci");
@@ -255,7 +255,7 @@ test("ending asks first", async ({ page, start }) => {
   await stream.shows(["one", "End of the stream"]);
 });
 
-test("a deleted stream leaves nothing, and may begin again", async ({ page, start }) => {
+test("a deleted stream leaves nothing, and can be created again", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   await server.publish("ci", ...messages(5));
   const stream = await MessagePage.open(page, server, "ci");
@@ -268,10 +268,10 @@ test("a deleted stream leaves nothing, and may begin again", async ({ page, star
   await stream.isLive();
 });
 
-test.describe("a store that was wiped", () => {
+test.describe("a wiped store", () => {
   test.use({ mayComplain: unreachable });
 
-  test("is told, and what there is now is shown", async ({ page, start }) => {
+  test("is reported, and the new messages are shown", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     await server.publish("ci", ...messages(5));
     const stream = await MessagePage.open(page, server, "ci");
@@ -282,7 +282,7 @@ test.describe("a store that was wiped", () => {
     await expect(stream.rows.filter({ hasText: "anew" })).toBeVisible();
     const shown = await stream.texts();
     expect(shown.at(-1)).toBe("anew");
-    expect(shown.at(-2), "never silence").toMatch(/^(Messages were lost before this point|The stream was deleted)\.$/);
+    expect(shown.at(-2), "the gap is reported").toMatch(/^(Messages were lost before this point|The stream was deleted)\.$/);
     await server.publish("ci", "and on");
     await stream.shows([...shown, "and on"]);
   });
@@ -292,7 +292,7 @@ async function scrollPlace(page: Page): Promise<number> {
   return page.getByRole("log").evaluate((log) => log.scrollTop);
 }
 
-test("older messages come in place, and nothing jumps", async ({ page, start }) => {
+test("older messages load in place, without a jump", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   await server.publish("log", ...messages(250));
   const stream = await MessagePage.open(page, server, "log");
@@ -301,7 +301,7 @@ test("older messages come in place, and nothing jumps", async ({ page, start }) 
   const older = page.getByRole("link", { name: "Older messages" });
   await older.scrollIntoViewIfNeeded();
   const seen = stream.rows.filter({ hasText: /^[\d:]*message 155$/ });
-  // Until the rows that came into sight are laid out.
+  // Until the rows in sight are laid out.
   const settled = async () => {
     const before = await scrollPlace(page);
     await page.waitForTimeout(500);
@@ -327,10 +327,10 @@ test("older messages come in place, and nothing jumps", async ({ page, start }) 
   await stream.shows(messages(251));
 });
 
-test.describe("older messages that can not be had", () => {
+test.describe("older messages that fail to load", () => {
   test.use({ mayComplain: unreachable });
 
-  test("are asked for again", async ({ page, start }) => {
+  test("can be requested again", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     await server.publish("log", ...messages(120));
     const stream = await MessagePage.open(page, server, "log");
@@ -343,7 +343,7 @@ test.describe("older messages that can not be had", () => {
   });
 });
 
-test("each message has an address, where it is found among its neighbours", async ({ page, start }) => {
+test("each message has a permanent link, which shows it among its neighbours", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   const ids = await server.publish("log", ...messages(250));
   const stream = await MessagePage.open(page, server, "log");
@@ -358,7 +358,7 @@ test("each message has an address, where it is found among its neighbours", asyn
   await expect(page.getByText("message 201", { exact: true })).toBeVisible();
 });
 
-test("the counter's rows have neither address nor date", async ({ page, start }) => {
+test("the counter's rows have neither link nor date", async ({ page, start }) => {
   const server = await start();
   const counter = await MessagePage.open(page, server);
   await counter.isLive();
@@ -366,7 +366,7 @@ test("the counter's rows have neither address nor date", async ({ page, start })
   await expect(counter.log.locator(".day")).toHaveCount(0);
 });
 
-test("a date stands where the reader's day begins", async ({ page, start }) => {
+test("a date marks where a day begins in the reader's time zone", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   const letGo = await holdHydration(page);
   const [id] = await server.publish("ci", "now");
@@ -380,7 +380,7 @@ test("a date stands where the reader's day begins", async ({ page, start }) => {
   await expect(day, "in Kolkata").toHaveText([date(said + 5.5 * 3_600_000)]);
 });
 
-test("a tab in the background counts in its title", async ({ page, start }) => {
+test("a tab in the background shows the number of new messages in its title", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   await server.publish("ci", "before");
   const stream = await MessagePage.open(page, server, "ci");
@@ -395,7 +395,7 @@ test("a tab in the background counts in its title", async ({ page, start }) => {
   await expect(page).toHaveTitle("ci · Tidings");
 });
 
-test("eleven tabs of one browser: each is served, none misses a word", async ({ context, start }) => {
+test("eleven tabs of one browser: each is served, none misses a message", async ({ context, start }) => {
   const server = await start(...IN_MEMORY);
   const tabs: MessagePage[] = [];
   for (let i = 0; i < 11; i++) {
@@ -421,7 +421,7 @@ test("eleven tabs of one browser: each is served, none misses a word", async ({ 
   }
 });
 
-test("what is said is text, whatever it says and wherever it is shown", async ({ page, start }) => {
+test("messages are shown as text on every page, whatever they contain", async ({ page, start }) => {
   const server = await start(...IN_MEMORY);
   const said = [HOSTILE, "<!--", "שלום 123", "  two\n\n  lines ", "x".repeat(5_000)];
   const [id] = await server.publish("ci", ...said);
@@ -436,7 +436,7 @@ test("what is said is text, whatever it says and wherever it is shown", async ({
   await page.goto(`${server.url}/streams`);
   await expect(page.getByText(HOSTILE)).toBeVisible();
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
-  expect(wide, "nothing scrolls sideways").toBe(false);
+  expect(wide, "no horizontal scrolling").toBe(false);
 });
 
 async function listed(page: Page, server: Server): Promise<string[]> {
@@ -484,10 +484,10 @@ test("commands can be copied", async ({ page, context, start }) => {
   expect(copied).toBe(`curl -d 'Hello' ${new URL(server.url).host}/streams/ci`);
 });
 
-test.describe("what is not there", () => {
+test.describe("an invalid address", () => {
   test.use({ mayComplain: unreachable });
 
-  test("is a page that says so", async ({ page, start }) => {
+  test("is answered with an error page", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     const bad = await page.goto(`${server.url}/streams/Not%20a%20name`);
     expect(bad!.status()).toBe(400);
@@ -503,7 +503,7 @@ test.describe("what is not there", () => {
 test.describe("the chart", () => {
   const drawn = (page: Page) => page.getByRole("img", { name: /^Chart of the newest numbers/ });
 
-  test("draws messages that are alike but for their numbers, and plain data", async ({ page, start }) => {
+  test("draws messages that differ only in their numbers, and plain data", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     for (const [name, texts, newest] of [
       ["builds", ["built in 42 s", "built in 1,042.5 s"], "1042.5"],
@@ -518,7 +518,7 @@ test.describe("the chart", () => {
     }
   });
 
-  test("draws nothing where numbers are only words", async ({ page, start }) => {
+  test("draws nothing where numbers are not values", async ({ page, start }) => {
     const server = await start(...IN_MEMORY);
     for (const [name, texts] of [
       ["log", ["5 users signed in", "Deployed v1.2.3 at 12:00", "Issue #42 was closed", "Nothing else"]],

@@ -1,6 +1,6 @@
-// Finishes a built site, as `cargo leptos build --release --precompress` does with libraries that take
-// minutes to compile: minifies the script and the style sheet, names both and the wasm after what is in
-// them, writes these names down for the server (hash.txt), and compresses every file beforehand.
+// Minifies, hashes and precompresses a built site, as `cargo leptos build --release --precompress` does
+// with libraries that take minutes to compile: minifies the script and the style sheet, names both and
+// the wasm after their content, lists the names for the server (hash.txt), and compresses every file.
 
 import { browserslistToTargets, transform } from "lightningcss";
 import { createHash } from "node:crypto";
@@ -11,12 +11,12 @@ import { brotliCompress, constants, gzip } from "node:zlib";
 import { minify } from "terser";
 
 const options = {
-  // The folder of the site, and the one in it with the script and the wasm.
+  // The folder of the site, and the folder in it for the script and the wasm.
   site: { type: "string" },
   package: { type: "string" },
   // The name of the script, the wasm and the style sheet.
   name: { type: "string" },
-  // The source of the style sheet, and the oldest browsers that it is for: "chrome 109, safari 16.4".
+  // The source of the style sheet, and the oldest supported browsers: "chrome 109, safari 16.4".
   style: { type: "string" },
   browsers: { type: "string" },
 };
@@ -31,14 +31,14 @@ async function minifyScript() {
 
 async function minifyStyle() {
   const oldest = browsers.split(", ");
-  // Queries like "defaults" are not for us: what they mean changes from one day to the next.
+  // No queries like "defaults": their meaning changes over time.
   if (!oldest.every((browser) => /^[a-z_]+ [\d.]+$/.test(browser))) throw new Error(`"${browsers}": name versions of browsers`);
   const targets = browserslistToTargets(oldest);
   const { code } = transform({ filename: style, code: await readFile(style), minify: true, targets });
   await writeFile(path("css"), code);
 }
 
-// Two sites with the same content have the same names.
+// Content hashing: sites with the same content have the same names.
 async function nameByContent(extension) {
   const hash = createHash("sha256").update(await readFile(path(extension))).digest("base64url").slice(0, 12);
   await rename(path(extension), path(`${hash}.${extension}`));

@@ -1,7 +1,7 @@
-//! Builds what is served: the server, and the site that browsers load.
+//! Builds the server, and the site that browsers load.
 //!
-//! A release is what `cargo leptos build --release --precompress` makes of the same configuration,
-//! without cargo-leptos, which takes longer to compile than Tidings does.
+//! A release equals the output of `cargo leptos build --release --precompress` with the same
+//! configuration, without cargo-leptos, which takes longer to compile than Tidings does.
 
 use std::{env::consts::EXE_EXTENSION, path::PathBuf, process::Command, thread};
 
@@ -17,28 +17,28 @@ use crate::{
 /// The profile of a build.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// To run here: built soon, and again within seconds after a change.
+    /// To run on this machine: compiles fast, and within seconds after a change.
     Quick,
-    /// To hand out, to test and to measure: the fastest server and the smallest page.
+    /// To distribute, test and measure: the fastest server and the smallest page.
     Release,
 }
 
-/// The steps that a build takes.
+/// The number of steps of a build.
 pub(crate) const STEPS: usize = 3;
 
-/// A build, and where it is.
+/// A build: its configuration and profile, and the paths that follow from them.
 pub(crate) struct Build {
     pub(crate) config: Config,
     pub(crate) profile: Profile,
 }
 
 impl Build {
-    /// Sets up what is missing, and builds.
+    /// Installs missing tools, and builds.
     pub(crate) fn make(profile: Profile, steps: &mut Steps) -> Result<Self> {
         let build = Self::new(profile)?;
         thread::scope(|scope| {
-            // What prints nothing runs beside what prints. The times are half of the processor time
-            // that was measured: what two free cores take.
+            // Quiet steps run in parallel with one that prints. The times are half of the measured
+            // processor time, as on two free cores.
             steps.next("The tools (about half a minute, the first time)");
             node::check()?;
             let packages = scope.spawn(move || node_packages(profile));
@@ -61,7 +61,7 @@ impl Build {
         Ok(build)
     }
 
-    /// Only tells where things are.
+    /// The paths of a build, without building.
     pub(crate) fn new(profile: Profile) -> Result<Self> {
         Ok(Self { config: Config::read()?, profile })
     }
@@ -71,8 +71,8 @@ impl Build {
         self.folder().join(&self.config.server).with_extension(EXE_EXTENSION)
     }
 
-    /// The folder of the site: where the server looks for it, and where cargo-leptos puts that of a
-    /// release.
+    /// The folder of the site: where the server looks for it, and where cargo-leptos writes that of
+    /// a release.
     pub(crate) fn site(&self) -> PathBuf {
         match self.profile {
             Profile::Quick => self.folder().join("site"),
@@ -91,8 +91,8 @@ impl Build {
         self.config.target.join(self.profile())
     }
 
-    /// The profile of the server. The page has one alone: its link-time optimisation takes seconds
-    /// and saves a fifth of its weight.
+    /// The profile of the server. The page has only one profile: its link-time optimisation takes
+    /// seconds and saves a fifth of its size.
     fn profile(&self) -> &'static str {
         match self.profile {
             Profile::Quick => "quick",
@@ -100,7 +100,7 @@ impl Build {
         }
     }
 
-    /// The folder that the page is built into; that of cargo-leptos, which then finds it compiled.
+    /// The target folder of the page, shared with cargo-leptos, which then finds it compiled.
     fn page_target(&self) -> PathBuf {
         self.config.target.join("front")
     }
@@ -116,8 +116,8 @@ impl Build {
     pub(crate) fn compile_server(&self) -> Result<()> {
         let mut build = cargo_build(&self.config.server, self.profile());
         let features = self.config.server_features.iter();
-        // jemalloc takes longer to compile than all of our own code, and saves memory only where
-        // there are many watchers.
+        // jemalloc takes longer to compile than all of our own code, and saves memory only with
+        // many watchers.
         let features =
             features.filter(|&name| self.profile == Profile::Release || name != "jemalloc");
         let features: Vec<_> = features.map(String::as_str).collect();
@@ -126,8 +126,9 @@ impl Build {
     }
 }
 
-/// Keeps the builder's folders out of the wasm, which names the sources of the crates in it. Nothing
-/// where a path has a space, which cargo would take for the end of a flag. (`RUSTFLAGS` would win.)
+/// Remaps paths, so that the wasm, which names the source files of its crates, contains no path of
+/// the build machine. `None` if a path has a space, which would end the flag. (`RUSTFLAGS` would
+/// win.)
 pub(crate) fn page_flags() -> Option<(&'static str, String)> {
     let home = tools::cargo_home()?;
     let flags = format!("--remap-path-prefix={}=cargo", home.to_str()?);
@@ -135,7 +136,7 @@ pub(crate) fn page_flags() -> Option<(&'static str, String)> {
         .then_some(("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags))
 }
 
-/// What the site is put together with.
+/// Installs the Node packages that assemble the site.
 fn node_packages(profile: Profile) -> Result<()> {
     if profile == Profile::Release {
         node::wasm_opt()?;
@@ -148,5 +149,5 @@ fn cargo_build(package: &str, profile: &str) -> Command {
 }
 
 fn joined(thread: thread::ScopedJoinHandle<Result<()>>) -> Result<()> {
-    thread.join().unwrap_or_else(|_| Err("a part of the build has panicked".to_owned()))
+    thread.join().unwrap_or_else(|_| Err("a build thread has panicked".to_owned()))
 }

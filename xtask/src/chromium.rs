@@ -1,4 +1,4 @@
-//! The Chromium that the pages are tested in.
+//! Finds or installs Chromium for the tests of the pages.
 
 use std::{
     env,
@@ -15,15 +15,15 @@ use crate::{
 const NAMES: [&str; 5] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
 
-/// The one that is there, else the system's package, else Playwright's own (which Playwright finds
-/// without a path).
+/// The path of an installed Chromium, else of the system's package; `None` is Playwright's own,
+/// which Playwright finds by itself.
 pub(crate) fn find_or_install() -> Result<Option<OsString>> {
     if let Some(found) = env::var_os("TIDINGS_CHROMIUM").or_else(find) {
         return Ok(Some(found));
     }
     if output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0") {
-        say("Installing Chromium from the system's packages, to test the pages in.");
-        // Whether this works is seen by whether the browser is there afterwards.
+        say("Installing Chromium from the system's packages, to test the pages.");
+        // Failures are ignored: the search below shows whether it worked.
         let _ = Command::new("apt-get").arg("update").stdout(Stdio::null()).status();
         let _ = Command::new("apt-get")
             .args(["install", "--yes", "--no-install-recommends", "chromium"])
@@ -34,12 +34,12 @@ pub(crate) fn find_or_install() -> Result<Option<OsString>> {
             return Ok(Some(found));
         }
     }
-    say("Making sure that Playwright's own Chromium is there, to test the pages in.");
+    say("Installing Playwright's own Chromium if it is missing, to test the pages.");
     run(
         Command::new(node::program(node::END2END, "playwright"))
             .args(["install", "chromium"])
             .current_dir(root().join(node::END2END)),
-        "there is no Chromium; install one, or say where it is with TIDINGS_CHROMIUM=<path>",
+        "there is no Chromium; install one, or give its path with TIDINGS_CHROMIUM=<path>",
     )?;
     Ok(None)
 }
@@ -49,7 +49,7 @@ fn find() -> Option<OsString> {
     let folders: Vec<_> = env::split_paths(&path).collect();
     let mut candidates =
         NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    // Ubuntu's chromium-browser may be a stub that only tells how to get the real one.
+    // Ubuntu's chromium-browser may be a stub that only prints how to install the real one.
     let runs = |candidate: &PathBuf| output(Command::new(candidate).arg("--version")).is_some();
     candidates.find(|candidate| candidate.is_file() && runs(candidate)).map(PathBuf::into_os_string)
 }

@@ -1,4 +1,4 @@
-//! The build configuration, `[[workspace.metadata.leptos]]` in `Cargo.toml`: the one of cargo-leptos.
+//! The build configuration of cargo-leptos, `[[workspace.metadata.leptos]]` in `Cargo.toml`.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,26 @@ use crate::{
     process::{cargo, output, root},
 };
 
-/// What a build needs to know. Paths are absolute.
+/// The configuration of a build. Paths are absolute.
 pub(crate) struct Config {
-    /// The folder that cargo builds into.
+    /// Cargo's target folder.
     pub(crate) target: PathBuf,
     /// The package of the server, and its features.
     pub(crate) server: String,
     pub(crate) server_features: Vec<String>,
-    /// The package that becomes the wasm, and the profile that its release is built with.
+    /// The package that becomes the wasm, and its release profile.
     pub(crate) browser: String,
     pub(crate) browser_profile: String,
-    /// The name of the wasm, the script and the style sheet, without an extension, and the folder of
-    /// the site that they are in.
+    /// The name of the wasm, the script and the style sheet, without an extension, and their folder
+    /// in the site.
     pub(crate) output_name: String,
     pub(crate) package_folder: String,
-    /// The folder of files that are served as they are.
+    /// The folder of static files.
     pub(crate) assets: PathBuf,
     pub(crate) style: PathBuf,
-    /// The browsers that the style sheet is for, as browserslist has them.
+    /// The supported browsers of the style sheet, as a browserslist query.
     pub(crate) browsers: String,
-    /// What wasm-opt is told.
+    /// The arguments of wasm-opt.
     pub(crate) wasm_opt: Vec<String>,
 }
 
@@ -59,12 +59,12 @@ impl Config {
 
 fn text_of(value: &Value, key: &str) -> Result<String> {
     let text = value[key].as_str().map(str::to_owned);
-    text.ok_or_else(|| format!("cargo metadata has no text {key}"))
+    text.ok_or_else(|| format!("cargo metadata has no string {key}"))
 }
 
 fn texts_of(value: &Value, key: &str) -> Result<Vec<String>> {
     let texts = value[key].as_array().and_then(|texts| {
         texts.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>()
     });
-    texts.ok_or_else(|| format!("cargo metadata has no list of texts {key}"))
+    texts.ok_or_else(|| format!("cargo metadata has no list of strings {key}"))
 }

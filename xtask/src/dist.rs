@@ -1,4 +1,4 @@
-//! What is handed out: one archive with everything that a server needs.
+//! Release packaging: one archive with everything that a server needs.
 
 use std::{
     env, fs,
@@ -13,14 +13,14 @@ use crate::{
     process::{output, root, run},
 };
 
-/// What goes along, as it lies in the workspace.
+/// Files and folders of the workspace that are packed unchanged.
 const ALONG: [&str; 5] = ["deploy", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Packs a release that has been built; gives back where the archive is.
+/// Packs a release that has been built; returns the path of the archive.
 pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
     let name = format!("tidings-{}-{}", env!("CARGO_PKG_VERSION"), host()?);
     let dist = build.config.target.join("dist");
-    // One version at a time.
+    // Keep one version only.
     let _ = fs::remove_dir_all(&dist);
     let folder = dist.join(&name);
     copy(&build.site(), &folder.join("site"))?;
@@ -29,7 +29,7 @@ pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
     }
     let server = folder.join("tidings");
     copy(&build.server(), &server)?;
-    // Here and not by the profile: what was built keeps its names, for a profiler to show.
+    // Not in the profile: the built executable keeps its symbols, for profilers.
     run(
         Command::new("strip").arg(&server),
         "the server cannot be stripped; strip comes with the C compiler's binutils",
@@ -46,7 +46,7 @@ pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
     Ok(dist.join(archive))
 }
 
-/// The same files give the same archive, whoever packs them, where and when.
+/// Reproducible archive: the same files give the same bytes, on any machine and at any time.
 fn tar(dist: &Path, folder: &str, archive: &str) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.current_dir(dist).args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
@@ -54,11 +54,11 @@ fn tar(dist: &Path, folder: &str, archive: &str) -> Result<()> {
     if let Some(time) = time() {
         tar.arg(format!("--mtime=@{time}"));
     }
-    run(tar.args(["--create", "--file", archive, folder]), "GNU tar and gzip are needed to pack it")
+    run(tar.args(["--create", "--file", archive, folder]), "packing needs GNU tar and gzip")
 }
 
-/// The time of what is packed: of the commit, unless the environment says another one, as
-/// <https://reproducible-builds.org/specs/source-date-epoch/> has it.
+/// The modification time of the packed files: that of the commit, or `SOURCE_DATE_EPOCH`
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
 fn time() -> Option<String> {
     let commit = || {
         let mut git = Command::new("git");
@@ -68,11 +68,11 @@ fn time() -> Option<String> {
     Some(time.trim().to_owned())
 }
 
-/// The kind of machine that we build on, and for.
+/// The host triple, which is also the target.
 fn host() -> Result<String> {
     output(Command::new("rustc").arg("-vV"))
         .and_then(|said| {
             Some(said.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned())
         })
-        .ok_or_else(|| "rustc does not say what it builds for".to_owned())
+        .ok_or_else(|| "rustc -vV prints no host".to_owned())
 }

@@ -1,10 +1,10 @@
-//! Files and folders.
+//! Copies files and folders.
 
 use std::{fs, path::Path};
 
 use crate::Result;
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file, or a folder with all its content.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let copied = || {
         if !from.is_dir() {

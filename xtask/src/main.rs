@@ -1,7 +1,7 @@
-//! `cargo xtask run`, `test`, `watch`, `bench` and `dist`: sets up what is missing, then does it.
+//! `cargo xtask run`, `test`, `watch`, `bench` and `dist`: installs missing tools, runs the task.
 //!
-//! It depends on a reader of JSON and nothing else, so that the first command a newcomer types
-//! answers at once.
+//! A JSON parser is the only dependency, so that the first command of a new contributor starts at
+//! once.
 
 mod build;
 mod chromium;
@@ -22,18 +22,18 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Usage: cargo xtask <task> [-- arguments of the server, or of the benchmarks]
 
-Each task sets up what it needs and does not find.
+Each task installs the tools that it needs and does not find.
 
 Tasks:
   run    Builds Tidings quickly, for this machine, and serves it at http://127.0.0.1:3000. Arguments
-         go to the server (-- --help says which)
+         go to the server (-- --help lists them)
   watch  The same, but rebuilds and reloads the page as you edit: `cargo leptos watch`
   test   Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
          pages in Chromium
-  bench  Builds the release of the server and measures it (-- --help says what); with `-- page` the
-         pages, in Chromium
-  dist   Builds the release, slower to compile, faster and smaller, and packs everything that a server
-         needs: target/dist/tidings-….tar.gz
+  bench  Builds the release of the server and measures it (-- --help lists the benchmarks); with
+         `-- page` the pages, in Chromium
+  dist   Builds the release, slower to compile, faster and smaller, and packs everything that a
+         server needs: target/dist/tidings-….tar.gz
 ";
 
 fn main() -> ExitCode {
@@ -62,5 +62,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// What went wrong, and what to do about it: for people, who are the only readers.
+/// An error is a text for the developer: what went wrong, and what to do about it.
 type Result<T> = std::result::Result<T, String>;

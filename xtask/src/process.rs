@@ -1,4 +1,4 @@
-//! Running other programs, and what is said meanwhile.
+//! Runs other programs, and prints messages.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ pub(crate) fn run(command: &mut Command, on_failure: &str) -> Result<()> {
     }
 }
 
-/// Runs a command beside another one whose output is shown: its own is shown only if it fails.
+/// Runs a command whose output is shown only if it fails, in parallel with another one.
 pub(crate) fn run_quietly(command: &mut Command, on_failure: &str) -> Result<()> {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
@@ -42,7 +42,7 @@ fn not_run(command: &Command, error: &std::io::Error, on_failure: &str) -> Strin
     format!("{} cannot be run ({error}); {on_failure}", command.get_program().display())
 }
 
-/// What a command prints, if it can be run and succeeds.
+/// The standard output of a command, if it can be run and succeeds.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -1,4 +1,4 @@
-//! Says what is happening, which of how many steps it is, and about how long it takes.
+//! Progress: prints the current step, its number and how many there are.
 
 /// The steps of a task.
 pub(crate) struct Steps {

@@ -1,4 +1,4 @@
-//! Puts the site together: what a browser loads, ready to be served.
+//! Assembles the site: the files that a browser loads, ready to be served.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,12 +9,12 @@ use crate::{
     process::run_quietly,
 };
 
-/// Makes the site anew of the wasm that has been compiled. Prints nothing, so that it can run beside
-/// something else.
+/// Assembles the site from the compiled wasm. Prints nothing, so that it can run in parallel with
+/// another step.
 pub(crate) fn assemble(build: &Build) -> Result<()> {
     let site = build.site();
     let package = site.join(&build.config.package_folder);
-    // What was there has names that are used no more.
+    // Files of the last build have other hashes.
     let _ = fs::remove_dir_all(&site);
     files::copy(&build.config.assets, &site)?;
     fs::create_dir_all(&package).map_err(|error| format!("{}: {error}", package.display()))?;
@@ -25,7 +25,7 @@ pub(crate) fn assemble(build: &Build) -> Result<()> {
     finish(build, &site)
 }
 
-/// Makes the wasm one for browsers, with the script that they load it by.
+/// Runs wasm-bindgen: the wasm for browsers, and the script that loads it.
 fn bind(build: &Build, package: &Path) -> Result<()> {
     let mut bindgen = Command::new(build.config.target.join("debug/tidings-bindgen"));
     bindgen.arg(build.wasm()).arg(package).arg(&build.config.output_name);
@@ -35,7 +35,7 @@ fn bind(build: &Build, package: &Path) -> Result<()> {
     run_quietly(&mut bindgen, "wasm-bindgen failed")
 }
 
-/// Makes the wasm smaller.
+/// Runs wasm-opt.
 fn optimise(build: &Build, package: &Path) -> Result<()> {
     let wasm = package.join(&build.config.output_name).with_extension("wasm");
     let mut wasm_opt = Command::new(node::wasm_opt()?);
@@ -43,7 +43,7 @@ fn optimise(build: &Build, package: &Path) -> Result<()> {
     run_quietly(&mut wasm_opt, "wasm-opt failed")
 }
 
-/// Makes the script and the style sheet smaller, names files after their content, and compresses them.
+/// Minifies the script and the style sheet, names files by content hash, and compresses them.
 fn finish(build: &Build, site: &Path) -> Result<()> {
     let config = &build.config;
     let mut finish = node::script("xtask/site/finish.mjs");

@@ -1,15 +1,15 @@
-//! The size budget of the page: what a browser has to load before it is live; and what must not be in
-//! it.
+//! The size budget of the page: the bytes that a browser loads before the page is live; and no
+//! build paths in it.
 
 use std::{fs, path::Path};
 
 use crate::{Result, tools};
 
-/// The most that wasm and script may weigh together, compressed with brotli, as served. In kB of
-/// 1000 bytes. A usual Leptos page weighs 105, React 19 alone 59.
+/// The maximum size of wasm and script together, compressed with brotli, as served. In kB of 1000
+/// bytes. A usual Leptos page weighs 105, React 19 alone 59.
 const BUDGET: u64 = 60;
 
-/// Adds up the compressed wasm and script in `folder` and holds them against the budget.
+/// Checks the size of the compressed wasm and script in `folder` against the budget.
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut bytes = 0;
@@ -32,7 +32,7 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Sees that the wasm tells nothing about who built it: no path of the folder of cargo is in it.
+/// Checks that the wasm contains no path of the build machine: none in the folder of cargo.
 pub(crate) fn check_paths(wasm: &Path) -> Result<()> {
     let content = fs::read(wasm).map_err(|error| format!("{}: {error}", wasm.display()))?;
     let home = tools::cargo_home().and_then(|home| home.to_str().map(str::to_owned));
@@ -40,7 +40,7 @@ pub(crate) fn check_paths(wasm: &Path) -> Result<()> {
         return Ok(());
     };
     if content.windows(home.len()).any(|bytes| bytes == home.as_bytes()) {
-        return Err(format!("{} names {home}, the folder of who built it", wasm.display()));
+        return Err(format!("{} contains {home}, a path of the build machine", wasm.display()));
     }
     Ok(())
 }

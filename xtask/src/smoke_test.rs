@@ -1,5 +1,5 @@
-//! A smoke test of the archive: it is unpacked and served far from here, by a user without rights,
-//! with nothing in the environment.
+//! Smoke test of the archive: it is unpacked and served in a temporary folder, by a user without
+//! privileges, with an empty environment.
 
 use std::{
     env, fs,
@@ -15,9 +15,9 @@ use crate::{
     process::{output, run},
 };
 
-/// The user that owns nothing; the number is the same on all Linuxes.
+/// The unprivileged user; the number is the same on all Linuxes.
 const NOBODY: u32 = 65_534;
-/// How long an answer, or the server's end, may take.
+/// How long an answer, or the shutdown of the server, may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Unpacks the archive, starts its server, and uses it as clients do.
@@ -34,7 +34,7 @@ pub(crate) fn serve(archive: &Path) -> Result<()> {
         .find(|word| word.starts_with("/pkg/") && word.contains(".wasm"))
         .ok_or("the page names no wasm")?;
     if !server.ask("GET", wasm, "")?.starts_with("\0asm") {
-        return Err(format!("{wasm} is no wasm"));
+        return Err(format!("{wasm} is not wasm"));
     }
     server.ask("POST", "/streams/x", "from the archive")?;
     for path in ["/streams/x", "/streams/x/messages"] {
@@ -45,13 +45,13 @@ pub(crate) fn serve(archive: &Path) -> Result<()> {
     server.ask("GET", "/health/ready", "")?;
     server.stop()?;
     if !folder.0.join("home/tidings.db").is_file() {
-        return Err("the messages were not kept in the folder where it was started".to_owned());
+        return Err("the messages were not stored in the server's working directory".to_owned());
     }
-    println!("It serves its pages, keeps messages, and stops when it is told to.");
+    println!("The archive serves its pages, stores messages, and stops on SIGTERM.");
     Ok(())
 }
 
-/// A folder that goes when this value does.
+/// A folder that is removed when this value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -94,12 +94,12 @@ impl Server {
         let address = line.trim().strip_prefix("Tidings is at http://").unwrap_or_default();
         let started = Self { process, address: address.to_owned() };
         if started.address.is_empty() {
-            return Err(format!("the server does not say where it is: {line:?}"));
+            return Err(format!("the server does not print its address: {line:?}"));
         }
         Ok(started)
     }
 
-    /// The body of a good answer. HTTP/1.0, so that it ends where the connection does.
+    /// The body of a successful answer. HTTP/1.0, so that it ends with the connection.
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
         let (address, length) = (&self.address, body.len());
         let ask = || {
@@ -122,7 +122,7 @@ impl Server {
         Err(format!("{method} {path} was answered with {head}\n{body}"))
     }
 
-    /// Stops it as a system does; it has to end well.
+    /// Graceful shutdown by SIGTERM, with status 0.
     fn stop(mut self) -> Result<()> {
         let process = self.process.id().to_string();
         run(Command::new("kill").args(["-s", "TERM", &process]), "the server cannot be stopped")?;
@@ -130,7 +130,7 @@ impl Server {
         while told.elapsed() < TIMEOUT {
             match self.process.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("the server ended badly: {status}")),
+                Ok(Some(status)) => return Err(format!("the server failed: {status}")),
                 _ => std::thread::sleep(Duration::from_millis(100)),
             }
         }
@@ -145,8 +145,8 @@ impl Drop for Server {
     }
 }
 
-/// A command that runs `program` as the user nobody, who gets the folder `home`; only root can do that, and
-/// for other users it runs as it is.
+/// A command that runs `program` as an unprivileged user, the new owner of the folder `home`. Only
+/// root can change the user; for other users the command runs as it is.
 #[cfg(unix)]
 fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
     let is_root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
@@ -154,7 +154,7 @@ fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
     if !is_root || !has_setpriv {
         return Ok(Command::new(program));
     }
-    // The folder around it too: another umask than the usual one would keep others out of it.
+    // The parent folder too: a restrictive umask would deny access to it.
     for folder in home.ancestors().take(2) {
         std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY))
             .map_err(|error| format!("{}: {error}", folder.display()))?;

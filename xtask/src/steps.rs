@@ -12,7 +12,7 @@ use crate::{
     tools::{self, Leptos},
 };
 
-/// Sets up, builds, serves.
+/// Sets up, builds and serves.
 pub(crate) fn run_server(server_arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new(1 + build::STEPS);
     let build = Build::make(Profile::Quick, &mut steps)?;
@@ -20,7 +20,7 @@ pub(crate) fn run_server(server_arguments: &[String]) -> Result<()> {
     exec(Command::new(build.server()).args(server_arguments))
 }
 
-/// Leaves the terminal to the server, so that Ctrl+C waits until it has let its readers go.
+/// Replaces this process with the server, so that Ctrl+C waits for its graceful shutdown.
 #[cfg(unix)]
 fn exec(server: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
@@ -32,7 +32,7 @@ fn exec(server: &mut Command) -> Result<()> {
     run(server, "the server has stopped")
 }
 
-/// Sets up, then rebuilds and reloads at every change.
+/// Sets up, then rebuilds and reloads on every change.
 pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new(2);
     steps.next("cargo-leptos and wasm-bindgen (about six minutes, once)");
@@ -88,16 +88,16 @@ pub(crate) fn test() -> Result<()> {
     run_cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
 
     let build = Build::make(Profile::Release, &mut steps)?;
-    steps.next("The release, with outputs that are full, closed, broken or never read");
+    steps.next("The release, with standard error full, closed, broken or never read");
     let mut reporting = cargo(&["test", "--locked", "--test=it", "reporting"]);
     reporting.env("TIDINGS_SERVER", build.server());
-    run(&mut reporting, "the release does not survive its log")?;
+    run(&mut reporting, "the release does not survive a failure of standard error")?;
     steps.next("The size of the page");
     let package = build.site().join(&build.config.package_folder);
     size::check(&package)?;
     size::check_paths(&build.wasm())?;
     pack_and_serve(&build, &mut steps)?;
-    steps.next("The site once more: by cargo-leptos, and as `cargo xtask run` puts it together");
+    steps.next("The site once more: by cargo-leptos, and as `cargo xtask run` assembles it");
     let leptos_site = build_by_leptos(&leptos, &build)?;
     let quick = Build::new(Profile::Quick)?;
     site::assemble(&quick)?;
@@ -110,7 +110,7 @@ pub(crate) fn test() -> Result<()> {
     playwright(&build, &sites, chromium.as_deref())
 }
 
-/// Sets up, builds the release, packs it, and sees that what is packed is enough.
+/// Sets up, builds the release, packs it, and runs the smoke test of the archive.
 pub(crate) fn dist() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + PACK_STEPS);
     let build = Build::make(Profile::Release, &mut steps)?;
@@ -122,16 +122,16 @@ pub(crate) fn dist() -> Result<()> {
 
 const PACK_STEPS: usize = 2;
 
-/// Packs the release that has been built.
+/// Packs the release that has been built, and tests the archive.
 fn pack_and_serve(build: &Build, steps: &mut Steps) -> Result<PathBuf> {
     steps.next("The archive");
     let archive = dist::pack(build)?;
-    steps.next("The archive, served elsewhere");
+    steps.next("The smoke test of the archive");
     smoke_test::serve(&archive)?;
     Ok(archive)
 }
 
-/// Measures in Chromium what the page costs its reader.
+/// Measures the size and processor time of the page in Chromium.
 fn bench_page() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + 1);
     node::install(node::END2END)?;
@@ -145,15 +145,15 @@ fn bench_page() -> Result<()> {
     run(&mut bench, "the page cannot be measured")
 }
 
-/// Builds what is measured and what measures, then measures. A server without pages is enough, so
-/// that no tools are needed.
+/// Builds the server and the benchmarks, then measures. A server without pages is enough, so no
+/// tools are needed.
 pub(crate) fn bench(options: &[String]) -> Result<()> {
     if options.first().is_some_and(|option| option == "page") {
         return bench_page();
     }
     let mut steps = Steps::new(3);
     let build = Build::new(Profile::Release)?;
-    // One after the other: together they would share features that neither has alone.
+    // Separate builds: a common one would unify features that neither has alone.
     steps.next("The server");
     build.compile_server()?;
     steps.next("The benchmarks");
@@ -163,9 +163,8 @@ pub(crate) fn bench(options: &[String]) -> Result<()> {
     run(bench.args(options), "the benchmarks failed")
 }
 
-/// Builds the release as those do who have cargo-leptos, into another folder; gives back where its
-/// site is. Everything is compiled already. Names do not change with the content, so that a test can
-/// compare file with file.
+/// Builds the release with cargo-leptos into another folder; returns the path of its site. Nothing
+/// is compiled again. Names have no content hash, so that a test can compare file by file.
 fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
     let site = build.config.target.join("leptos-site");
     let mut command = leptos.command(&["build", "--release", "--precompress"]);
@@ -179,7 +178,7 @@ fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
 fn playwright(build: &Build, sites: &[(&str, PathBuf)], chromium: Option<&OsStr>) -> Result<()> {
     let folder = root().join(node::END2END);
     let mut types = Command::new(node::program(node::END2END, "tsc"));
-    run(types.current_dir(&folder), "the Playwright tests have a wrong type")?;
+    run(types.current_dir(&folder), "the Playwright tests have a type error")?;
 
     let mut playwright = Command::new(node::program(node::END2END, "playwright"));
     playwright.arg("test").current_dir(&folder);

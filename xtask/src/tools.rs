@@ -1,7 +1,7 @@
-//! The tools that are made of Rust: the wasm target, its components, and cargo-leptos.
+//! Installs Rust tools: the wasm target, rustfmt, clippy, and cargo-leptos.
 //!
-//! A tool of the right version that is on the PATH is used. What is missing is installed into a
-//! cache folder of our own; nothing that is there already is replaced.
+//! A tool of the right version on the PATH is used. Missing tools are installed into a separate
+//! cache folder; no existing installation is replaced.
 
 use std::{
     env, fs,
@@ -14,25 +14,25 @@ use crate::{
     process::{output, root, run, say, version},
 };
 
-/// What is installed where there is none: 0.3.11 needs a newer rustc than we ask for.
+/// The version to install if there is none: 0.3.11 needs a newer rustc than we require.
 const CARGO_LEPTOS: &str = "0.3.10";
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
-/// What cargo-leptos needs: itself, and a PATH on which the tools of the right versions come first.
+/// cargo-leptos, and the folders to put first on its PATH, with tools of the right versions.
 pub(crate) struct Leptos {
     program: PathBuf,
     path: Vec<PathBuf>,
 }
 
 impl Leptos {
-    /// Finds or installs them.
+    /// Finds or installs cargo-leptos and its tools.
     pub(crate) fn find_or_install() -> Result<Self> {
         let program = cargo_leptos()?;
         let mut path = Vec::new();
         path.extend(wasm_bindgen()?);
         let wasm_opt = node::wasm_opt()?;
         path.extend(wasm_opt.parent().filter(|folder| folder.is_dir()).map(Path::to_owned));
-        // Two gigabytes that have done their work; it is no harm if they stay.
+        // Two gigabytes that are no longer needed; a failure to remove them does no harm.
         let _ = fs::remove_dir_all(build_folder()?);
         Ok(Self { program, path })
     }
@@ -56,7 +56,7 @@ pub(crate) fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Adds the wasm target, which half of Tidings is compiled for.
+/// Adds the wasm target, for the half of Tidings that runs in the browser.
 pub(crate) fn wasm_target() -> Result<()> {
     let library =
         output(Command::new("rustc").args(["--print", "target-libdir", "--target", WASM_TARGET]));
@@ -70,11 +70,11 @@ pub(crate) fn wasm_target() -> Result<()> {
     )
 }
 
-/// Adds the parts of Rust that check its code, which a minimal installation lacks.
+/// Adds rustfmt and clippy, which a minimal installation of Rust lacks.
 pub(crate) fn rust_components() -> Result<()> {
     for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         if output(Command::new("cargo").args([command, "--version"])).is_none() {
-            say(&format!("Adding {component} to Rust, to check the code with."));
+            say(&format!("Adding {component} to Rust, to check the code."));
             run(
                 Command::new("rustup").args(["component", "add", component]).current_dir(root()),
                 &format!("install {component} by hand, then try again"),
@@ -104,7 +104,7 @@ fn cargo_leptos() -> Result<PathBuf> {
         return Ok(installed);
     }
     say("Building cargo-leptos. This takes about five minutes, once.");
-    // Its TLS library is used for nothing we do: the system's saves building another.
+    // We do not use its TLS: the system's library saves building another.
     let system_tls = output(Command::new("pkg-config").args(["--exists", "openssl"])).is_some();
     let brotli = "profile.dev.package.brotli.opt-level=3";
     let mut install = cargo_install("cargo-leptos", CARGO_LEPTOS, &folder)?;
@@ -120,7 +120,7 @@ fn cargo_leptos() -> Result<PathBuf> {
     Ok(installed)
 }
 
-/// The folder of the wasm-bindgen command that fits the library, unless it is on the PATH.
+/// The folder of the wasm-bindgen command in the version of the library, unless it is on the PATH.
 fn wasm_bindgen() -> Result<Option<PathBuf>> {
     let wanted = locked_version("wasm-bindgen")?;
     let fits = |program: &Path| {
@@ -136,13 +136,13 @@ fn wasm_bindgen() -> Result<Option<PathBuf>> {
         return Ok(Some(bin));
     }
     say(&format!("Building wasm-bindgen {wanted}, which must be the library's version."));
-    // Not --locked: the lock file that it ships names a crate that was withdrawn.
+    // Not --locked: its lock file names a crate that was yanked.
     run(&mut cargo_install("wasm-bindgen-cli", &wanted, &folder)?, "wasm-bindgen cannot be built")?;
     Ok(Some(bin))
 }
 
-/// Downloads a program that was built elsewhere, where `cargo binstall` is on the PATH: whether it
-/// did. Where it could not, the program can still be compiled.
+/// Downloads a prebuilt program if `cargo binstall` is on the PATH; returns whether that worked. If
+/// not, the program can still be compiled.
 fn binstall(name: &str, version: &str, folder: &Path) -> bool {
     let found = Command::new("cargo-binstall").arg("-V").stdout(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
@@ -151,16 +151,16 @@ fn binstall(name: &str, version: &str, folder: &Path) -> bool {
     say(&format!("Fetching {name} {version} with cargo binstall."));
     let mut binstall = Command::new("cargo-binstall");
     binstall.args([name, "--version", version, "--no-confirm", "--root"]).arg(folder);
-    // Compiled, it would be as a release, which takes three times as long.
+    // binstall would compile with the release profile, which takes three times as long.
     binstall.args(["--disable-strategies", "compile"]);
     binstall.status().is_ok_and(|status| status.success())
 }
 
-/// `cargo install` into a folder of our own. Unoptimised: it builds in a third of the time, and
-/// the tools are quick enough. Both tools share what they can.
+/// `cargo install` into a separate folder. Unoptimised: it builds in a third of the time, and the
+/// tools are fast enough. Both tools share a target folder.
 fn cargo_install(name: &str, version: &str, folder: &Path) -> Result<Command> {
     let mut install = Command::new("cargo");
-    // Not in the workspace, whose configuration is not meant for tools.
+    // Outside the workspace, whose configuration does not apply to the tools.
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
     install.current_dir(&cache).args(["install", name, "--version", version, "--root"]).arg(folder);
@@ -169,7 +169,7 @@ fn cargo_install(name: &str, version: &str, folder: &Path) -> Result<Command> {
     Ok(install)
 }
 
-/// Our own folder for tools, as each system has them: shared by all clones.
+/// The cache folder for tools in the place that the system uses: shared by all clones.
 fn cache() -> Result<PathBuf> {
     let folder =
         |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -180,7 +180,7 @@ fn cache() -> Result<PathBuf> {
         .ok_or_else(|| "no folder for tools: set HOME or XDG_CACHE_HOME".to_owned())
 }
 
-/// Where the tools are built.
+/// The target folder of the tools.
 fn build_folder() -> Result<PathBuf> {
     Ok(cache()?.join("build"))
 }

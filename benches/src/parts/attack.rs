@@ -1,8 +1,8 @@
-//! What an attack does to everybody else, with the limits that a server has by itself.
+//! Delay of delivery during a denial-of-service attack, with the default limits of the server.
 //!
-//! The attacker takes its processor time from the same machine, which one elsewhere could not: so
-//! its rates are fixed, a few times what is allowed, and what they are is shown. The figures are
-//! ours alone, since the baseline has no limits.
+//! The attacker takes processor time from the same machine, which a remote one could not. So its
+//! rates are fixed, at a few times the limits, and printed. Only Tidings is measured, since the
+//! baseline has no limits.
 
 use super::{Bench, as_f64, losses, publish_and_watch};
 use crate::{

@@ -1,4 +1,4 @@
-//! How long a reader takes that comes late. Ours alone: the baseline has nothing for it.
+//! Catch-up time of a late reader. Only for Tidings, since the baseline stores nothing.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let messages = bench.size(MESSAGES) as u64;
     let server = bench.start(Who::Ours)?;
     Publisher::connect(server.address)?.publish_lines(messages)?;
-    // So that nothing is in memory but what a server reads at its start.
+    // So that only what a server reads at its start is in memory.
     let server = server.restart(bench, Who::Ours)?;
 
     let start = Instant::now();

@@ -1,7 +1,7 @@
-//! What it costs to bring one message to one watcher, and how long that takes.
+//! Fan-out: processor time and delay of one delivery, of one message to one watcher.
 //!
-//! As fast as the server takes them means to us: as fast as they can be stored and everybody gets
-//! them. The baseline takes more than it delivers, and its figures are about what it did not skip.
+//! Without a rate, Tidings accepts messages as fast as it can store them and deliver them to every
+//! watcher. The baseline accepts more than it delivers; its figures cover only delivered messages.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::{
     table::{Table, Who},
 };
 
-pub(super) const MOST_WATCHERS: usize = 5_000;
+pub(super) const MAX_WATCHERS: usize = 5_000;
 
 struct Scene {
     watchers: usize,
@@ -22,7 +22,7 @@ struct Scene {
 
 const SCENES: [Scene; 3] = [
     Scene { watchers: 1_000, messages: 500, rate: Some(50) },
-    Scene { watchers: MOST_WATCHERS, messages: 100, rate: Some(10) },
+    Scene { watchers: MAX_WATCHERS, messages: 100, rate: Some(10) },
     Scene { watchers: 1_000, messages: 20_000, rate: None },
 ];
 

@@ -1,8 +1,7 @@
-//! What clients make the server hold that do not read, or do not send on: by how much it grows at the
-//! most beyond the same connections open and idle, with a memory budget of 64 MiB, and how much of that
-//! was reserved at the same time.
+//! Memory that stalled clients make the server hold: its peak growth beyond the same connections
+//! open and idle, with a memory budget of 64 MiB, and the peak of the reserved memory.
 //!
-//! The budget is given in the environment, so that a server which knows of none can be measured too.
+//! The budget is passed in the environment, so that a server without one can be measured too.
 
 use std::time::Duration;
 
@@ -20,10 +19,11 @@ use crate::{
     table::{Table, Who},
 };
 
-/// What the server is told that it may take.
+/// The memory budget of the server.
 const BUDGET: (&str, &str) = ("TIDINGS_MEMORY_BUDGET", "64MiB");
-/// One machine has many addresses behind a proxy, there are more streams than usual, and connections that
-/// are idle stay, as do bodies that no other client is waiting for.
+/// A proxy, so that one machine has many client addresses; more streams than usual; and long
+/// timeouts, so that idle connections stay open, as do bodies while no other client waits for
+/// memory.
 const ARGUMENTS: [&str; 6] = [
     "--trusted-proxy=127.0.0.1/32",
     "--open",
@@ -39,28 +39,28 @@ const DRIPS: usize = 500;
 const PAGES: usize = 100;
 const READERS: usize = 180;
 const TAILS: usize = 1_000;
-/// How long a server is watched after an attack.
+/// How long a server is watched after the load.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
-/// How many connections it needs at once.
-pub(super) const MOST_CONNECTIONS: usize = UPLOADS + DRIPS + 2 * PAGES + 2 * READERS + TAILS + 100;
+/// The number of connections it needs at once.
+pub(super) const MAX_CONNECTIONS: usize = UPLOADS + DRIPS + 2 * PAGES + 2 * READERS + TAILS + 100;
 
-/// A way to make a server hold memory.
+/// A load that makes a server hold memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Uploads that do not go on, from many addresses.
+    /// Uploads that stall, from many addresses.
     Uploads,
-    /// Uploads that go on byte by byte, from many addresses.
+    /// Uploads that arrive byte by byte, from many addresses.
     Drips,
     /// Pages of history that one address does not read.
     History,
     /// HTML pages that one address does not read.
     Pages,
-    /// Readers of a stream that stall, each at another place.
+    /// Readers of a stream that stall, each at a different position.
     Readers,
-    /// Readers that stall, of messages that are nothing but line breaks.
+    /// Stalled readers of messages that consist of line breaks.
     LineBreaks,
-    /// Many streams that are watched, each with messages.
+    /// Many watched streams, each with messages.
     Tails,
 }
 
@@ -78,7 +78,7 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::Uploads => "4,000 stalled uploads of 64 KiB",
-            Self::Drips => "500 uploads that drip",
+            Self::Drips => "500 uploads byte by byte",
             Self::History => "100 unread pages of history",
             Self::Pages => "100 unread HTML pages",
             Self::Readers => "180 stalled readers",
@@ -126,18 +126,18 @@ fn start(bench: &Bench, identity: Option<&Identity>) -> anyhow::Result<Running> 
     bench.start_in(Who::Ours, &limits, &[BUDGET])
 }
 
-/// How often a publisher tries that is told to come later.
+/// The number of attempts of a publisher that gets a 503.
 const ATTEMPTS: u32 = 60;
 
-/// The most that was seen, in bytes.
+/// Peak values, in bytes.
 struct Peak {
-    /// By how much the server grew.
+    /// The growth of the server.
     grown: u64,
-    /// How much was reserved.
+    /// The reserved memory.
     reserved: u64,
 }
 
-/// What is done to one server.
+/// The load on one server.
 struct Load<'bench> {
     bench: &'bench Bench,
     server: &'bench Server,
@@ -145,10 +145,10 @@ struct Load<'bench> {
 }
 
 impl Load<'_> {
-    /// Has all these ways go on at the same time.
+    /// Runs all these loads at the same time.
     async fn attack(&self, ways: &[Way]) -> anyhow::Result<Peak> {
         let client = self.client()?;
-        // As much text as a page has, all of it to be escaped.
+        // As much text as a page has, in characters that are escaped.
         self.publish(&client, "page", &"<".repeat(32 * 1024), 20).await?;
         self.publish_text(&client, "breaks", "\n".repeat(64 * 1024)).await?;
         let mut held = Vec::new();
@@ -158,7 +158,7 @@ impl Load<'_> {
             self.prepare(*way, &mut connections).await?;
             held.push((*way, connections));
         }
-        // What was published is written; what that took is given back.
+        // Until the published messages are written, and the memory for them is freed.
         tokio::time::sleep(Duration::from_secs(12)).await;
         let before = self.server.resident_bytes()?;
         let attacking = async {
@@ -174,9 +174,9 @@ impl Load<'_> {
         Ok(peak)
     }
 
-    /// Looks again and again at what the server has.
+    /// Samples the memory of the server, and records the peaks.
     async fn watch(&self, before: u64, peak: &mut Peak) -> anyhow::Result<()> {
-        let address = self.server.metrics.context("a server without metrics")?;
+        let address = self.server.metrics.context("the server has no metrics")?;
         let client = Client::builder().no_proxy().build()?;
         loop {
             let grown = self.server.resident_bytes()?.saturating_sub(before);
@@ -237,10 +237,10 @@ impl Load<'_> {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        bail!("a publisher within its limits is never served")
+        bail!("a publisher within its limits is always refused")
     }
 
-    /// What is open before the server is measured: watchers that have nothing to read yet.
+    /// Opens, before the measurement, watchers that have nothing to read yet.
     async fn prepare(&self, way: Way, held: &mut Held) -> anyhow::Result<()> {
         if way == Way::Tails {
             let path = |n| format!("/streams/tail-{n}/events");
@@ -269,7 +269,7 @@ impl Load<'_> {
                 let path = |_| "/streams/read/events?last_event_id=latest".to_owned();
                 for n in all {
                     held.get(n..n + 1, path, "*/*", own_address).await?;
-                    // At the same time, so that they are stored together.
+                    // At the same time, so that they share a group commit.
                     let line = "x".repeat(32 * 1024);
                     let posts = (0..16).map(|_| self.publish(client, "read", &line, 1));
                     join_all(posts).await.into_iter().collect::<anyhow::Result<()>>()?;

@@ -1,5 +1,5 @@
-//! How many messages a second are taken, and how long each takes: by us durably, by the baseline for
-//! as long as it runs.
+//! Publishing: messages a second, and the latency of an answer. Tidings stores them durably, the
+//! baseline not at all.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
     text,
 };
 
-pub(super) const MOST_PUBLISHERS: usize = 256;
+pub(super) const MAX_PUBLISHERS: usize = 256;
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let during = Duration::from_secs(if bench.quick { 1 } else { 5 });
-    for publishers in [1, 16, MOST_PUBLISHERS] {
+    for publishers in [1, 16, MAX_PUBLISHERS] {
         for who in Who::BOTH {
             let server = bench.start(who)?;
             let until = Until::Elapsed(during);

@@ -1,4 +1,4 @@
-//! What readers cost that have stopped reading, and whether they get everything once they go on.
+//! Stalled readers: their memory, and whether they get every message once they read again.
 
 use std::{
     thread,
@@ -15,14 +15,14 @@ use crate::{
 
 pub(super) const READERS: usize = 200;
 const MESSAGES: usize = 100_000;
-/// What the kernel may receive in advance for a reader, in bytes: the rest is left to the server.
+/// The receive buffer of a reader, in bytes: the server has to hold the rest.
 const WINDOW: usize = 16 * 1024;
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let (readers, messages) = (bench.size(READERS), bench.size(MESSAGES) as u64);
     let what = format!("{readers} stalled readers, {messages} messages");
     for who in Who::BOTH {
-        // To publish takes memory too, which is no reader's fault.
+        // Publishing takes memory too, which does not count for the readers.
         let without = growth(&bench.start(who)?.server, messages)?;
 
         let server = bench.start(who)?;

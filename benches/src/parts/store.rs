@@ -1,6 +1,6 @@
-//! What the store takes on the disk, beside the text that it holds: of messages of three sizes, in one
-//! stream and in many that are published to in turns; after publishing, and after twice as much has
-//! been trimmed.
+//! Disk use: the ratio of the store's size to its text. For messages of three sizes, in one stream
+//! and in many that are published to in turn; after publishing, and after twice as much has been
+//! trimmed.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ const STREAMS: [u64; 3] = [1, 64, 500];
 /// Messages of one size.
 struct Scene {
     length: usize,
-    /// How many are kept.
+    /// The number of messages that are kept.
     kept: u64,
     /// The ratio that the store must not exceed.
     target: f64,
@@ -49,8 +49,8 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes `times` what is kept, and divides what the store takes by its text. None for a server
-/// that keeps nothing.
+/// Publishes `times` the number of kept messages, and divides the store's size by its text. `None`
+/// for a server that stores nothing.
 fn ratio(
     bench: &Bench,
     scene: &Scene,

@@ -1,8 +1,8 @@
-//! wasm-bindgen as a library: makes what rustc compiles to wasm into what a browser loads.
+//! wasm-bindgen as a library: turns the wasm of rustc into wasm and a script for browsers.
 //!
-//! A package of its own, apart from the tasks that run it, so that those compile in two seconds. It
-//! takes the place of the command `wasm-bindgen`, which is installed by compiling twice as much, and
-//! whose version must be kept equal to that of the library.
+//! A separate package, so that the tasks that run it compile in two seconds. It replaces the
+//! command `wasm-bindgen`: installing that compiles twice as much, and its version must be kept
+//! equal to that of the library.
 
 mod names;
 
@@ -31,9 +31,8 @@ fn main() -> ExitCode {
 }
 
 /// Writes `<name>.js`, a module that browsers import, and `<name>.wasm`, which that module loads,
-/// into `folder`. With `strip` the names of functions are left out, more than half of the wasm: they
-/// are for debuggers, and for wasm-opt, which puts functions in an order by them and leaves them out
-/// itself.
+/// into `folder`. With `strip` the names of functions are left out, more than half of the wasm.
+/// Only debuggers need them, and wasm-opt, which orders functions by them and strips them itself.
 fn generate(wasm: &Path, folder: &Path, name: &str, strip: bool) -> anyhow::Result<()> {
     let mut output = Bindgen::new()
         .web(true)?
@@ -43,7 +42,7 @@ fn generate(wasm: &Path, folder: &Path, name: &str, strip: bool) -> anyhow::Resu
         .remove_name_section(strip)
         .generate_output()?;
     if !output.npm_dependencies().is_empty() {
-        bail!("a crate asks for an npm package, which the site has no place for");
+        bail!("a crate depends on an npm package, which the site does not support");
     }
     let shortened = names::shorten(output.wasm_mut());
     output.emit(folder)?;

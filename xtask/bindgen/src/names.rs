@@ -1,25 +1,25 @@
-//! Minifies import and export names: those by which the wasm and its script know each other.
+//! Minifies the names of imports and exports between the wasm and its script.
 //!
-//! wasm-bindgen ends them with a hash, 16 hex digits, so that crates that are compiled apart do not
-//! clash. In the finished wasm nothing can clash any more, and digits without a pattern are what
-//! compression cannot make smaller: they were 3.7 kB of the page, half of it in either file.
-//! (wasm-opt can minify names too, but leaves it to others to change the script.)
+//! wasm-bindgen ends them with a hash of 16 hex digits, so that separately compiled crates do not
+//! clash. In the finished wasm nothing can clash any more, and random digits do not compress: they
+//! were 3.7 kB of the page, half of it in either file. (wasm-opt can minify names too, but does not
+//! change the script.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
 use walrus::Module;
 
-/// The digits of a hash.
+/// The number of digits of a hash.
 const HASH_DIGITS: usize = 16;
 
-/// The names that were made short, with what they were made.
+/// The shortened names, by their original names.
 pub(crate) struct Shortened {
     imports: BTreeMap<String, String>,
     exports: BTreeMap<String, String>,
 }
 
-/// Gives each import and each export whose name ends with a hash a name of a letter or two.
+/// Shortens the name of each import and export that ends with a hash to a letter or two.
 pub(crate) fn shorten(wasm: &mut Module) -> Shortened {
     let imports = short_names(wasm.imports.iter().map(|import| &import.name));
     for import in wasm.imports.iter_mut() {
@@ -37,11 +37,11 @@ pub(crate) fn shorten(wasm: &mut Module) -> Shortened {
 }
 
 impl Shortened {
-    /// Does the same to the script of the wasm.
+    /// Shortens the same names in the script of the wasm.
     ///
     /// # Errors
-    /// When a name is not in the script exactly as wasm-bindgen writes it: the two would not fit
-    /// together any more.
+    /// When a name is not in the script exactly as wasm-bindgen writes it: script and wasm would no
+    /// longer match.
     pub(crate) fn apply_to(&self, script: &str) -> anyhow::Result<String> {
         let mut script = script.to_owned();
         for (name, short) in &self.imports {
@@ -55,22 +55,22 @@ impl Shortened {
             let (old, new) = (format!("wasm.{name}("), format!("wasm.{short}("));
             ensure!(script.contains(&old), "the script never calls the export {name}");
             script = script.replace(&old, &new);
-            // Another export's name may begin with it.
+            // The name may be a prefix of another export's name.
             let other = format!("wasm.{name}");
             let is_other =
                 |rest: &str| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric());
             ensure!(
                 !script.split(&other).skip(1).any(is_other),
-                "the script does more than call the export {name}"
+                "the script uses the export {name} other than to call it"
             );
         }
         Ok(script)
     }
 }
 
-/// A short name for each name that ends with a hash; none that is there already.
+/// A short name for each name that ends with a hash, different from all existing names.
 fn short_names<'a>(names: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
-    // Sorted, so that they do not depend on the order in the wasm.
+    // Sorted, so that the result does not depend on the order in the wasm.
     let (hashed, kept): (BTreeSet<_>, BTreeSet<_>) =
         names.cloned().partition(|name| has_hash(name));
     let free = (0..).map(short_name).filter(|name| !kept.contains(name));
@@ -103,7 +103,7 @@ mod tests {
 
     const HASH: &str = "0123456789abcdef";
 
-    /// A module that imports and exports functions of these names.
+    /// A module that imports and exports functions with these names.
     fn module(imports: &[String], exports: &[String]) -> Module {
         let mut module = Module::default();
         let r#type = module.types.add(&[], &[]);
