@@ -248,7 +248,7 @@ pub const MESSAGE_TOO_LARGE: Kind = Kind {
     slug: "message-too-large",
     status: 413,
     title: "The message is too large",
-    meaning: "A message has at max as many bytes as the server is configured to take \
+    meaning: "A message has at most as many bytes as the server is configured to take \
               (--max-message-bytes).",
 };
 

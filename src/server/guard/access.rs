@@ -102,7 +102,7 @@ impl Access {
         let Some(rules) = &self.0 else { return Err(unauthorized(&TokenError::Missing)) };
         rules.cookies.keep(token, secure).map_err(|TokenTooLarge { max }| {
             let detail = format!(
-                "Browsers keep a token of at max {max} bytes, and this one has {}. Use one that \
+                "Browsers keep a token of at most {max} bytes, and this one has {}. Use one that \
                  names fewer streams, by patterns like ci-*.",
                 token.len()
             );

@@ -94,7 +94,7 @@ async fn collect(
         if batch.len() == MAX_KEYED_BATCH || (!batch.is_empty() && bytes > MAX_BYTES) {
             return Err(Problem::new(
                 problem::TOO_MUCH_FOR_A_KEY,
-                "Nothing was stored. Send at max 1024 lines and 1 MiB with one Idempotency-Key, \
+                "Nothing was stored. Send at most 1024 lines and 1 MiB with one Idempotency-Key, \
                  and the rest with other keys.",
             ));
         }
