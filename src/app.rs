@@ -1,5 +1,5 @@
-//! The pages. They are rendered on the server; only the live part is an island that the browser
-//! brings to life, so that no router and no page travels in the wasm.
+//! The pages. The server renders them; only the live part is an island that the browser hydrates, so
+//! that neither the router nor the pages are in the wasm.
 
 pub mod archive;
 mod browser;
@@ -14,13 +14,13 @@ mod island;
 mod list;
 pub mod live;
 pub mod loader;
-pub mod masthead;
 pub mod older;
 pub mod problems;
 pub mod refused;
 pub mod row;
 pub mod rows;
 pub mod sign_in;
+pub mod site_header;
 pub mod snapshot;
 pub mod status;
 pub mod stream;
@@ -41,8 +41,8 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    archive::ArchivePage, counter::CounterPage, loader::Loader, masthead::SiteHeader,
-    problems::ProblemsPage, refused::RefusedPage, sign_in::SignInPage, stream::StreamPage,
+    archive::ArchivePage, counter::CounterPage, loader::Loader, problems::ProblemsPage,
+    refused::RefusedPage, sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage,
     streams::StreamsPage,
 };
 use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
@@ -118,15 +118,15 @@ pub enum StyleSheet {
 /// The visitor of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Visitor {
-    /// Any: this server asks for no token.
-    Anyone,
-    /// One who has not signed in.
-    Guest,
-    /// One who has signed in, by the name in the token.
-    Named(String),
+    /// The server requires no token.
+    Unrestricted,
+    /// The visitor has not signed in.
+    Anonymous,
+    /// The visitor has signed in, by the name in the token.
+    SignedIn(String),
 }
 
-/// What a page shows.
+/// The content of a page.
 #[derive(Clone, Debug)]
 pub enum Page {
     /// The counter, as it is now.
@@ -196,7 +196,7 @@ pub struct Draft {
     pub problem: String,
 }
 
-/// All pages: the router says what is where, the server loads it, and one view shows what came.
+/// All pages: the router finds the address, the server loads the page, and one view renders it.
 #[component]
 pub fn App(
     /// For the reload under `cargo leptos watch`.
@@ -250,8 +250,8 @@ fn parameter(name: &str) -> Option<String> {
 }
 
 /// The document of the page at an address. Empty where only a list of the routes is made.
-fn document(options: LeptosOptions, address: Address) -> impl IntoView {
-    use_context::<LoadPage>().map(|load| {
+fn document(options: LeptosOptions, address: Address) -> AnyView {
+    let document = use_context::<LoadPage>().map(|load| {
         let page = load(address);
         Suspend::new(async move {
             let PageContext { assets, page, .. } = {
@@ -288,7 +288,9 @@ fn document(options: LeptosOptions, address: Address) -> impl IntoView {
                 </html>
             }
         })
-    })
+    });
+    // One type, and not the code of a document for each route.
+    document.into_any()
 }
 
 /// The page itself.

@@ -1,48 +1,39 @@
-//! What a page knows of its stream.
+//! The bounded buffer of messages behind a page.
 //!
 //! A [`Feed`] is plain data: the page's subscription applies events to it, the page shows it. It
-//! keeps a bounded window whatever the rate, so a tab may stay open for a year.
+//! keeps at most [`MAX_ROWS`] rows at any rate, so that a tab may stay open for a year.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::message::{EventId, Message, Snapshot};
+use crate::message::{EventId, Message, ResetReason, Snapshot};
 
-/// How many rows a page keeps; older ones leave from the top.
-pub const WINDOW: usize = 500;
+/// The most rows a page keeps; the oldest are evicted.
+pub const MAX_ROWS: usize = 500;
 
-/// One thing the stream said.
+/// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A message.
     Message(Message),
-    /// The last message.
+    /// The last message, which ends the stream.
     End(Message),
-    /// The cursor is not in the log: what follows is everything there is.
-    Reset(Reason),
-}
-
-/// Why a cursor is not in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The stream was deleted. What follows belongs to another stream of the same name.
-    Deleted,
-    /// Anything else: the messages after it were trimmed, or the log is another one.
-    Lost,
+    /// The cursor is not in the log: all messages of the log follow.
+    Reset(ResetReason),
 }
 
 /// One row of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What no two rows of a feed have in common. Not the message's id: after a reset the log may
-    /// bring messages that are still shown.
+    /// Unique among the rows of a feed. Not the message's id: after a reset the log may send messages
+    /// again that are still shown.
     pub key: u64,
-    /// What the row says.
-    pub content: Content,
+    /// What the row shows.
+    pub content: RowContent,
 }
 
-/// What a row says.
+/// What a row shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum RowContent {
     /// A message.
     Message(Arc<Message>),
     /// The closing text.
@@ -53,8 +44,8 @@ pub enum Content {
     Deleted,
 }
 
-impl Content {
-    /// The message behind it, if there is one.
+impl RowContent {
+    /// The message or closing text in it, if there is one.
     pub fn message(&self) -> Option<&Arc<Message>> {
         match self {
             Self::Message(message) | Self::End(message) => Some(message),
@@ -63,25 +54,25 @@ impl Content {
     }
 }
 
-/// The rows of a page, the cursor behind them, and what waits while the reader looks elsewhere.
+/// The rows of a page, the cursor of its subscription, and the rows that wait to be shown.
 ///
-/// The rows that are shown stay as they are while the reader has paused the page or has scrolled
-/// away from the newest row: what arrives then waits.
+/// While the reader has paused the page or has scrolled away from the newest row, the rows that are
+/// shown do not change: new rows wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each may be without the others")]
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub struct Feed {
-    /// What is shown, at most [`WINDOW`] rows.
+    /// The rows that are shown, at most [`MAX_ROWS`].
     rows: VecDeque<Row>,
-    /// What arrived and is not shown yet, at most [`WINDOW`] rows.
+    /// The rows that arrived and are not shown yet, at most [`MAX_ROWS`].
     waiting: VecDeque<Row>,
-    /// How many messages wait; may exceed what is kept of them.
+    /// The messages that arrived and are not shown yet, evicted ones included.
     waiting_count: u64,
     paused: bool,
     scrolled_away: bool,
     cursor: Option<EventId>,
-    /// Whether messages came before the first row.
+    /// Whether the log holds messages before the first row.
     older: bool,
-    /// Messages since the feed began, those it was rendered with included.
+    /// The messages since the feed began, those of the snapshot included.
     count: u64,
     ended: bool,
     /// The key of the next row.
@@ -101,34 +92,34 @@ impl Feed {
         feed
     }
 
-    /// Takes in what the stream said. An event that is here already changes nothing: a stream that
-    /// is resumed may repeat, and repeating must do no harm.
+    /// Applies an event. Idempotent: a message with an id at or before the cursor is ignored, because a
+    /// stream that is resumed may repeat messages.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Message(message) if self.is_new(message.id) => {
                 self.cursor = Some(message.id);
                 self.count += 1;
-                self.push(Content::Message(Arc::new(message)));
+                self.push(RowContent::Message(Arc::new(message)));
             }
             Event::End(message) if self.is_new(message.id) => {
                 self.cursor = Some(message.id);
                 self.ended = true;
-                self.push(Content::End(Arc::new(message)));
+                self.push(RowContent::End(Arc::new(message)));
             }
-            Event::Reset(Reason::Lost) => {
+            Event::Reset(ResetReason::Deleted) => self.show_deletion(),
+            Event::Reset(_) => {
                 self.cursor = None;
-                self.push(Content::Lost);
+                self.push(RowContent::Lost);
             }
-            Event::Reset(Reason::Deleted) => self.delete(),
             Event::Message(_) | Event::End(_) => {}
         }
     }
 
-    /// Even a paused page shows nothing of what was deleted.
-    fn delete(&mut self) {
+    /// Removes all rows, also from a paused page, and shows that the stream was deleted.
+    fn show_deletion(&mut self) {
         let (paused, scrolled_away) = (self.paused, self.scrolled_away);
         self.restart();
-        self.push(Content::Deleted);
+        self.push(RowContent::Deleted);
         (self.paused, self.scrolled_away) = (paused, scrolled_away);
     }
 
@@ -136,35 +127,35 @@ impl Feed {
         self.cursor.is_none_or(|cursor| id.seq > cursor.seq)
     }
 
-    fn push(&mut self, content: Content) {
+    fn push(&mut self, content: RowContent) {
         let row = Row { key: self.next_key, content };
         self.next_key += 1;
-        if self.holds() {
-            self.waiting_count += u64::from(matches!(row.content, Content::Message(_)));
+        if self.defers_rows() {
+            self.waiting_count += u64::from(matches!(row.content, RowContent::Message(_)));
             push_bounded(&mut self.waiting, row);
         } else {
             self.show(row);
         }
     }
 
-    /// Pauses the page, or lets it go on.
-    pub fn pause(&mut self, paused: bool) {
+    /// Pauses or resumes the page.
+    pub fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
-        self.release();
+        self.show_waiting();
     }
 
-    /// Notes whether the reader has scrolled away from the newest row.
-    pub fn scroll_away(&mut self, scrolled_away: bool) {
+    /// Records whether the reader has scrolled away from the newest row.
+    pub fn set_scrolled_away(&mut self, scrolled_away: bool) {
         self.scrolled_away = scrolled_away;
-        self.release();
+        self.show_waiting();
     }
 
-    fn holds(&self) -> bool {
+    fn defers_rows(&self) -> bool {
         self.paused || self.scrolled_away
     }
 
-    fn release(&mut self) {
-        if self.holds() {
+    fn show_waiting(&mut self) {
+        if self.defers_rows() {
             return;
         }
         self.waiting_count = 0;
@@ -175,14 +166,14 @@ impl Feed {
 
     fn show(&mut self, row: Row) {
         match push_bounded(&mut self.rows, row).map(|row| row.content) {
-            Some(Content::Message(_)) => self.older = true,
-            // What is older than this is of a log that is no more.
-            Some(Content::Lost) => self.older = false,
-            Some(Content::End(_) | Content::Deleted) | None => {}
+            Some(RowContent::Message(_)) => self.older = true,
+            // Messages before this row belong to a log that no longer exists.
+            Some(RowContent::Lost) => self.older = false,
+            Some(RowContent::End(_) | RowContent::Deleted) | None => {}
         }
     }
 
-    /// Forgets everything, for a stream that begins anew.
+    /// Clears the feed, for a stream that starts again. Keys stay unique.
     pub fn restart(&mut self) {
         *self = Self { next_key: self.next_key, ..Self::default() };
     }
@@ -192,17 +183,17 @@ impl Feed {
         self.rows.iter()
     }
 
-    /// Where messages older than the first row end, if the log holds any: the id of that row.
+    /// The id of the first row, if the log holds messages before it.
     ///
-    /// It tells of no older messages while rows of a log that is no more are shown: whoever asks
-    /// for what came before them is told nothing.
-    pub fn older(&self) -> Option<EventId> {
-        let lost = self.rows.iter().chain(&self.waiting).any(|row| row.content == Content::Lost);
+    /// `None` while rows of a log that no longer exists are kept: the current log has nothing before
+    /// them.
+    pub fn older_before(&self) -> Option<EventId> {
+        let lost = self.rows.iter().chain(&self.waiting).any(|row| row.content == RowContent::Lost);
         let first = self.rows.front()?.content.message()?;
         (self.older && !lost).then_some(first.id)
     }
 
-    /// How many messages wait to be shown.
+    /// The number of messages that wait to be shown.
     pub fn waiting(&self) -> u64 {
         self.waiting_count
     }
@@ -217,27 +208,27 @@ impl Feed {
         self.scrolled_away
     }
 
-    /// How many messages came, shown or not, since the feed began.
+    /// The number of messages since the feed began, shown or not.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The id of the newest message here: where a subscription goes on.
+    /// The id of the newest message: the cursor that a subscription resumes from.
     pub fn cursor(&self) -> Option<EventId> {
         self.cursor
     }
 
-    /// Whether the stream has said its last.
+    /// Whether the stream has ended.
     pub fn ended(&self) -> bool {
         self.ended
     }
 }
 
-/// Adds a row, and gives the one that leaves for it.
+/// Adds a row, and returns the row that it evicts.
 fn push_bounded(rows: &mut VecDeque<Row>, row: Row) -> Option<Row> {
-    let leaves = if rows.len() == WINDOW { rows.pop_front() } else { None };
+    let evicted = if rows.len() == MAX_ROWS { rows.pop_front() } else { None };
     rows.push_back(row);
-    leaves
+    evicted
 }
 
 #[cfg(test)]
@@ -265,89 +256,96 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_in_a_pause_waits_and_is_then_shown() {
+    fn messages_that_arrive_during_a_pause_wait_and_are_then_shown() {
         let mut feed = Feed::default();
         feed.apply(Event::Message(message(1)));
-        feed.pause(true);
+        feed.set_paused(true);
         (2..=4).for_each(|seq| feed.apply(Event::Message(message(seq))));
         assert_eq!((shown(&feed), feed.waiting()), (vec![1], 3));
         assert_eq!(feed.cursor(), Some(message(4).id), "a paused feed still moves its cursor");
-        feed.scroll_away(true);
-        feed.pause(false);
-        assert_eq!((shown(&feed), feed.waiting()), (vec![1], 3), "the reader is still elsewhere");
-        feed.scroll_away(false);
+        feed.set_scrolled_away(true);
+        feed.set_paused(false);
+        assert_eq!(
+            (shown(&feed), feed.waiting()),
+            (vec![1], 3),
+            "the reader is still scrolled away"
+        );
+        feed.set_scrolled_away(false);
         assert_eq!((shown(&feed), feed.waiting()), (vec![1, 2, 3, 4], 0));
     }
 
     #[test]
-    fn what_waits_is_bounded_too() {
+    fn the_rows_that_wait_are_bounded() {
         let mut feed = Feed::default();
-        feed.pause(true);
+        feed.set_paused(true);
         (1..=2_000).for_each(|seq| feed.apply(Event::Message(message(seq))));
         assert_eq!(feed.waiting(), 2_000);
-        feed.pause(false);
+        feed.set_paused(false);
         assert_eq!(shown(&feed), (1_501..=2_000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_reset_is_shown_and_starts_anew() {
+    fn a_reset_is_shown_and_restarts_the_cursor() {
         let mut feed = Feed::default();
         feed.apply(Event::Message(message(7)));
-        feed.apply(Event::Reset(Reason::Lost));
+        feed.apply(Event::Reset(ResetReason::UnknownCursor));
         feed.apply(Event::Message(message(1)));
         let rows: Vec<_> = feed.rows().map(|row| row.content.clone()).collect();
         let (seven, one) =
-            (Content::Message(message(7).into()), Content::Message(message(1).into()));
-        assert_eq!(rows, [seven, Content::Lost, one]);
+            (RowContent::Message(message(7).into()), RowContent::Message(message(1).into()));
+        assert_eq!(rows, [seven, RowContent::Lost, one]);
         assert_eq!(feed.cursor(), Some(message(1).id));
     }
 
     #[test]
-    fn a_deleted_stream_leaves_nothing_and_may_begin_again() {
+    fn a_deleted_stream_leaves_no_messages_and_may_be_created_again() {
         let mut feed = Feed::new(Snapshot {
             messages: vec![message(7), message(8)],
             older: true,
             ..Snapshot::default()
         });
         let keys: HashSet<_> = feed.rows().map(|row| row.key).collect();
-        feed.pause(true);
+        feed.set_paused(true);
         feed.apply(Event::Message(message(9)));
-        feed.apply(Event::Reset(Reason::Deleted));
+        feed.apply(Event::Reset(ResetReason::Deleted));
         let rows: Vec<_> = feed.rows().map(|row| &row.content).collect();
-        assert_eq!(rows, [&Content::Deleted], "a pause does not keep it");
-        assert_eq!((feed.waiting(), feed.count(), feed.cursor(), feed.older()), (0, 0, None, None));
+        assert_eq!(rows, [&RowContent::Deleted], "also during a pause");
+        assert_eq!(
+            (feed.waiting(), feed.count(), feed.cursor(), feed.older_before()),
+            (0, 0, None, None)
+        );
         feed.apply(Event::Message(message(1)));
-        assert_eq!(feed.waiting(), 1, "the page is paused still");
-        feed.pause(false);
+        assert_eq!(feed.waiting(), 1, "the page is still paused");
+        feed.set_paused(false);
         assert_eq!((shown(&feed), feed.cursor()), (vec![1], Some(message(1).id)));
         assert!(feed.rows().all(|row| !keys.contains(&row.key)));
     }
 
     #[test]
-    fn older_messages_end_where_the_rows_begin() {
+    fn older_messages_end_before_the_first_row() {
         let snapshot =
             |older| Snapshot { messages: vec![message(7)], older, ..Snapshot::default() };
-        assert_eq!(Feed::new(snapshot(false)).older(), None);
+        assert_eq!(Feed::new(snapshot(false)).older_before(), None);
         let mut feed = Feed::new(snapshot(true));
-        assert_eq!(feed.older(), Some(message(7).id));
-        feed.apply(Event::Reset(Reason::Lost));
-        assert_eq!(feed.older(), None, "the log that held them is no more");
+        assert_eq!(feed.older_before(), Some(message(7).id));
+        feed.apply(Event::Reset(ResetReason::UnknownCursor));
+        assert_eq!(feed.older_before(), None, "the log that held them no longer exists");
 
         let mut feed = Feed::new(snapshot(false));
         (8..=507).for_each(|seq| feed.apply(Event::Message(message(seq))));
-        assert_eq!(feed.older(), Some(message(8).id), "what left the window is in the log");
+        assert_eq!(feed.older_before(), Some(message(8).id), "an evicted message is in the log");
     }
 
     #[test]
-    fn what_is_older_than_a_loss_is_in_no_log() {
+    fn messages_from_before_a_loss_are_not_offered() {
         let mut feed = Feed::new(Snapshot { messages: vec![message(7)], ..Snapshot::default() });
-        feed.apply(Event::Reset(Reason::Lost));
+        feed.apply(Event::Reset(ResetReason::UnknownCursor));
         (1..=499).for_each(|seq| feed.apply(Event::Message(message(seq))));
-        assert_eq!(feed.older(), None, "the first row is the loss");
+        assert_eq!(feed.older_before(), None, "the first row is the loss");
         feed.apply(Event::Message(message(500)));
-        assert_eq!((shown(&feed)[0], feed.older()), (1, None), "the first of the new log");
+        assert_eq!((shown(&feed)[0], feed.older_before()), (1, None), "the first of the new log");
         feed.apply(Event::Message(message(501)));
-        assert_eq!(feed.older(), Some(message(2).id));
+        assert_eq!(feed.older_before(), Some(message(2).id));
     }
 
     #[test]
@@ -355,13 +353,13 @@ mod tests {
         let mut feed = Feed::default();
         for _ in 0..3 {
             feed.apply(Event::Message(message(7)));
-            feed.apply(Event::Reset(Reason::Lost));
+            feed.apply(Event::Reset(ResetReason::UnknownCursor));
         }
-        let before: HashSet<_> = feed.rows().map(|row| row.key).collect();
-        assert_eq!(before.len(), 6);
+        let keys: HashSet<_> = feed.rows().map(|row| row.key).collect();
+        assert_eq!(keys.len(), 6);
         feed.restart();
         feed.apply(Event::Message(message(7)));
-        assert!(feed.rows().all(|row| !before.contains(&row.key)), "a new run has rows of its own");
+        assert!(feed.rows().all(|row| !keys.contains(&row.key)), "a restart does not reuse keys");
     }
 
     #[test]
@@ -374,22 +372,24 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 3 of the design: whatever is cut and repeated, the page shows what was said.
+        /// Invariant 3 of the design: after any cuts and repeats, the page shows every message once.
         #[test]
-        fn repeats_and_pauses_do_no_harm(steps in prop::collection::vec((0..60_u64, any::<bool>()), 1..40)) {
+        fn repeats_and_pauses_lose_and_duplicate_nothing(
+            steps in prop::collection::vec((0..60_u64, any::<bool>()), 1..40),
+        ) {
             let mut feed = Feed::default();
-            let mut said = 0;
-            for (go_on_from, pause) in steps {
-                feed.pause(pause);
-                // A resumed stream may begin anywhere up to the cursor, never after it.
-                let from = go_on_from.min(said);
+            let mut newest = 0;
+            for (resume_from, pause) in steps {
+                feed.set_paused(pause);
+                // A resumed stream may start anywhere up to the cursor, never after it.
+                let from = resume_from.min(newest);
                 for seq in from + 1..=from + 5 {
                     feed.apply(Event::Message(message(seq)));
                 }
-                said = said.max(from + 5);
+                newest = newest.max(from + 5);
             }
-            feed.pause(false);
-            prop_assert_eq!(shown(&feed), (1..=said).collect::<Vec<_>>());
+            feed.set_paused(false);
+            prop_assert_eq!(shown(&feed), (1..=newest).collect::<Vec<_>>());
         }
     }
 }

@@ -1,42 +1,43 @@
-//! Tidings: a live message page anyone can run.
+//! Tidings: a live message page. Publish a message with one `curl`, and every browser that has the page
+//! open shows it at once, over Server-Sent Events (SSE).
 //!
-//! The server speaks, the browsers listen, over Server-Sent Events. One sentence holds the design:
-//! **a stream is a log; every reader is a cursor into it.** The rendered page, the live events
-//! after it and the resume after a cut connection are the same operation: *give me what comes
-//! after this cursor*.
+//! One sentence holds the design: **a stream is a log; every reader is a cursor into it.** The rendered
+//! page, the live events after it, the resume after a cut connection, the slow reader and the restarted
+//! server are the same operation: *give me what comes after this cursor*.
+//! `docs/how-it-works.md` in the repository follows one message from `curl` to the screen.
 //!
 //! # The map, in reading order
 //!
-//! - [`message`]: what travels: names, ids, messages, and the snapshot a page is rendered with
-//! - [`feed`]: what a page knows; applies events, bounded, pure
-//! - [`problem`]: the refusals, a table
-//! - [`app`]: the pages, the live island, the composer
-//!   - [`app::snapshot`]: how a page carries what it was rendered with
-//!   - [`app::loader`]: brings the islands to life, and says so where it cannot
-//!   - [`app::connection`]: when to connect, to wait, to let go; pure
+//! - [`message`]: messages, event ids, stream names, and the snapshot that a page is rendered with
+//! - [`feed`]: the rows of a page: applies events; bounded and pure
+//! - [`problem`]: the table of problem types (RFC 9457)
+//! - [`app`]: the pages: routes, documents, the live island, the composer
+//!   - [`app::snapshot`]: the JSON element in which a page carries its snapshot
+//!   - [`app::loader`]: the script that hydrates the islands, and recovers where that fails
+//!   - [`app::connection`]: when to connect, back off and disconnect; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
-//! - `server`: the server, in rooms; `router` has every route and layer on one screen, `state` what
-//!   the handlers share
-//!   - `server/api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`,
-//!     `history`, `watch`, `counter`, `health`; and what they share: `cursor`, `query`, `body`,
+//! - `server`: the server, in rooms
+//!   - `router`: every route and layer on one screen; `state`: what the handlers share
+//!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
+//!     `watch`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
 //!     `idempotency`, `content_encoding`, `response`
-//!   - `server/pages`: what pages are rendered with, and their forms; the only room that knows the app
-//!   - `server/sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
-//!   - `server/hub`: the streams that are watched: `follow` keeps `tail`, the newest messages, encoded
-//!     once; `watcher` is a cursor that moves
-//!   - `server/log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`: its
-//!     engine; for tests `suite`, the contract, and `faulty`, an engine with faults
-//!   - `server/guard`: access control and limits: `access`, `token`, `cookie`; `permits`, concurrency;
-//!     `rates`, rate limits; `memory`, one budget for all; `cors`, `cross_site` (CSRF),
-//!     `allowed_hosts` (DNS rebinding), `security_headers`
-//!   - `server/net`: connections: `listen`, `tls`, `accept`, `http`, `http2_streams`, `redirect`,
-//!     `unread_body`
-//!   - `server/observe`: what an operator sees: `logging`, `request_log`, `metrics`
-//!   - `server/config`: the options, whose docs are the manual
-//!   - `supervisor`: a task or thread that everything depends on ends the process when it ends;
-//!     `shutdown`: graceful shutdown as a value; `error`: refusals as problems (RFC 9457); `client`: the
-//!     address a request comes from
-//!   - `simulation`: for tests, hub and event streams over the engine with faults, on a paused clock
+//!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
+//!     knows the app
+//!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
+//!   - `hub`: fan-out: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
+//!     `watcher` is a cursor that moves
+//!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`: the engine;
+//!     for tests `suite`, the contract as tests, and `faulty`, an engine with faults
+//!   - `guard`: access control and limits: `access`, `token`, `cookie`; `permits` (concurrency limits),
+//!     `rates` (rate limits), `memory` (one memory budget); `cors`, `cross_site` (CSRF), `allowed_hosts`
+//!     (DNS rebinding), `security_headers`
+//!   - `net`: connections: `listen`, `accept`, `tls`, `http`, `http2_streams`, `redirect`, `unread_body`
+//!   - `observe`: `logging`, `request_log`, `metrics`
+//!   - `config`: the options, whose docs are the manual
+//!   - `supervisor`: ends the process when a task or thread ends that everything depends on;
+//!     `shutdown`: graceful shutdown as a value; `error`: problem responses; `client`: the address of a
+//!     client, also behind proxies; `streams`: the log and the hub, opened together
+//!   - `simulation`: for tests: the hub and event streams over the engine with faults, on a paused clock
 //! - `src/browser`: the crate that becomes the wasm
 //! - `benches`: the server under load, beside a baseline
 //!
@@ -44,8 +45,8 @@
 //!
 //! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
 //! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. No two modules
-//! import each other, and each room of the server imports only those below it, in the order of `ROOMS`
-//! in the test: `config` is at the top, imported only by what assembles the server. `web_sys` stays
+//! import each other, and each room of the server imports only those below it, in the order of `LAYERS`
+//! in the test: `config` is near the top, imported only by what assembles the server. `web_sys` stays
 //! inside `app::subscription` and `app::browser`; the log knows neither axum nor the hub, and nothing
 //! outside an engine knows its types. A test holds this (`tests/it/architecture.rs`), and so do the two
 //! lines below, the only `cfg(feature)` there is.

@@ -1,6 +1,6 @@
-//! The Tidings server.
+//! The command line of the Tidings server: serves, or makes a token.
 
-// The printing macros panic where standard output or error is gone.
+// The printing macros panic when standard output or standard error is closed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
@@ -11,45 +11,50 @@ use std::{
 
 use anyhow::Context as _;
 use tidings::server::{
-    Clock, Config, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor, Task, Telemetry,
+    CliCommand, Clock, Config, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor,
+    Telemetry,
 };
 use tokio::runtime::Runtime;
 
-/// Connections hold buffers of 8 KiB of which they use little: here only what is used takes memory.
+/// Connections hold buffers of 8 KiB and use little of them: with jemalloc the unused part takes no
+/// memory.
 #[cfg(all(unix, feature = "jemalloc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let done = match Task::from_command_line() {
-        Task::Serve(config) => serve(*config),
-        Task::Token(token) => token.make().and_then(|token| {
-            say(&token).context("the token cannot be written to standard output")?;
+    let result = match CliCommand::from_command_line() {
+        CliCommand::Serve(config) => serve(*config),
+        CliCommand::Token(token) => token.make().and_then(|token| {
+            print_line(&token).context("the token cannot be written to standard output")?;
             Ok(ExitCode::SUCCESS)
         }),
     };
-    done.unwrap_or_else(|error| {
-        // Standard error may be gone; the exit status tells the rest.
+    result.unwrap_or_else(|error| {
+        // Standard error may be closed; the exit status reports the failure too.
         let _ = writeln!(stderr(), "tidings: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// Runs the server until it is told to stop, or cannot go on.
+/// Runs the server until it is stopped by a signal or fails.
+///
+/// # Errors
+/// When logging or the runtime cannot be started. Other failures are logged and give exit status 1.
 fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::init(&config.log, config.log_format)?;
     let runtime = Runtime::new().context("the runtime cannot be started")?;
     let served = runtime.block_on(start_and_run(config));
-    // Not by dropping it, which would wait for a read that a dead disk never answers.
+    // Dropping the runtime would wait for blocking reads, which never end on a dead disk.
     runtime.shutdown_background();
     Ok(match served {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
-            telemetry.last_line(&format!("the server cannot go on: {failure}"));
+            telemetry.log_exit(&format!("the server cannot go on: {failure}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            telemetry.last_words(&format!("tidings: {error:#}"));
+            telemetry.print_error(&format!("tidings: {error:#}"));
             ExitCode::FAILURE
         }
     })
@@ -61,42 +66,43 @@ async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
     let access = config.access.rules(Clock::System)?;
     let shutdown = Shutdown::default();
     let supervisor = Supervisor::new(shutdown.clone());
-    supervisor.spawn("signal handler", shutdown.on_signals().context("cannot listen to signals")?);
+    supervisor.spawn("signal handler", shutdown.on_signals().context("cannot listen for signals")?);
     let streams = Streams::open(&config, Clock::System, &supervisor).await?;
     let listeners = Listeners::bind(&config.addresses()).await?;
 
     let metrics = listeners.metrics_url()?.map(|url| format!("\nMetrics are at {url}"));
     announce(format!("Tidings is at {}{}", listeners.url()?, metrics.unwrap_or_default()));
     if let Some(address) = listeners.redirect_url()? {
-        tracing::info!(address, "plain HTTP is sent on to TLS");
+        tracing::info!(address, "plain HTTP is redirected to TLS");
     }
     let server = Server { config, site, access, streams, clock: Clock::System, shutdown };
     Ok(server.run(listeners).await)
 }
 
-/// Says where the server is, from a thread of its own: a standard output that takes nothing, a full
-/// pipe or a stopped terminal, does not hold up the server, and one that is gone does no harm.
+/// Prints the addresses of the server, from a thread of its own: a standard output that blocks (a full
+/// pipe, a stopped terminal) does not delay the server, and a closed one is ignored.
 fn announce(text: String) {
-    // Without a thread to spare the server still serves.
-    let _ = thread::Builder::new().spawn(move || say(&text));
+    // The server also runs when this thread cannot be started.
+    let _ = thread::Builder::new().spawn(move || print_line(&text));
 }
 
-/// Says a line on standard output.
-fn say(line: &str) -> io::Result<()> {
+/// Prints a line to standard output.
+fn print_line(line: &str) -> io::Result<()> {
     writeln!(stdout(), "{line}")
 }
 
-/// Every connection is an open file: takes as many as the system gives.
-fn allow_open_files(connections: u64) {
-    /// What is open besides: the store's files, the listeners, the runtime's own.
+/// Raises the limit of open files (`RLIMIT_NOFILE`) as far as the system allows: every connection is
+/// an open file.
+fn allow_open_files(max_connections: u64) {
+    /// Open files that are not connections: those of the store, the listeners and the runtime.
     const OTHER_FILES: u64 = 100;
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(allowed) if allowed < connections.saturating_add(OTHER_FILES) => tracing::warn!(
+        Ok(allowed) if allowed < max_connections.saturating_add(OTHER_FILES) => tracing::warn!(
             allowed,
-            "fewer files may be open than --max-connections {connections} needs: connections will \
-             wait; raise the limit (ulimit -Hn, LimitNOFILE of systemd)"
+            "the limit of open files is too low for --max-connections {max_connections}: connections \
+             will wait; raise the limit (ulimit -Hn, LimitNOFILE of systemd)"
         ),
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "how many files may be open can not be raised"),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }

@@ -1,42 +1,69 @@
-//! What travels from a server to its readers.
+//! Messages, event ids, stream names and snapshots: the types that server and page share.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// How long a stream may be silent before the server says `ping`, in milliseconds.
+/// How long an event stream may be silent before the server sends a `ping`, in milliseconds.
 ///
-/// Both sides know it: the server keeps it, the page takes a connection for dead when two and a
-/// half of them pass without a word.
+/// The page closes a connection on which nothing arrived for two and a half of these intervals.
 pub const PING_INTERVAL_MS: u64 = 15_000;
 
 /// The `event:` field of a message.
 pub const NEW_MESSAGE: &str = "new_message";
 /// The `event:` field of a stream's last message.
 pub const END_EVENT: &str = "end_event";
-/// The `event:` field that says: the cursor is not in the log, what follows is everything there is.
+/// The `event:` field of a reset: the cursor is not in the log, and all messages of the log follow.
 pub const RESET: &str = "reset";
-/// The `event:` field that breaks a silence. A comment would do for proxies, but JavaScript does
-/// not see comments.
+/// The `event:` field of a keep-alive. For proxies a comment would be enough, but JavaScript does not
+/// receive comments.
 pub const PING: &str = "ping";
 
-/// What a stream says at its end unless it is given something better.
+/// The closing text of a stream that is ended without one.
 pub const CLOSING_TEXT: &str = "End of the stream";
 
-/// When a message was accepted, and its place in its stream: `1763891234567-42`.
+/// Why a reader is sent a `reset`, in the `reason` of its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// The cursor is not in the log: it never was, or it belongs to another generation.
+    UnknownCursor,
+    /// Messages after the cursor were trimmed.
+    Trimmed,
+    /// The stream was deleted. What follows belongs to a new generation of it.
+    Deleted,
+    /// The reader's token has expired: nothing follows, and the cursor stays valid.
+    Expired,
+}
+
+impl ResetReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::UnknownCursor, Self::Trimmed, Self::Deleted, Self::Expired];
+
+    /// The reason on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCursor => "unknown-cursor",
+            Self::Trimmed => "trimmed",
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The id of an event: when the message was accepted, and its sequence: `1763891234567-42`.
 ///
 /// Sequences rise strictly within a stream and may have gaps. Clients treat the text as opaque and
-/// hand it back; our own page reads the time from it, so that the wire needs no envelope.
+/// send it back as the cursor; the page reads the time from it, so that events need no envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
     /// When the message was accepted, in milliseconds since the Unix epoch.
     pub millis: u64,
-    /// The place in the stream, from 1.
+    /// The sequence in the stream, from 1.
     pub seq: u64,
 }
 
 impl EventId {
-    /// The place before the first message of any stream, for a reader of one that has none yet. No
+    /// `0-0`, the cursor before the first message of any stream, for a reader of an empty one. No
     /// message has this id.
     pub const BEGINNING: Self = Self { millis: 0, seq: 0 };
 }
@@ -54,15 +81,15 @@ pub struct ParseEventIdError;
 impl FromStr for EventId {
     type Err = ParseEventIdError;
 
-    /// Takes exactly what [`Display`](fmt::Display) gives: no sign, no leading zero, no space. An
-    /// id has one spelling, so that two ids are equal when their texts are.
+    /// Accepts only what [`Display`](fmt::Display) writes: no sign, no leading zero, no space. Each id
+    /// has one spelling, so that two ids are equal exactly when their texts are.
     fn from_str(text: &str) -> Result<Self, ParseEventIdError> {
         let (millis, seq) = text.split_once('-').ok_or(ParseEventIdError)?;
-        Ok(Self { millis: number(millis)?, seq: number(seq)? })
+        Ok(Self { millis: parse_number(millis)?, seq: parse_number(seq)? })
     }
 }
 
-fn number(digits: &str) -> Result<u64, ParseEventIdError> {
+fn parse_number(digits: &str) -> Result<u64, ParseEventIdError> {
     let canonical =
         digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if !canonical {
@@ -85,15 +112,15 @@ impl<'de> Deserialize<'de> for EventId {
     }
 }
 
-/// The name of a stream: what stands for it in an address.
+/// The name of a stream, as in its URL.
 ///
-/// 1 to 64 of `a-z 0-9 - _ .`, beginning with a letter or digit: nothing that a shell, an address
-/// or a page could take for more than a name.
+/// 1 to 64 of `a-z 0-9 - _ .`, beginning with a letter or digit: no character that needs escaping in a
+/// shell, a URL or HTML.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct StreamName(String);
 
 impl StreamName {
-    /// The most characters a name may have.
+    /// The maximum length of a name, in characters (which are bytes).
     pub const MAX: usize = 64;
 
     /// The name as text.
@@ -116,10 +143,10 @@ impl FromStr for StreamName {
     type Err = ParseStreamNameError;
 
     fn from_str(text: &str) -> Result<Self, ParseStreamNameError> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let begins_well = text.bytes().next().is_some_and(plain);
-        let goes_on_well = text.bytes().all(|b| plain(b) || b"-_.".contains(&b));
-        if begins_well && goes_on_well && text.len() <= Self::MAX {
+        let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let valid_start = text.bytes().next().is_some_and(alphanumeric);
+        let valid_bytes = text.bytes().all(|b| alphanumeric(b) || b"-_.".contains(&b));
+        if valid_start && valid_bytes && text.len() <= Self::MAX {
             Ok(Self(text.to_owned()))
         } else {
             Err(ParseStreamNameError)
@@ -130,42 +157,39 @@ impl FromStr for StreamName {
 /// One message of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Its time and place.
+    /// Its id.
     pub id: EventId,
     /// Its text, which may hold line breaks.
     pub data: String,
 }
 
-/// A stream as one read found it: what a page is rendered with, and where its subscription begins.
+/// The state of a stream at one read: a page is rendered with it, and its subscription starts after it.
 ///
-/// Messages and cursor come from the same read, so that nothing falls between the two.
+/// Messages and cursor come from the same read, so that no message is missed between the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    /// The path of the event stream, to which the cursor is added.
+    /// The path of the event stream, without the cursor.
     pub events: String,
     /// The newest messages, oldest first.
     pub messages: Vec<Message>,
     /// Whether the log holds messages before the first of these.
     pub older: bool,
-    /// The end of the stream, once it has come.
+    /// The end of the stream, if it has ended.
     pub end: Option<Message>,
-    /// How many milliseconds lie between a message and the next, where ids carry the beginning of
-    /// a run and not the time of the message: in the counter. Otherwise 0.
-    pub pace: u64,
 }
 
-/// A stream as the list of all streams shows it.
+/// A stream in the list of all streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Its name.
     pub name: StreamName,
-    /// How many messages it holds; the end is none of them.
+    /// The number of its messages, without the end.
     pub messages: u64,
-    /// How many readers are connected.
+    /// The number of connected readers.
     pub watchers: usize,
     /// Whether it has ended.
     pub ended: bool,
-    /// The newest message, or the end; of a long one the beginning.
+    /// The newest message, or the end. A long text is cut.
     pub last: Option<Message>,
 }
 
@@ -177,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_survives_its_text(millis: u64, seq: u64) {
+        fn an_id_round_trips_through_its_text(millis: u64, seq: u64) {
             let id = EventId { millis, seq };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }
@@ -191,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_id() {
+    fn malformed_ids_are_refused() {
         for text in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "01-2", "1-2 ", "1-x", "१-1"] {
             assert_eq!(text.parse::<EventId>(), Err(ParseEventIdError), "{text:?}");
         }
@@ -199,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_name() {
+    fn stream_names_are_validated() {
         let longest = "a".repeat(StreamName::MAX);
         for text in ["a", "0", "ci", "build-42_x.log", "a..", longest.as_str()] {
             assert_eq!(

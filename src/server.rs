@@ -1,4 +1,4 @@
-//! The server: configuration, routes, streams.
+//! The server: startup, the accept loops, and graceful shutdown.
 
 mod api;
 mod chunked_body;
@@ -25,7 +25,7 @@ mod supervisor;
 
 pub use self::{
     clock::Clock,
-    config::{Config, Task},
+    config::{CliCommand, Config},
     guard::Access,
     net::Listeners,
     observe::Telemetry,
@@ -48,17 +48,17 @@ use self::{
     supervisor::supervised,
 };
 
-/// How long a server that stops still accepts connections, so that a load balancer sees that it is
-/// not ready and sends clients elsewhere.
+/// How long a draining server still accepts connections, so that a load balancer sees that it is
+/// not ready and sends clients to another server.
 const UNREADY_GRACE: Duration = Duration::from_secs(1);
-/// How long a drain may take (design, *Drain*); clients that are still connected by then are cut
-/// off when the process ends.
+/// How long a drain may take (design, *Drain*); connections that are still open after that are
+/// closed when the process ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
-/// How long the store may take to close once nothing is written any more. What was acknowledged is
-/// on disk by then.
+/// How long the store may take to close after the last write. Acknowledged messages are on disk
+/// before that.
 const CLOSE_LIMIT: Duration = Duration::from_secs(7);
 
-/// How many connections there may be to the metrics.
+/// The maximum number of connections to the metrics listener.
 const METRICS_CONNECTIONS: u64 = 64;
 
 /// A server that is ready to serve.
@@ -71,19 +71,20 @@ pub struct Server {
     pub access: Access,
     /// The log and the hub.
     pub streams: Streams,
-    /// Dates the runs of the counter; a test can stop it.
+    /// Dates the runs of the counter; a test can control it.
     pub clock: Clock,
-    /// When to drain and stop.
+    /// Starts the drain.
     pub shutdown: Shutdown,
 }
 
 impl Server {
     /// Serves on `listeners` until the shutdown begins, then drains: each event stream is closed at
-    /// a frame boundary, and its reader resumes elsewhere by its cursor. What goes wrong with one
-    /// connection ends that connection.
+    /// a frame boundary, and its reader resumes on another server by its cursor. An error on one
+    /// connection closes only that connection.
     ///
     /// # Errors
-    /// When a task or thread ends that everything depends on; see [`Supervisor`].
+    /// When a supervised task or thread fails (see [`Supervisor`]), or when the store does not close
+    /// within 7 s.
     pub async fn run(self, listeners: Listeners) -> Result<(), Failure> {
         let Self { ref config, ref streams, ref shutdown, .. } = self;
         let supervisor = &streams.supervisor;
@@ -98,63 +99,68 @@ impl Server {
         };
         let app = App::new(&self);
         let watchers = app.watchers();
-        let unready_grace_over = async || {
+        let unready_grace_elapsed = async || {
             shutdown.wait().await;
             sleep(UNREADY_GRACE).await;
         };
 
         let Listeners { main, tls, redirect, metrics } = listeners;
-        let redirecting = async {
+        let serve_redirect = async {
             if let Some((listener, port)) = redirect {
                 let (router, options) = (redirect::router(port), options(&connections));
-                accept::serve(listener, None, router, options, unready_grace_over()).await;
+                accept::serve(listener, None, router, options, unready_grace_elapsed()).await;
             }
         };
-        let measuring = async {
+        let serve_metrics = async {
             if let Some(listener) = metrics {
                 let (streams, open) = (streams.clone(), connections.clone());
                 let sample = move || streams.clone().sample(open.clone());
                 let router = metrics::router(self.streams.metrics.clone(), sample);
-                // A limit of its own: a server that is full must still show that it is.
+                // A limit of its own: metrics must be readable when the server is full.
                 let limit = ConcurrencyLimit::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS);
                 let options = options(&Connections::new(limit, trusted.clone()));
-                accept::serve(listener, None, router, options, unready_grace_over()).await;
+                accept::serve(listener, None, router, options, unready_grace_elapsed()).await;
             }
         };
         let router = router::router(app, config, trusted.clone());
-        let serving =
-            accept::serve(main, tls.clone(), router, options(&connections), unready_grace_over());
-        let following_files = async {
+        let serve_main = accept::serve(
+            main,
+            tls.clone(),
+            router,
+            options(&connections),
+            unready_grace_elapsed(),
+        );
+        let reload_certificate = async {
             match tls {
-                Some(tls) => tls.follow_files().await,
+                Some(tls) => tls.reload_on_change().await,
                 None => std::future::pending().await,
             }
         };
 
-        let drained = async {
+        let drain_timeout = async {
             shutdown.wait().await;
             tracing::info!(
                 open_streams = watchers.in_use(),
                 connections = connections.open(),
                 refused_connections = connections.refused(),
-                "stopping: letting readers go"
+                "draining: closing event streams"
             );
             sleep(DRAIN_LIMIT).await;
         };
-        let served = async {
+        let serve_all = async {
             tokio::try_join!(
-                supervised("accept loop", serving),
-                supervised("accept loop of the redirect", redirecting),
-                supervised("accept loop of the metrics", measuring),
+                supervised("accept loop", serve_main),
+                supervised("accept loop of the redirect", serve_redirect),
+                supervised("accept loop of the metrics", serve_metrics),
             )
         };
         tokio::select! {
-            served = served => drop(served?),
-            failed = supervised("certificate follower", following_files) => match failed? {},
-            failure = supervisor.failed() => return Err(failure),
-            () = drained => {
+            served = serve_all => drop(served?),
+            failed = supervised("certificate reloader", reload_certificate) => match failed? {},
+            failure = supervisor.wait_for_failure() => return Err(failure),
+            () = drain_timeout => {
                 let open_streams = watchers.in_use();
-                tracing::warn!(open_streams, "did not wait for the last readers");
+                tracing::warn!(open_streams, "drain timed out with event streams still open");
             }
         }
         if timeout(CLOSE_LIMIT, streams.log.close()).await.is_err() {

@@ -152,7 +152,7 @@ test("the list shows watchable streams, and the publish command only with the ri
     await page.goto(`${server.url}/streams`);
     return page.getByRole("heading", { level: 2 }).allTextContents();
   };
-  const command = page.getByRole("group", { name: "Make a stream" });
+  const command = page.getByRole("group", { name: "Create a stream" });
   expect(await listed()).toEqual([]);
   await expect(command).toHaveCount(0);
   for (const stream of ["ci-1", "status-1", "log"]) await server.publish(stream, "hello");
@@ -249,6 +249,6 @@ test("a server without a secret has no sign-in", async ({ page, start }) => {
   await expect(page.getByRole("banner").getByRole("link")).toHaveText(["Tidings", "Streams"]);
   await expect(page.getByRole("banner").getByRole("button")).toHaveCount(0);
   await page.goto(`${server.url}/sign-in`);
-  await expect(page.getByText("Nobody has to sign in here")).toBeVisible();
+  await expect(page.getByText("This server asks for no token")).toBeVisible();
   await expect(page.getByLabel("Token")).toHaveCount(0);
 });

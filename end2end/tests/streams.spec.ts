@@ -13,12 +13,12 @@ test("a published message appears in every tab, in order and once", async ({ con
   for (const stream of streams) {
     await stream.isLive();
     await expect(stream.page).toHaveTitle("ci · Tidings");
-    await expect(stream.page.getByText("Nothing has been said yet.")).toBeVisible();
+    await expect(stream.page.getByText("There are no messages yet.")).toBeVisible();
   }
   await server.publish("ci", ...messages(30));
   for (const stream of streams) {
     await stream.shows(messages(30));
-    await expect(stream.page.getByText("Nothing has been said yet.")).toBeHidden();
+    await expect(stream.page.getByText("There are no messages yet.")).toBeHidden();
   }
 });
 
@@ -75,7 +75,7 @@ test.describe("the composer", () => {
       await server.stop();
       await stream.composer.fill("kept");
       await stream.button("Send").click();
-      await expect(page.getByRole("alert").filter({ hasText: "No answer came" })).toBeVisible();
+      await expect(page.getByRole("alert").filter({ hasText: "The server did not answer" })).toBeVisible();
       await expect(stream.composer).toHaveValue("kept");
       await server.startAgain();
       // By now the back-off may be up to half a minute.
@@ -174,7 +174,7 @@ test.describe("without scripts", () => {
     expect(await stream.texts()).toEqual(["two\nlines"]);
     await expect(stream.composer).toHaveValue("");
 
-    const end = stream.button("End it for everyone");
+    const end = stream.button("End the stream");
     await expect(end).toBeHidden();
     await page.getByText("End this stream").click();
     await page.getByRole("textbox", { name: /^Closing text/ }).fill("so long");
@@ -250,7 +250,7 @@ test("ending asks for confirmation", async ({ page, start }) => {
   const stream = await MessagePage.open(page, server, "ci");
   await stream.isLive();
   await page.getByText("End this stream").click();
-  await stream.button("End it for everyone").click();
+  await stream.button("End the stream").click();
   await stream.ends();
   await stream.shows(["one", "End of the stream"]);
 });
@@ -466,7 +466,7 @@ test("the page of all streams", async ({ page, context, start }) => {
   await expect(second).toContainText("hello");
   await second.getByRole("link").click();
   await expect(page.getByRole("heading", { level: 1, name: "second" })).toBeVisible();
-  await expect(page.getByText("One reader was watching when this page was loaded.")).toBeVisible();
+  await expect(page.getByText("One reader was connected when this page was loaded.")).toBeVisible();
   await page.getByRole("link", { name: "All streams" }).click();
   await expect(page).toHaveTitle("Streams · Tidings");
 });

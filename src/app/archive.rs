@@ -1,5 +1,4 @@
-//! A part of what a stream was: the messages before one, or around one. Plain links lead from part
-//! to part.
+//! Older messages on pages of their own: those before one message, or around one. Plain links.
 
 use leptos::prelude::*;
 use leptos_meta::{Meta, Title};
@@ -9,18 +8,18 @@ use super::{
     row::{RowContext, push_html, utc},
 };
 use crate::{
-    feed::{Content, Row},
+    feed::{Row, RowContent},
     message::{EventId, Message, StreamName},
 };
 
-/// Older messages of a stream. Nothing here is live.
+/// A page of older messages of a stream. It is not live.
 #[component]
 pub fn ArchivePage(
     /// The stream.
     name: StreamName,
     /// The messages, oldest first.
     messages: Vec<Message>,
-    /// The one that the page is about.
+    /// The message to highlight.
     at: Option<EventId>,
     /// Whether there are messages before these.
     older: bool,
@@ -33,17 +32,18 @@ pub fn ArchivePage(
     let first = messages.first().map(|message| message.id).filter(|_| older);
     let last = messages.last().map(|message| message.id).filter(|_| newer);
     let older = first.map(|id| view! { <a href=format!("{path}?before={id}")>"Older"</a> });
-    // Around the last of these are those that follow it.
+    // The page around the last message shows the messages that follow it.
     let newer = last.map(|id| view! { <a href=format!("{path}?at={id}#at")>"Newer"</a> });
 
-    let ending = end.map(|end| Content::End(end.into()));
-    let said = messages.into_iter().map(|message| Content::Message(message.into())).chain(ending);
-    let rows = (0..).zip(said).map(|(key, content)| Row { key, content });
+    let ending = end.map(|end| RowContent::End(end.into()));
+    let contents =
+        messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
+    let rows = (0..).zip(contents).map(|(key, content)| Row { key, content });
     let title = format!("{name}, older messages · Tidings");
     let heading = name.to_string();
-    let context = RowContext { stream: Some(name), pace: 0, at };
+    let context = RowContext { stream: Some(name), at };
     let lines = lines(rows, None, utc).0;
-    let nothing = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
+    let empty = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
     let mut html = String::new();
     for line in &lines {
         push_html(&mut html, line, &context, utc);
@@ -56,10 +56,10 @@ pub fn ArchivePage(
         <main class="archive">
             <header class="stream-head">
                 <h1>{heading}</h1>
-                <p>"What was said earlier. Times are in UTC."</p>
+                <p>"Older messages of this stream. Times are in UTC."</p>
             </header>
             <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>
-            {nothing}
+            {empty}
             <div class="log">
                 <ol aria-label="Messages" inner_html=html></ol>
             </div>

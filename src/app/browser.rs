@@ -1,6 +1,6 @@
-//! What the page asks of its browser beside the event stream: to fetch, to copy, to move the focus.
+//! Browser APIs beside the event stream: `fetch` with retries, the clipboard, selection and focus.
 //!
-//! Nothing here runs on a server: it is called when someone clicks.
+//! Nothing here runs on the server: it is called by event listeners of the page.
 
 use std::time::Duration;
 
@@ -16,47 +16,47 @@ use web_sys::{
     HtmlTextAreaElement, KeyboardEvent, MouseEvent, RequestInit, Response, UrlSearchParams,
 };
 
-/// An answer that takes longer does not come.
-const POST_TIMEOUT_MS: u32 = 15_000;
+/// The timeout of a request, until the whole response has arrived.
+const FETCH_TIMEOUT_MS: u32 = 15_000;
 
-/// How often a form is sent again that was not answered, and how long to wait before the first
-/// time; twice as long before each further one.
+/// How often a form without a definite response is sent again, and the pause before the first retry; it
+/// doubles with each retry.
 const RETRIES: u32 = 4;
 const FIRST_RETRY_MS: u64 = 1_000;
 
-/// The attributes of a text box for what was sent: its key, and the text.
-const KEY: &str = "data-key";
-const SENT: &str = "data-sent";
+/// The attributes of a text box that hold the idempotency key and the text of the last attempt.
+const KEY_ATTRIBUTE: &str = "data-key";
+const SENT_ATTRIBUTE: &str = "data-sent";
 
-/// What comes of a request: JSON, or why there is none.
-type PostResult = Result<JsValue, Failure>;
+/// The result of a request: JSON, or why there is none.
+type FetchResult = Result<JsValue, Failure>;
 
-/// Why there is no good answer.
+/// Why a request was not successful. Each holds a sentence for the reader.
 pub(super) enum Failure {
-    /// None came, or none that tells: perhaps it was done, perhaps not.
+    /// No response, or not a definite one: the request may have been carried out.
     Unknown(String),
-    /// The server, or a proxy before it, says that it cannot answer now.
+    /// The server, or a proxy before it, is unavailable for now (502 to 504).
     Retry(String),
-    /// The server refuses; a sentence that says why.
+    /// The server refused the request.
     Refused(String),
 }
 
-/// Gets the JSON at `url`.
-pub(super) fn get(url: &str, then: impl FnOnce(PostResult) + 'static) {
-    ask(url, &RequestInit::new(), Box::new(then));
+/// Fetches the JSON at `url`, without retries.
+pub(super) fn get(url: &str, then: impl FnOnce(FetchResult) + 'static) {
+    fetch(url, &RequestInit::new(), Box::new(then));
 }
 
-/// Sends a form's fields as the form itself would, with an idempotency key: so it can be sent again
-/// until an answer comes, and is carried out once.
+/// Posts a form's fields as the form itself would, with an idempotency key. Retried up to 4 times until
+/// there is a definite response; the server carries it out once.
 pub(super) fn post(
     url: &'static str,
     form: &HtmlFormElement,
     key: &str,
-    then: impl FnOnce(PostResult) + 'static,
+    then: impl FnOnce(FetchResult) + 'static,
 ) {
     let request = RequestInit::new();
     request.set_method("POST");
-    // A form always has fields, and they are what a URL's query is made of.
+    // Does not fail: form data without files is valid for `URLSearchParams`.
     if let Ok(fields) = FormData::new_with_form(form)
         && let Ok(body) = UrlSearchParams::new_with_str_sequence_sequence(&fields)
     {
@@ -64,107 +64,113 @@ pub(super) fn post(
     }
     let headers = Array::of1(&Array::of2(&"idempotency-key".into(), &key.into()));
     request.set_headers(&headers);
-    send(url, request, RETRIES, Box::new(then));
+    send_with_retries(url, request, RETRIES, Box::new(then));
 }
 
-fn send(url: &'static str, request: RequestInit, retries: u32, then: Box<dyn FnOnce(PostResult)>) {
+fn send_with_retries(
+    url: &'static str,
+    request: RequestInit,
+    retries: u32,
+    then: Box<dyn FnOnce(FetchResult)>,
+) {
     let attempt = request.clone();
-    let answered: Box<dyn FnOnce(PostResult)> = Box::new(move |answer| match answer {
+    let on_result: Box<dyn FnOnce(FetchResult)> = Box::new(move |result| match result {
         Err(Failure::Unknown(_) | Failure::Retry(_)) if retries > 0 => {
             let pause = Duration::from_millis(FIRST_RETRY_MS << (RETRIES - retries));
-            set_timeout(move || send(url, request, retries - 1, then), pause);
+            set_timeout(move || send_with_retries(url, request, retries - 1, then), pause);
         }
-        answer => then(answer),
+        result => then(result),
     });
-    ask(url, &attempt, answered);
+    fetch(url, &attempt, on_result);
 }
 
-/// The idempotency key of a text in a text box: the one that it was sent with before, if its fate is
-/// unknown. It is kept on the element, and so outlives this instance of the wasm.
+/// The idempotency key for a text in a text box: the key of the last attempt, if it sent the same text
+/// and had no definite response. It is kept on the element, so that it outlives this wasm instance.
 pub(super) fn key_of(text_box: &HtmlTextAreaElement, text: &str) -> String {
-    if text_box.get_attribute(SENT).as_deref() == Some(text)
-        && let Some(key) = text_box.get_attribute(KEY)
+    if text_box.get_attribute(SENT_ATTRIBUTE).as_deref() == Some(text)
+        && let Some(key) = text_box.get_attribute(KEY_ATTRIBUTE)
     {
         return key;
     }
     let key = random_key();
-    let _ = text_box.set_attribute(KEY, &key);
-    let _ = text_box.set_attribute(SENT, text);
+    let _ = text_box.set_attribute(KEY_ATTRIBUTE, &key);
+    let _ = text_box.set_attribute(SENT_ATTRIBUTE, text);
     key
 }
 
-/// The fate of what was sent is known.
+/// Removes the idempotency key, after a definite response.
 pub(super) fn forget_key(text_box: &HtmlTextAreaElement) {
-    for attribute in [KEY, SENT] {
+    for attribute in [KEY_ATTRIBUTE, SENT_ATTRIBUTE] {
         let _ = text_box.remove_attribute(attribute);
     }
 }
 
-/// A key that no other message has: two random numbers of 53 bits.
+/// A random idempotency key: two numbers of 53 bits.
 fn random_key() -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "53 bits")]
     let random = || (Math::random() * 9_007_199_254_740_992.) as u64;
     format!("{:x}-{:x}", random(), random())
 }
 
-fn ask(url: &str, request: &RequestInit, then: Box<dyn FnOnce(PostResult)>) {
-    request.set_signal(Some(&AbortSignal::timeout_with_u32(POST_TIMEOUT_MS)));
-    after(window().fetch_with_str_and_init(url, request), move |response| {
-        let unknown = || Failure::Unknown("No answer came.".to_owned());
+fn fetch(url: &str, request: &RequestInit, then: Box<dyn FnOnce(FetchResult)>) {
+    request.set_signal(Some(&AbortSignal::timeout_with_u32(FETCH_TIMEOUT_MS)));
+    when_settled(window().fetch_with_str_and_init(url, request), move |response| {
+        let unknown = || Failure::Unknown("The server did not answer.".to_owned());
         let Some(response) = response.and_then(|response| response.dyn_into::<Response>().ok())
         else {
             return then(Err(unknown()));
         };
         let Ok(text) = response.text() else { return then(Err(unknown())) };
-        after(text, move |text| {
+        when_settled(text, move |text| {
             let json = text.and_then(|text| JSON::parse(&text.as_string()?).ok());
             then(match (response.status(), json) {
                 (200..300, Some(json)) => Ok(json),
-                // An answer that broke off, and those of a server, or of a proxy before it, that
-                // will be better soon.
+                // A truncated response; then those of a server, or of a proxy before it, that may be
+                // available again soon.
                 (200..300, None) => Err(unknown()),
-                (status @ 502..=504, json) => Err(Failure::Retry(refusal(json, status))),
+                (status @ 502..=504, json) => Err(Failure::Retry(problem_detail(json, status))),
                 (status @ (408 | 500..), _) => {
-                    Err(Failure::Unknown(format!("No answer came but a status of {status}.")))
+                    Err(Failure::Unknown(format!("The server answered with status {status}.")))
                 }
-                (status, json) => Err(Failure::Refused(refusal(json, status))),
+                (status, json) => Err(Failure::Refused(problem_detail(json, status))),
             });
         });
     });
 }
 
-/// What a problem says (RFC 9457).
-fn refusal(problem: Option<JsValue>, status: u16) -> String {
+/// The `detail` of a problem (RFC 9457), or a sentence with the status.
+fn problem_detail(problem: Option<JsValue>, status: u16) -> String {
     let detail =
         problem.and_then(|problem| Reflect::get(&problem, &"detail".into()).ok()?.as_string());
-    detail.unwrap_or_else(|| format!("The server refused it, with status {status}."))
+    detail.unwrap_or_else(|| format!("The server refused the request with status {status}."))
 }
 
-/// Goes on when a promise is kept, or broken. What follows has one type, and so the wasm holds the
-/// code that waits once.
-fn after(promise: Promise, then: impl FnOnce(Option<JsValue>) + 'static) {
+/// Calls `then` when a promise is settled: with its value, or with `None` if it was rejected. The
+/// callback is boxed, so that the wasm holds the waiting code once.
+fn when_settled(promise: Promise, then: impl FnOnce(Option<JsValue>) + 'static) {
     let then: Box<dyn FnOnce(Option<JsValue>)> = Box::new(then);
     spawn_local(async move { then(JsFuture::from(promise).await.ok()) });
 }
 
-/// Copies a text, and tells whether that worked.
+/// Copies a text to the clipboard, and passes on whether that succeeded.
 pub(super) fn copy(text: &str, then: impl FnOnce(bool) + 'static) {
     let navigator = window().navigator();
-    // There is none where a page is not a secure context: on plain http, but for this computer.
+    // The clipboard is missing where the page is not a secure context: on plain HTTP, except from this
+    // computer.
     let clipboard = Reflect::get(&navigator, &"clipboard".into());
     if clipboard.is_ok_and(|clipboard| clipboard.is_object()) {
-        after(navigator.clipboard().write_text(text), move |done| then(done.is_some()));
+        when_settled(navigator.clipboard().write_text(text), move |result| then(result.is_some()));
     } else {
         then(false);
     }
 }
 
-/// Where a form is written in.
+/// The text box of a form.
 pub(super) fn text_box(form: &HtmlFormElement) -> Option<HtmlTextAreaElement> {
     form.elements().named_item("text")?.dyn_into().ok()
 }
 
-/// Sends the form around a text box in which a key was pressed, as its button would.
+/// Submits the form of the text box in which a key was pressed, as its button would.
 pub(super) fn submit(key: &KeyboardEvent) {
     let text_box = key.target().and_then(|target| target.dyn_into::<HtmlTextAreaElement>().ok());
     if let Some(form) = text_box.and_then(|text_box| text_box.form()) {
@@ -174,24 +180,24 @@ pub(super) fn submit(key: &KeyboardEvent) {
 
 /// The command beside the button that was clicked.
 pub(super) fn command(click: &MouseEvent) -> Option<Element> {
-    let around = click.target()?.dyn_ref::<Element>()?.closest(".command").ok()?;
-    around?.query_selector("code").ok()?
+    let group = click.target()?.dyn_ref::<Element>()?.closest(".command").ok()?;
+    group?.query_selector("code").ok()?
 }
 
-/// Selects what an element says, so that a reader can copy it by hand.
+/// Selects the text of an element, so that the reader can copy it.
 pub(super) fn select(element: &Element) {
     if let Ok(Some(selection)) = window().get_selection() {
         let _ = selection.select_all_children(element);
     }
 }
 
-/// Whether the keyboard's focus is on an element.
+/// Whether an element has the keyboard focus.
 pub(super) fn has_focus(element: &Element) -> bool {
     document().active_element().as_ref() == Some(element)
 }
 
-/// Moves the keyboard's focus, and nothing else.
-pub(super) fn focus_in_place(element: &HtmlElement) {
+/// Moves the keyboard focus to an element without scrolling.
+pub(super) fn focus_without_scrolling(element: &HtmlElement) {
     let options = FocusOptions::new();
     options.set_prevent_scroll(true);
     let _ = element.focus_with_options(&options);

@@ -1,11 +1,11 @@
-//! Chart: a sparkline of the number that the newest messages share.
+//! A sparkline of the number that the newest messages share.
 //!
 //! Texts are compared by their shape, the text without its numbers: "built in 42 s" and "built in
-//! 43 s" are alike, and 42 and 43 make a line. Times, versions, addresses and the like have digits
-//! and are no numbers: they are never drawn.
+//! 43 s" have the same shape, and 42 and 43 are points of the line. Times, versions, addresses and
+//! similar texts have digits but are not numbers: they are never drawn.
 //!
-//! Numbers are read and written as thousandths, whole: the code that reads and writes floats would
-//! weigh ten kilobytes in the wasm.
+//! Numbers are parsed and formatted as integers, in thousandths: code that parses and formats floats
+//! would add ten kilobytes to the wasm.
 
 mod shape;
 
@@ -15,44 +15,48 @@ use self::shape::shape;
 use super::{content::content, text};
 use crate::feed::Feed;
 
-/// How many messages are looked at, and so how many numbers are drawn at most.
-const POINTS: usize = 60;
-/// A chart that is not full yet leaves this much room, so that the first few points do not jump.
-const ROOM: usize = 20;
-/// The size of the drawing; the view box leaves 6 around it for the line's width.
+/// The number of newest messages that are considered, and so the maximum number of points.
+const MAX_POINTS: usize = 60;
+/// The minimum number of columns, so that the first few points keep their place when others follow.
+const MIN_COLUMNS: usize = 20;
+/// The size of the chart in SVG units; the view box has a margin of 6 around it for the line's width.
 const WIDTH: usize = 600;
 const HEIGHT: usize = 96;
-/// What a unit of a number is counted in.
-const UNIT: i64 = 1000;
+/// The thousandths in 1.
+const ONE: i64 = 1000;
+
 /// The numbers of the newest messages, oldest first, in thousandths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Series(Vec<i64>);
 
 impl Series {
-    /// The numbers that differ between the newest messages of one shape.
+    /// The first number that differs between the newest messages of one shape.
     ///
-    /// The shape is that of the newest message which has numbers and is like more than half of the
-    /// newest messages: two shapes that take turns must not take turns in the chart. A number in a sentence is no series yet: a second message of the same shape
-    /// has to say so, unless the text is plain data or `alone` says that one message is enough.
-    pub fn of(feed: &Feed, alone: bool) -> Self {
+    /// The shape is that of the newest message which has numbers and whose shape more than half of the
+    /// newest messages share, so that the chart does not alternate between two shapes. A number in a
+    /// sentence is drawn once a second message has the same shape; one message is enough if its text is
+    /// plain data, or with `single_is_enough`.
+    pub fn from_feed(feed: &Feed, single_is_enough: bool) -> Self {
         let mut shapes = Vec::new();
-        for message in feed.rows().rev().filter_map(|row| row.content.message()).take(POINTS) {
+        for message in feed.rows().rev().filter_map(|row| row.content.message()).take(MAX_POINTS) {
             shapes.push(shape(&message.data));
         }
-        let alike = |shape| shapes.iter().rev().filter(move |other| other.is_like(shape));
+        let same_shape =
+            |shape| shapes.iter().rev().filter(move |other| other.has_same_template(shape));
         let drawn = shapes.iter().find(|shape| {
-            let count = alike(shape).count();
+            let count = same_shape(shape).count();
             !shape.numbers.is_empty()
                 && count * 2 > shapes.len()
-                && (count > 1 || alone || shape.is_data())
+                && (count > 1 || single_is_enough || shape.is_data())
         });
         let Some(drawn) = drawn else { return Self::default() };
-        let differs =
-            |&at: &usize| alike(drawn).any(|shape| shape.numbers[at] != drawn.numbers[at]);
-        let at = (0..drawn.numbers.len()).find(differs).unwrap_or_default();
+        let differs = |&index: &usize| {
+            same_shape(drawn).any(|shape| shape.numbers[index] != drawn.numbers[index])
+        };
+        let index = (0..drawn.numbers.len()).find(differs).unwrap_or_default();
         let mut numbers = Vec::new();
-        for shape in alike(drawn) {
-            numbers.push(shape.numbers[at]);
+        for shape in same_shape(drawn) {
+            numbers.push(shape.numbers[index]);
         }
         Self(numbers)
     }
@@ -65,7 +69,7 @@ impl Series {
         self.0.iter().copied().max().unwrap_or_default()
     }
 
-    /// The points as SVG wants them, `x,y x,y`, y downwards.
+    /// The `points` of an SVG polyline: `x,y x,y`, y downwards.
     fn points(&self) -> String {
         let mut points = String::new();
         for column in 0..self.0.len() {
@@ -78,14 +82,14 @@ impl Series {
     }
 
     fn point(&self, column: usize) -> String {
-        let columns = self.0.len().max(ROOM) - 1;
+        let columns = self.0.len().max(MIN_COLUMNS) - 1;
         let (lowest, highest) = (self.lowest(), self.highest());
         let x = column * WIDTH / columns;
-        let y = HEIGHT - share_of_height(self.0[column].abs_diff(lowest), highest.abs_diff(lowest));
+        let y = HEIGHT - scale_to_height(self.0[column].abs_diff(lowest), highest.abs_diff(lowest));
         format!("{x},{y}")
     }
 
-    /// The newest point, twice: a line of no length is drawn as a round dot.
+    /// The newest point, twice: a line of length 0 is drawn as a round dot.
     fn newest_point(&self) -> String {
         let Some(last) = self.0.len().checked_sub(1) else { return String::new() };
         let point = self.point(last);
@@ -102,33 +106,33 @@ impl Series {
     }
 }
 
-fn share_of_height(part: u64, whole: u64) -> usize {
+fn scale_to_height(value: u64, range: u64) -> usize {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a pixel of a hundred, from 0 on"
+        reason = "0 to 96"
     )]
-    let share = (part as f64 / whole.max(1) as f64 * HEIGHT as f64) as usize;
-    share
+    let height = (value as f64 / range.max(1) as f64 * HEIGHT as f64) as usize;
+    height
 }
 
 fn decimal(thousandths: i64) -> String {
     let sign = if thousandths < 0 { "−" } else { "" };
-    let (whole, fraction) = (thousandths.abs() / UNIT, thousandths.abs() % UNIT);
+    let (whole, fraction) = (thousandths.abs() / ONE, thousandths.abs() % ONE);
     let text = format!("{sign}{whole}.{fraction:03}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The chart, where the newest messages share a number.
+/// The chart. Hidden while the newest messages do not share a number.
 #[component]
 pub fn Chart(
-    /// What the page knows.
+    /// The messages of the page.
     feed: RwSignal<Feed>,
-    /// Whether one message is enough to draw.
-    alone: bool,
+    /// Whether one message is enough to draw a chart, whatever its text.
+    single_is_enough: bool,
 ) -> impl IntoView {
-    let series = Memo::new(move |_| Series::of(&feed.read(), alone));
+    let series = Memo::new(move |_| Series::from_feed(&feed.read(), single_is_enough));
     let empty = Signal::derive(move || series.read().0.is_empty());
     let range = content(move || {
         let series = series.read();
@@ -167,20 +171,20 @@ mod tests {
     const NONE: [i64; 0] = [];
 
     fn series(texts: &[&str]) -> Vec<i64> {
-        drawn(texts, false)
+        series_with(texts, false)
     }
 
-    fn drawn(texts: &[&str], alone: bool) -> Vec<i64> {
+    fn series_with(texts: &[&str], single_is_enough: bool) -> Vec<i64> {
         let mut feed = Feed::default();
         for (seq, &text) in (1..).zip(texts) {
             let id = EventId { millis: 1_763_891_234_567, seq };
             feed.apply(Event::Message(Message { id, data: text.to_owned() }));
         }
-        Series::of(&feed, alone).0
+        Series::from_feed(&feed, single_is_enough).0
     }
 
     #[test]
-    fn one_message_is_drawn_where_it_is_data() {
+    fn one_message_is_drawn_if_it_is_data() {
         for (text, expected) in [
             ("42", 42_000),
             (" -3.5\n", -3_500),
@@ -213,9 +217,9 @@ mod tests {
         ] {
             assert_eq!(series(&[text]), NONE, "{text:?}");
         }
-        assert_eq!(drawn(&["Deployed 5 services"], true), [5_000]);
-        assert_eq!(drawn(&["Counter value 1"], true), [1_000]);
-        assert_eq!(drawn(&["v1.2"], true), NONE);
+        assert_eq!(series_with(&["Deployed 5 services"], true), [5_000]);
+        assert_eq!(series_with(&["Counter value 1"], true), [1_000]);
+        assert_eq!(series_with(&["v1.2"], true), NONE);
     }
 
     #[test]
@@ -244,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_of_the_messages_have_the_shape() {
+    fn a_shape_is_drawn_if_more_than_half_of_the_messages_have_it() {
         assert_eq!(series(&["t 1", "hello", "t 2"]), [1_000, 2_000]);
         assert_eq!(series(&["t 1", "hello", "t 2", "bye"]), NONE);
         assert_eq!(series(&["t 1", "u 1", "t 2", "u 2"]), NONE);
         assert_eq!(series(&["41", "42", "Deployed 5 services"]), [41_000, 42_000]);
-        let many = [&["t 1", "t 2"][..], &["hello"; POINTS - 2]].concat();
+        let many = [&["t 1", "t 2"][..], &["hello"; MAX_POINTS - 2]].concat();
         assert_eq!(series(&many), NONE);
-        assert_eq!(series(&[&many[..], &["t 3"; POINTS]].concat()), [3_000; POINTS]);
+        assert_eq!(series(&[&many[..], &["t 3"; MAX_POINTS]].concat()), [3_000; MAX_POINTS]);
     }
 
     #[test]
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals() {
+    fn thousandths_are_written_as_decimals() {
         for (thousandths, text) in
             [(0, "0"), (7_000, "7"), (42_250, "42.25"), (-500, "−0.5"), (100_000, "100")]
         {
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn points_fill_the_height_and_stay_in_it() {
+    fn points_fill_the_height_and_stay_within_it() {
         assert_eq!(Series(vec![5]).points(), "0,96");
         assert_eq!(Series(vec![5, 5]).points(), "0,96 31,96");
         assert_eq!(Series(vec![-10, 0, 10]).points(), "0,96 31,48 63,0");

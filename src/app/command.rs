@@ -1,33 +1,32 @@
-//! A command for a terminal, ready to be copied.
+//! A shell command on a page, with a button that copies it.
 
 use leptos::{ev::MouseEvent, prelude::*};
 
 use super::{Visitor, browser, content::content, island::counted};
 
-/// An address as a word of a shell: quoted where bash, zsh or fish would take a part of it for a
-/// pattern.
+/// Quotes a URL for a shell, if bash, zsh or fish would treat a part of it as a pattern.
 pub(super) fn shell_word(address: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || ":/._-".contains(c);
-    if address.chars().all(plain) { address.to_owned() } else { format!("'{address}'") }
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || ":/._-".contains(c);
+    if address.chars().all(is_safe) { address.to_owned() } else { format!("'{address}'") }
 }
 
-/// How this visitor calls curl. Whoever has a token must show it: from the environment, so that it
-/// is neither on the page nor in a shell's history.
+/// The curl command for a visitor. A visitor who is signed in sends the token, from the environment, so
+/// that it is neither on the page nor in the shell's history.
 pub(super) fn curl(visitor: &Visitor, options: &str) -> String {
     match visitor {
-        Visitor::Anyone | Visitor::Guest => format!("curl {options}"),
-        Visitor::Named(_) => {
+        Visitor::Unrestricted | Visitor::Anonymous => format!("curl {options}"),
+        Visitor::SignedIn(_) => {
             format!("curl -H \"authorization: Bearer $TIDINGS_TOKEN\" {options}")
         }
     }
 }
 
-/// How a token comes into the environment, for whoever has one.
+/// How to put the token into the environment, for a visitor who is signed in.
 pub(super) fn token_hint(visitor: &Visitor) -> Option<impl IntoView + use<>> {
-    matches!(visitor, Visitor::Named(_)).then(|| {
+    matches!(visitor, Visitor::SignedIn(_)).then(|| {
         view! {
             <p>
-                "Once for all commands, with your token in place of the dots: "
+                "Run this once before the other commands, with your token in place of the dots: "
                 <code>"export TIDINGS_TOKEN=…"</code>
             </p>
         }
@@ -51,8 +50,8 @@ pub fn Command(
     }
 }
 
-/// Copies the text beside it. An island that is told nothing, because it finds what to copy in the
-/// page: whatever an island is told, it brings a parser for.
+/// The button that copies the command beside it. An island without props, because props would bring
+/// their parser into the wasm: it finds the text in the page.
 #[island]
 fn Copy() -> impl IntoView {
     let label = RwSignal::new("Copy".to_owned());
@@ -80,14 +79,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_words_of_a_shell() {
-        for (address, word) in [
+    fn urls_are_quoted_for_a_shell() {
+        for (address, quoted) in [
             ("localhost:3000/streams/a", "localhost:3000/streams/a"),
             ("https://a.example/streams/a", "https://a.example/streams/a"),
             ("[::1]:3000/streams/a", "'[::1]:3000/streams/a'"),
             ("localhost:3000/streams/a?lines", "'localhost:3000/streams/a?lines'"),
         ] {
-            assert_eq!(shell_word(address), word);
+            assert_eq!(shell_word(address), quoted);
         }
     }
 }

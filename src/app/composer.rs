@@ -1,4 +1,4 @@
-//! Saying something in a stream from its page, and ending it.
+//! The forms of a stream's page: the composer, which publishes, and the one that ends the stream.
 //!
 //! The forms are plain forms, sent to the server functions below: they work before the page has
 //! come to life, and without JavaScript. Once alive, the page sends the same fields to the same
@@ -88,7 +88,7 @@ pub async fn end(
     expect_context::<SharedForms>().end(stream, text).await
 }
 
-/// The form that says something in a stream. It keeps what was written until it has been taken.
+/// The form that publishes a message. It keeps the text until that is stored.
 #[component]
 pub fn Composer(
     /// The stream's name.
@@ -103,20 +103,20 @@ pub fn Composer(
     let send = move |event: SubmitEvent| {
         event.prevent_default();
         let form = event_target(&event);
-        let Some(written) = browser::text_box(&form).filter(|_| !sending.get_untracked()) else {
+        let Some(text_box) = browser::text_box(&form).filter(|_| !sending.get_untracked()) else {
             return;
         };
         sending.set(true);
-        let text = written.value();
-        let key = browser::key_of(&written, &text);
+        let text = text_box.value();
+        let key = browser::key_of(&text_box, &text);
         browser::post(Publish::url(), &form, &key, move |answer| {
-            // What was written meanwhile stays.
-            if answer.is_ok() && written.value() == text {
-                written.set_value("");
+            // Text that was typed meanwhile stays.
+            if answer.is_ok() && text_box.value() == text {
+                text_box.set_value("");
             }
-            // Whether a text whose fate is unknown was stored, or is sent again: it is stored once.
+            // A text that may have been stored keeps its key: sent again, it is stored once.
             if !matches!(answer, Err(Failure::Unknown(_) | Failure::Retry(_))) {
-                browser::forget_key(&written);
+                browser::forget_key(&text_box);
             }
             problem.set(match answer {
                 Ok(_) => String::new(),
@@ -128,9 +128,9 @@ pub fn Composer(
             sending.set(false);
         });
     };
-    let keyed = move |event: KeyboardEvent| {
-        let asks_to_send = event.key() == "Enter" && (event.ctrl_key() || event.meta_key());
-        if asks_to_send {
+    let send_by_key = move |event: KeyboardEvent| {
+        let is_send_key = event.key() == "Enter" && (event.ctrl_key() || event.meta_key());
+        if is_send_key {
             browser::submit(&event);
         }
     };
@@ -148,7 +148,7 @@ pub fn Composer(
                 dir="auto"
                 placeholder="Say something"
                 aria-describedby="problem keys"
-                on:keydown=keyed
+                on:keydown=send_by_key
                 inner_html=as_content(&draft)
             ></textarea>
             <button type="submit" inner_html=label></button>
@@ -166,7 +166,7 @@ fn as_content(text: &str) -> String {
     html
 }
 
-/// The form that ends a stream; it asks before it does.
+/// The form that ends a stream, folded away so that it is not sent by mistake.
 #[component]
 pub fn EndForm(
     /// The stream's name.
@@ -179,12 +179,12 @@ pub fn EndForm(
             <form method="post" action=End::url()>
                 <input type="hidden" name="stream" value=stream />
                 <p>
-                    "Everyone sees that it has ended. What was said stays; nothing can be added, \
-                     and this can not be taken back."
+                    "All readers see that it has ended. The messages stay; none can be added, and \
+                     this cannot be undone."
                 </p>
-                <label for="closing">"Closing text, if there is more to say than “End of the stream”"</label>
+                <label for="closing">"Closing text, in place of “End of the stream”"</label>
                 <input type="text" id="closing" name="text" dir="auto" autocomplete="off" />
-                <button type="submit">"End it for everyone"</button>
+                <button type="submit">"End the stream"</button>
             </form>
         </details>
     }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_written_leaves_its_textarea() {
+    fn text_cannot_leave_its_textarea() {
         assert_eq!(
             as_content("\n</textarea><script>&lt;"),
             "\n\n&lt;/textarea>&lt;script>&amp;lt;"

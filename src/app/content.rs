@@ -1,9 +1,9 @@
-//! Content: what an element holds, where it is not a view.
+//! Reactive `inner_html`: element content that is HTML and not a view.
 //!
-//! Views hold texts in text nodes. Translators take text nodes out of the page and put elements of
-//! their own in their place, and what changes afterwards is never seen. And a list of thousands of rows
-//! needs neither a view nor an effect for each. So such content is HTML that the server writes, and one
-//! effect that changes the element.
+//! Views put texts into text nodes. Translation tools replace text nodes by elements of their own, and
+//! later changes of the text node are then not shown. A list of thousands of rows also needs no view
+//! and no effect per row. Such content is HTML that the server writes, and one effect that updates the
+//! element.
 
 use leptos::{
     prelude::*,
@@ -12,13 +12,13 @@ use leptos::{
 
 use super::text;
 
-/// What the content of an element shows, and how it goes on to show it.
+/// Content of an element: its HTML, and how it is updated.
 pub(super) trait Follow: Clone + Send + 'static {
-    /// Appends the content as it is now.
+    /// Appends the current content as HTML.
     fn push_html(&self, html: &mut String);
 
     /// Makes an element show the content, now and whenever it changes. An element that is
-    /// `from_server` shows it already, as [`Follow::push_html`] wrote it.
+    /// `from_server` already shows it, as [`Follow::push_html`] wrote it.
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()>;
 }
 
@@ -75,7 +75,7 @@ impl<T: Follow> InnerHtmlValue for Following<T> {
     }
 }
 
-/// A text. What could mean something to HTML is escaped.
+/// A text as content; it is escaped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text(Signal<String>);
 
@@ -89,7 +89,8 @@ impl Follow for Text {
         self.0.with_untracked(|text| escape_into(text, html));
     }
 
-    /// Writes what differs from what the element shows. Whatever others have put there goes.
+    /// Writes the text if it has changed. This replaces everything that extensions have added to the
+    /// element.
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()> {
         let element = element.clone();
         let mut shown = from_server.then(|| self.0.get_untracked());
@@ -103,7 +104,7 @@ impl Follow for Text {
     }
 }
 
-/// Appends a text as HTML; in the content of an element only "&" and "<" mean anything.
+/// Appends a text as HTML. In the content of an element only "&" and "<" need escaping.
 pub(super) fn escape_into(text: &str, html: &mut String) {
     for c in text.chars() {
         match c {

@@ -14,12 +14,12 @@ pub fn CounterPage(
 ) -> impl IntoView {
     let PageContext { origin, .. } = page_context();
     let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
-    let given = LiveData { snapshot, ..LiveData::default() };
+    let data = LiveData { snapshot, ..LiveData::default() };
     view! {
         <Title text="Counter · Tidings" />
         <Meta
             name="description"
-            content="A live message page: the server speaks, the browsers listen, and nobody misses a word."
+            content="A live message page: the server sends, the browsers listen, and no message is missed."
         />
         <main class="stream">
             <header class="stream-head">
@@ -28,11 +28,11 @@ pub fn CounterPage(
             </header>
             <noscript>
                 <p class="notice">
-                    "Without JavaScript this page shows what had been said when it was loaded. \
+                    "Without JavaScript this page shows the messages there were when it was loaded. \
                      To listen live, use a terminal: "<code>{curl.clone()}</code>
                 </p>
             </noscript>
-            <LiveStream given />
+            <LiveStream data />
             <footer class="hint">
                 <p>"The same stream, in a terminal: " <code>{curl}</code></p>
             </footer>

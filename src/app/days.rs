@@ -1,11 +1,11 @@
-//! Rows as the lines of a log: where a new day begins, its date stands between them.
+//! The lines of a log: its rows, and a date before the first row of each day.
 
 use super::time;
 use crate::feed::Row;
 
-/// No clock on earth changes its offset, and no day begins, within a quarter of an hour of UTC:
-/// messages that share one share their day.
-const QUARTER: u64 = 900_000;
+/// A quarter of an hour, in milliseconds. In every time zone, days begin and offsets change only at
+/// quarter hours of UTC: messages of the same quarter hour are of the same day.
+const QUARTER_HOUR_MS: u64 = 900_000;
 
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Line {
 }
 
 impl Line {
-    /// What no two lines of a log have in common.
+    /// A key that is unique among the lines of a log.
     pub fn key(&self) -> (bool, u64) {
         match self {
             Self::Day(day) => (true, *day),
@@ -26,20 +26,21 @@ impl Line {
     }
 }
 
-/// The lines of rows, the last day among them, or `day`, which went before. `local` makes a moment
-/// read as the reader's clock does.
+/// The lines of rows, and the last day among them; `day` is the day of the row before them, and is
+/// returned if they have none. `local` maps UTC to the time zone that the page shows, in milliseconds
+/// since the Unix epoch.
 ///
-/// A clock that is set back at midnight lives through the same day twice: its date is shown once.
+/// When the clock is set back at midnight, the same day comes twice: its date is shown once.
 pub fn lines(
     rows: impl Iterator<Item = Row>,
     mut day: Option<u64>,
     local: fn(u64) -> u64,
 ) -> (Vec<Line>, Option<u64>) {
     let mut lines = Vec::with_capacity(rows.size_hint().0 + 1);
-    let mut quarter = None;
+    let mut quarter_hour = None;
     for row in rows {
         if let Some(millis) = row.content.message().map(|message| message.id.millis)
-            && quarter.replace(millis / QUARTER) != Some(millis / QUARTER)
+            && quarter_hour.replace(millis / QUARTER_HOUR_MS) != Some(millis / QUARTER_HOUR_MS)
         {
             let today = time::day(local(millis));
             if day.is_none_or(|day| today > day) {
@@ -58,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        feed::Content,
+        feed::RowContent,
         message::{EventId, Message},
     };
 
@@ -69,7 +70,7 @@ mod tests {
     fn rows(millis: &[u64]) -> impl Iterator<Item = Row> {
         (0..).zip(millis).map(|(key, &millis)| {
             let message = Message { id: EventId { millis, seq: key + 1 }, data: String::new() };
-            Row { key, content: Content::Message(message.into()) }
+            Row { key, content: RowContent::Message(message.into()) }
         })
     }
 
@@ -86,27 +87,28 @@ mod tests {
     }
 
     #[test]
-    fn a_date_stands_where_its_day_begins() {
-        let said = [MIDNIGHT - 2, MIDNIGHT - 1, MIDNIGHT, MIDNIGHT + 1, MIDNIGHT + 3 * QUARTER];
-        let (utc, last) = lines(rows(&said), None, |at| at);
+    fn a_date_precedes_the_first_row_of_its_day() {
+        let times =
+            [MIDNIGHT - 2, MIDNIGHT - 1, MIDNIGHT, MIDNIGHT + 1, MIDNIGHT + 3 * QUARTER_HOUR_MS];
+        let (utc, last) = lines(rows(&times), None, |at| at);
         assert_eq!(days(&utc), [(None, 0), (Some(TODAY - 1), 2), (Some(TODAY), 3)]);
         assert_eq!(last, Some(TODAY));
-        let (kolkata, _) = lines(rows(&said), None, |at| at + 22 * QUARTER);
+        let (kolkata, _) = lines(rows(&times), None, |at| at + 22 * QUARTER_HOUR_MS);
         assert_eq!(days(&kolkata), [(None, 0), (Some(TODAY), 5)]);
     }
 
     #[test]
-    fn a_day_that_went_before_is_not_said_again() {
-        let said = [MIDNIGHT - 1, MIDNIGHT];
-        let (after, _) = lines(rows(&said), Some(TODAY - 1), |at| at);
+    fn the_day_of_the_rows_before_is_not_repeated() {
+        let times = [MIDNIGHT - 1, MIDNIGHT];
+        let (after, _) = lines(rows(&times), Some(TODAY - 1), |at| at);
         assert_eq!(days(&after), [(None, 1), (Some(TODAY), 1)]);
-        let (after, last) = lines(rows(&said), Some(TODAY), |at| at);
+        let (after, last) = lines(rows(&times), Some(TODAY), |at| at);
         assert_eq!((days(&after), last), (vec![(None, 2)], Some(TODAY)), "the clock was set back");
     }
 
     #[test]
-    fn what_is_no_message_has_no_day() {
-        let lost = Row { key: 0, content: Content::Lost };
+    fn rows_without_a_message_have_no_day() {
+        let lost = Row { key: 0, content: RowContent::Lost };
         assert_eq!(
             lines(std::iter::once(lost.clone()), None, |at| at),
             (vec![Line::Row(lost)], None)
@@ -115,8 +117,8 @@ mod tests {
 
     #[test]
     fn no_two_lines_share_a_key() {
-        let said: Vec<_> = (0..200).map(|n| MIDNIGHT + n * 24 * QUARTER).collect();
-        let (lines, _) = lines(rows(&said), None, |at| at);
+        let times: Vec<_> = (0..200).map(|n| MIDNIGHT + n * 24 * QUARTER_HOUR_MS).collect();
+        let (lines, _) = lines(rows(&times), None, |at| at);
         let keys: HashSet<_> = lines.iter().map(Line::key).collect();
         assert_eq!((lines.len(), keys.len()), (250, 250));
     }

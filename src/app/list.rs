@@ -1,16 +1,16 @@
-//! List: the lines of a log as elements, and what changes when they do.
+//! Keyed diff of a log: updates the elements of its lines.
 //!
-//! Not `<For>` and a view for each row: rows are never reordered, what has been written of one stays
-//! but for its time, and a burst adds hundreds in a frame. So a change looks each line up among those
-//! that are left of the old ones, and touches only what comes or goes: less work than a keyed diff and a
-//! view, an effect and a node reference for each row, and 5 kB less to load.
+//! Used in place of `<For>` with a view per row: rows are never reordered, a row does not change except
+//! for its time, and a burst adds hundreds of rows per frame. So each new line is looked up among the
+//! remaining old ones, and only elements that are added or removed are touched. This is less work than a
+//! general keyed diff with a view, an effect and a node reference per row, and 5 kB less to load.
 
 use leptos::{prelude::*, tachys::renderer::types::Element};
 
 use super::{
     content::Follow,
     days::Line,
-    row::{RowContext, clock, push_html, said_at, utc},
+    row::{RowContext, message_time, push_html, time_zone, utc},
     subscription::Subscription,
     time::time_of_day,
 };
@@ -18,19 +18,19 @@ use super::{
 /// Lines, as the content of an element.
 #[derive(Clone)]
 pub(super) struct List {
-    /// The lines, oldest first. No two have the same key, and no row changes its place among the rows.
+    /// The lines, oldest first. Keys are unique, and rows keep their order.
     pub(super) lines: Signal<Vec<Line>>,
-    /// What the rows have in common.
+    /// The context of the rows.
     pub(super) context: RowContext,
-    /// Whether the page has come to life.
+    /// Tells whether the page is hydrated.
     pub(super) subscription: Subscription,
 }
 
-/// What no two lines of a list have in common.
+/// The key of a line.
 type Key = (bool, u64);
 
-/// What a list shows: the keys of its lines, and their elements. (Extensions may have added more.)
-type Shown = Vec<(Key, Element)>;
+/// The keys and elements of the lines that a list shows. (Extensions may have added other elements.)
+type ShownLines = Vec<(Key, Element)>;
 
 impl Follow for List {
     fn push_html(&self, html: &mut String) {
@@ -41,7 +41,7 @@ impl Follow for List {
 
     fn follow(self, list: &Element, from_server: bool) -> RenderEffect<()> {
         let list = list.clone();
-        let mut shown = Shown::new();
+        let mut shown = ShownLines::new();
         if from_server {
             let children = list.children();
             let children = (0..children.length()).filter_map(|index| children.item(index));
@@ -50,7 +50,7 @@ impl Follow for List {
         let mut shows_utc = true;
         let mut html = String::new();
         RenderEffect::new(move |_| {
-            let (lines, local) = (self.lines.get(), clock(self.subscription));
+            let (lines, local) = (self.lines.get(), time_zone(self.subscription));
             let add = |line: &Line, next: Option<&Element>| {
                 html.clear();
                 push_html(&mut html, line, &self.context, local);
@@ -59,28 +59,26 @@ impl Follow for List {
             shown = merge(std::mem::take(&mut shown), &lines, add, |element| element.remove());
             if shows_utc && self.subscription.hydrated() {
                 shows_utc = false;
-                self.localize(&lines, &shown, local);
+                localize(&lines, &shown, local);
             }
         })
     }
 }
 
-impl List {
-    /// Writes the times anew of what was written before the page came to life.
-    fn localize(&self, lines: &[Line], shown: &Shown, local: fn(u64) -> u64) {
-        for (line, (_, element)) in lines.iter().zip(shown) {
-            if let Line::Row(row) = line
-                && let Some(millis) = said_at(row, &self.context)
-                && let Ok(Some(time)) = element.query_selector("time")
-            {
-                time.set_text_content(Some(&time_of_day(local(millis))));
-            }
+/// Rewrites the times of the lines that were rendered in UTC before hydration.
+fn localize(lines: &[Line], shown: &ShownLines, local: fn(u64) -> u64) {
+    for (line, (_, element)) in lines.iter().zip(shown) {
+        if let Line::Row(row) = line
+            && let Some(millis) = message_time(row)
+            && let Ok(Some(time)) = element.query_selector("time")
+        {
+            time.set_text_content(Some(&time_of_day(local(millis))));
         }
     }
 }
 
-/// Removes what is shown of lines that are gone, lets `add` put each new line before what follows it, and
-/// leaves the rest alone.
+/// Calls `remove` for each shown line that is not in `lines`, and `add` for each new line, with the
+/// element before which it belongs. Other elements are not touched.
 fn merge<T>(
     shown: Vec<(Key, T)>,
     lines: &[Line],
@@ -91,12 +89,12 @@ fn merge<T>(
     let mut old = shown.into_iter();
     for line in lines {
         let key = line.key();
-        // Rows keep their order: what was before one that stays is gone. A date may move, where local
-        // midnight is another moment, and takes no row with it.
+        // Rows keep their order, so the old lines before one that stays are removed. A date may move when
+        // UTC changes to local time; the rows before it stay.
         let is_date = matches!(line, Line::Day(_));
-        let place = old.as_slice().iter().position(|(old, _)| *old == key);
-        if let Some(gone) = place.filter(|&gone| gone == 0 || !is_date) {
-            old.by_ref().take(gone).for_each(|(_, element)| remove(element));
+        let position = old.as_slice().iter().position(|(old, _)| *old == key);
+        if let Some(removed) = position.filter(|&removed| removed == 0 || !is_date) {
+            old.by_ref().take(removed).for_each(|(_, element)| remove(element));
             merged.extend(old.next());
             continue;
         }
@@ -107,7 +105,7 @@ fn merge<T>(
     merged
 }
 
-/// Puts HTML of one element before the element `next` of a list, or at its end.
+/// Inserts the HTML of one element before the element `next` of a list, or at its end.
 fn insert(list: &Element, html: &str, next: Option<&Element>) -> Option<Element> {
     if let Some(next) = next {
         let _ = next.insert_adjacent_html("beforebegin", html);
@@ -123,17 +121,17 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::feed::{Content, Row};
+    use crate::feed::{Row, RowContent};
 
-    /// "d7" is the seventh day, "3" the row with the key 3.
+    /// "d7" is day 7, "3" the row with the key 3.
     fn line(name: &str) -> Line {
         if let Some(day) = name.strip_prefix('d') {
             return Line::Day(day.parse().expect("a day"));
         }
-        Line::Row(Row { key: name.parse().expect("a key"), content: Content::Lost })
+        Line::Row(Row { key: name.parse().expect("a key"), content: RowContent::Lost })
     }
 
-    /// What a list of the elements `before` holds after it was made to show `after`. New elements have a "+".
+    /// The elements of a list that showed `before`, after an update to `after`. New elements have a "+".
     fn merged(before: &str, after: &str) -> String {
         let list = RefCell::new(before.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         let shown = list.borrow().iter().map(|name| (line(name).key(), name.clone())).collect();
@@ -145,14 +143,14 @@ mod tests {
                 Line::Day(day) => format!("+d{day}"),
                 Line::Row(row) => format!("+{}", row.key),
             };
-            let place = next
+            let index = next
                 .map_or_else(|| list.borrow().len(), |next| position(next).expect("an element"));
-            list.borrow_mut().insert(place, element.clone());
+            list.borrow_mut().insert(index, element.clone());
             Some(element)
         };
         let remove = |element: String| {
-            let place = position(&element).expect("an element");
-            list.borrow_mut().remove(place);
+            let index = position(&element).expect("an element");
+            list.borrow_mut().remove(index);
         };
         let shown = merge(shown, &lines, add, remove);
 
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_left_alone() {
+    fn lines_that_stay_keep_their_elements() {
         for (before, after, expected) in [
             ("", "d7 1 2", "+d7 +1 +2"),
             ("d7 1 2", "d7 1 2", "d7 1 2"),
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_moves_takes_no_row_with_it() {
+    fn a_date_that_moves_removes_no_row() {
         for (before, after, expected) in [
             ("d7 1 2 d8 3", "d7 1 d8 2 3", "d7 1 +d8 2 3"),
             ("d7 1 d8 2 3", "d7 1 2 d8 3", "d7 1 2 +d8 3"),

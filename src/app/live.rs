@@ -1,4 +1,4 @@
-//! The live part of a message page: the one island that the browser brings to life.
+//! The live part of a message page: the island that is hydrated and follows the event stream.
 
 use leptos::prelude::*;
 
@@ -9,59 +9,59 @@ use super::{
     row::RowContext,
     rows::Rows,
     snapshot::{self, LiveData},
-    status::{Status, state},
+    status::{Status, state_and_label},
     subscription::Subscription,
     text, title,
 };
 use crate::feed::Feed;
 
-/// A stream from its snapshot on: rendered by the server, live in the browser.
+/// A stream from its snapshot on: rendered by the server, then live in the browser.
 #[component]
 pub fn LiveStream(
-    /// What it begins with.
-    given: LiveData,
+    /// The snapshot to start from.
+    data: LiveData,
 ) -> impl IntoView {
-    let carrier = snapshot::element(&given);
-    let address = given.stream.as_ref().map_or("/".to_owned(), |name| format!("/streams/{name}"));
-    let not_live = given.snapshot.end.is_none().then(|| not_live(address));
-    provide_context(given);
+    let snapshot_element = snapshot::element(&data);
+    let address = data.stream.as_ref().map_or("/".to_owned(), |name| format!("/streams/{name}"));
+    let not_live = data.snapshot.end.is_none().then(|| not_live(address));
+    provide_context(data);
     view! {
-        {carrier}
+        {snapshot_element}
         {not_live}
         {counted(view! { <Live /> })}
     }
 }
 
-/// What a page says that is not live, because its wasm did not come to life or has died: the page's
-/// script shows it at once, the style sheet by itself when the script does not run.
+/// The notice on a page that is not live, because hydration or the wasm has failed: the page's script
+/// shows it at once; if the script does not run, the style sheet shows it after a while.
 fn not_live(address: String) -> impl IntoView {
     view! {
         <div class="not-live">
             <p class="state" role="status">"Not live"</p>
-            <p>"What comes now is not shown here. " <a href=address>"Reload the page"</a></p>
+            <p>"New messages are not shown here. " <a href=address>"Reload the page"</a></p>
         </div>
     }
 }
 
-/// The island. What it begins with comes from the page around it; see [`snapshot`].
+/// The island. It reads its snapshot from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let LiveData { snapshot, stream, composer, draft } = snapshot::given();
+    let LiveData { snapshot, stream, composer, draft } = snapshot::live_data();
     let events = snapshot.events.clone();
-    let context = RowContext { stream: stream.clone(), pace: snapshot.pace, at: None };
+    let context = RowContext { stream: stream.clone(), at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
-    title::count(feed, subscription);
-    let again = stream.is_none();
+    title::show_unread_count(feed, subscription);
+    let restartable = stream.is_none();
     let composer = stream
         .filter(|_| composer)
         .map(|stream| view! { <Composer stream=stream.as_str() draft /> });
-    let state = text(move || state(subscription.link(), &feed.read()).0.to_owned());
+    let state = text(move || state_and_label(subscription.status(), &feed.read()).0.to_owned());
 
     view! {
         <section class="live" aria-label="Stream" data-state=state>
-            <Chart feed alone=again />
-            <Status subscription feed again />
+            <Chart feed single_is_enough=restartable />
+            <Status subscription feed restartable />
             <Rows subscription feed context />
             {composer}
         </section>

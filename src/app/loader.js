@@ -1,23 +1,23 @@
 // Hydrates the islands of a page, and recovers when hydration or the wasm fails.
 //
-// Other programs change pages between the server and the wasm: extensions, translators, proxies, a
-// phone that turns numbers into links. Hydration then fails, at once or later, and silently. So this
-// script first checks that the islands are as the server sent them, listens for traps of the wasm, and
-// sends it a heartbeat to check that the page shows its state. On a failure it fetches the page again,
-// replaces the broken `main` and starts a new instance of the wasm there. Until that is live the page
-// says that it is not (`data-hydration="failed"`). If this script itself does not run, the style sheet
-// says so after a while.
+// Other programs change pages before hydration: extensions, translators, proxies, and phones that turn
+// numbers into links. Hydration then fails, at once or later, and without an error. So this script first
+// checks that the islands are as the server sent them, listens for traps of the wasm, and sends it
+// heartbeats, which the page must show. On a failure it fetches the page again, replaces the broken
+// `main` and starts a new instance of the wasm there. Until that is live the page shows that it is not
+// (`data-hydration="failed"`). If this script itself does not run, the style sheet shows it after 15 s.
 
 const root = document.documentElement;
 
-// The interval of the heartbeat, and the time to answer it; how long an instance must have been alive
-// for the count of failures to restart; how long fetching a page may take.
+// The interval of the heartbeat, and the timeout of its answer; the time after which an instance is
+// stable, so that the count of failures restarts; the timeout of fetching the page.
 const HEARTBEAT_INTERVAL_MS = 15_000;
 const HEARTBEAT_TIMEOUT_MS = 50;
 const STABLE_AFTER_MS = 60_000;
 const FETCH_TIMEOUT_MS = 15_000;
 // Back-off: the longest pause before each new attempt. A message that makes the wasm trap does so for
-// all watchers at once, and a restarting server needs a while. After the last the reader has to reload.
+// all watchers at once, and a restarting server needs a while. If the last attempt fails, the reader
+// has to reload the page.
 const RETRY_PAUSES_MS = [500, 2_000, 10_000];
 
 // The current instance: the URL of its module, its event source, and its abort signal.
@@ -35,8 +35,8 @@ const isUntouched = (island) => {
   return count === Number(island.dataset.nodes);
 };
 
-// Whether the wasm answers the heartbeat on the elements of its state and its rows, and whether the
-// page has as many rows as the wasm expects.
+// Whether the wasm answers a heartbeat on the elements of its state and of its rows, and whether the page
+// has as many rows as the wasm expects.
 const isAlive = async () => {
   if (!current?.hasLive) return true;
   const beats = () =>
@@ -49,11 +49,11 @@ const isAlive = async () => {
   return answered && log?.querySelectorAll("li:not(.day)").length === Number(log?.dataset.rows);
 };
 
-// Runs a change of the page that keeps drafts, focus and selection.
+// Changes the page, and keeps drafts, focus and selection.
 const preserveInput = (change) => {
   const focusable = () => [...document.querySelectorAll("main :is(a, button, input, textarea, summary, [tabindex])")];
   const active = document.activeElement;
-  const place = focusable().indexOf(active);
+  const index = focusable().indexOf(active);
   const selection = [active?.selectionStart, active?.selectionEnd];
   const fields = [...document.querySelectorAll("main :is(textarea, input)[id]")];
   change();
@@ -63,13 +63,13 @@ const preserveInput = (change) => {
     // The idempotency key of the draft, if it was sent.
     if (field && dataset.key) Object.assign(field.dataset, { key: dataset.key, sent: dataset.sent });
   }
-  const again = active?.id ? document.getElementById(active.id) : focusable()[place];
-  if (place >= 0 && again?.localName === active.localName) again.focus({ preventScroll: true });
-  if (place >= 0 && selection[0] != null) again?.setSelectionRange?.(...selection);
+  const focused = active?.id ? document.getElementById(active.id) : focusable()[index];
+  if (index >= 0 && focused?.localName === active.localName) focused.focus({ preventScroll: true });
+  if (index >= 0 && selection[0] != null) focused?.setSelectionRange?.(...selection);
 };
 
-// The page as the server renders it. Fetched as text, since proxies rewrite only HTML, and parsed where
-// no extension sees it. Not cached, since the cache holds the HTML page at this address.
+// The page as the server renders it. Requested as plain text, since proxies rewrite only HTML, and parsed
+// into a document that extensions do not see. Not from the cache, which holds the HTML page of this URL.
 const fetchPage = async () => {
   const address = document.getElementById("loader")?.dataset.page ?? location.href;
   const response = await fetch(address, {
@@ -82,14 +82,14 @@ const fetchPage = async () => {
   return page;
 };
 
-const begin = async (getPage) => {
+const start = async (getPage) => {
   const end = new AbortController();
   const instance = (current = { end, signal: end.signal });
   try {
     const page = await getPage();
     const { script, wasm, page: address } = page.getElementById("loader").dataset;
     instance.hasLive = address !== undefined;
-    // Another URL is another module: a failed instance cannot be started again.
+    // A new URL loads a new module: a failed instance cannot be started again.
     instance.url = new URL(instances++ ? `${script}?${instances}` : script, location.href).href;
     const module = await import(instance.url);
     await module.default({ module_or_path: wasm });
@@ -123,7 +123,7 @@ const fail = async (instance, error) => {
   current = undefined;
   root.dataset.hydration = "failed";
   console.warn("Tidings: the live part of the page has failed.", error);
-  // A dead instance must not stay a watcher, nor be called again. Cloned islands have no listeners, so
+  // A failed instance must not stay connected, nor be called again. Cloned islands have no listeners, so
   // that forms and links work as they do without scripts.
   instance.end.abort();
   instance.source?.close();
@@ -135,20 +135,20 @@ const fail = async (instance, error) => {
   const longest = RETRY_PAUSES_MS[failures - 1];
   if (longest === undefined) return;
   await pause(longest * Math.random());
-  if (!current) begin(fetchPage);
+  if (!current) start(fetchPage);
 };
 
-// A new attempt, when the browser is online again or shows a cached page.
-const beginAgain = () => {
+// Tries again when the browser is online again or shows a cached page.
+const restart = () => {
   if (current || root.dataset.hydration !== "failed") return;
   failures = 0;
-  begin(fetchPage);
+  start(fetchPage);
 };
-addEventListener("online", beginAgain);
-addEventListener("pageshow", ({ persisted }) => persisted && beginAgain());
+addEventListener("online", restart);
+addEventListener("pageshow", ({ persisted }) => persisted && restart());
 
-// A trap's stack names the module that called into the wasm. If the stack is too deep it names only the
-// wasm, which may belong to an extension; then a heartbeat tells whether ours has died.
+// The stack of a trap names the module that called into the wasm. If the stack is too deep it names only
+// wasm functions, which may belong to an extension; then a heartbeat shows whether this wasm has failed.
 Error.stackTraceLimit = 100;
 const onError = async ({ error, reason }) => {
   const instance = current;
@@ -167,4 +167,4 @@ setInterval(async () => {
   fail(instance, new Error("the live part does not answer"));
 }, HEARTBEAT_INTERVAL_MS);
 
-begin(async () => document);
+start(async () => document);

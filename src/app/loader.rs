@@ -1,7 +1,7 @@
-//! What a page loads: its style, the wasm, and the script that brings its islands to life.
+//! The style sheet, the wasm and the hydration script in the head of a page.
 //!
-//! Ours and not `HydrationScripts`, whose script loads and starts the wasm but hears of nothing that
-//! goes wrong, and which reads the names of the files from the disk for each page.
+//! Used in place of Leptos' `HydrationScripts`, whose script does not notice failures of the wasm, and
+//! which reads the names of the files from the disk for each page.
 
 use std::sync::LazyLock;
 
@@ -9,30 +9,30 @@ use leptos::{either::Either, nonce::use_nonce, prelude::*};
 
 use super::{Assets, StyleSheet};
 
-/// The script, without what is there for those who read it.
+/// The script, without comments and indentation.
 static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let lines = include_str!("loader.js").lines().map(str::trim);
     let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
     code.collect::<Vec<_>>().join("\n")
 });
 
-/// Says at once that the page is not live, where modules are unknown; everywhere else the script
-/// decides.
-const NO_MODULES: &str = "document.documentElement.setAttribute('data-hydration', 'failed')";
+/// For browsers without support for modules, which do not run the script: shows at once that the page is
+/// not live.
+const NO_MODULE_SCRIPT: &str = "document.documentElement.setAttribute('data-hydration', 'failed')";
 
-/// The part of the head that loads everything. The script is in the page: it must be there to tell
-/// what else could not be had.
+/// The elements of the head that load style, script and wasm. The script is inline, so that it runs and
+/// reports the failure when another file cannot be loaded.
 #[component]
 pub fn Loader(
-    /// Where the files are.
+    /// The paths of the files.
     assets: Assets,
-    /// Where the page is, if it has a live part.
+    /// The address of the page, if it has a live part.
     page: Option<String>,
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
     let style = match style {
-        // The id is the one by which `cargo leptos watch` finds it.
+        // `cargo leptos watch` finds the element by this id.
         StyleSheet::Linked(path) => {
             Either::Left(view! { <link id="leptos" rel="stylesheet" href=path.to_string() /> })
         }
@@ -51,7 +51,7 @@ pub fn Loader(
             r#type="application/wasm"
             crossorigin="anonymous"
         />
-        <script nomodule=true nonce=nonce.clone() inner_html=NO_MODULES></script>
+        <script nomodule=true nonce=nonce.clone() inner_html=NO_MODULE_SCRIPT></script>
         <script
             id="loader"
             r#type="module"

@@ -1,4 +1,4 @@
-//! Older messages, brought into the log where they belong: above it.
+//! Older messages in place: loads them above the log of a live page.
 
 use std::sync::Arc;
 
@@ -9,29 +9,30 @@ use super::{
     content::{Following, content},
     days::{Line, lines},
     list::List,
-    row::{RowContext, clock},
+    row::{RowContext, time_zone},
     snapshot,
     subscription::Subscription,
     text,
 };
 use crate::{
-    feed::{Content, Feed, Row},
+    feed::{Feed, Row, RowContent},
     message::{EventId, Message},
 };
 
-/// How many messages are asked for at a time.
-const PAGE: usize = 100;
+/// The number of messages that are requested at a time.
+const PAGE_SIZE: usize = 100;
 
-/// The older messages of a log, as far as the reader has asked for them.
+/// The older messages of a log that the reader has loaded.
 ///
-/// They belong above one row, the first that the log had when they were asked for. When that row
-/// has left the window they have left it too.
+/// They belong directly above one row, the first row of the feed when they were requested. When that
+/// row is evicted, they are too.
 #[derive(Clone, Debug, Default)]
 pub struct Older {
+    /// The id of the row below them.
     above: Option<EventId>,
     /// Oldest first.
     messages: Vec<Arc<Message>>,
-    /// Where those that are still older end, if there are any.
+    /// The cursor of the next request, if the log holds still older messages: they end before it.
     before: Option<EventId>,
     state: State,
 }
@@ -39,54 +40,56 @@ pub struct Older {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
-    Resting,
+    Idle,
     Loading,
     Failed,
 }
 
 impl Older {
-    fn fits(&self, feed: &Feed) -> bool {
-        self.above.is_some() && self.above == first(feed)
+    /// Whether they still belong above the first row of the feed.
+    fn is_current(&self, feed: &Feed) -> bool {
+        self.above.is_some() && self.above == first_id(feed)
     }
 
-    /// The rows to show above those of the feed. They are keyed by their place in the stream.
+    /// The rows to show above those of the feed. Their keys are the sequences of their messages.
     fn rows(&self, feed: &Feed) -> impl Iterator<Item = Row> {
-        let messages = if self.fits(feed) { self.messages.as_slice() } else { &[] };
+        let messages = if self.is_current(feed) { self.messages.as_slice() } else { &[] };
         messages.iter().map(|message| Row {
             key: message.id.seq,
-            content: Content::Message(Arc::clone(message)),
+            content: RowContent::Message(Arc::clone(message)),
         })
     }
 
-    /// How many rows that is.
+    /// The number of these rows.
     pub fn count(&self, feed: &Feed) -> usize {
         self.rows(feed).count()
     }
 
-    /// Where the messages end that are older than all that is shown, if the log holds any.
+    /// The cursor of the next request, if the log holds messages older than all that are shown.
     fn before(&self, feed: &Feed) -> Option<EventId> {
-        if self.fits(feed) { self.before } else { feed.older() }
+        if self.is_current(feed) { self.before } else { feed.older_before() }
     }
 
     fn state(&self, feed: &Feed) -> State {
-        if self.fits(feed) { self.state } else { State::Resting }
+        if self.is_current(feed) { self.state } else { State::Idle }
     }
 
-    /// Begins to load, unless that is under way or there is nothing to load: what to ask for.
+    /// Starts a request: returns its cursor, or `None` if one is under way or there is nothing to load.
     fn load(&mut self, feed: &Feed) -> Option<EventId> {
         if self.state(feed) == State::Loading {
             return None;
         }
         let before = self.before(feed)?;
-        if !self.fits(feed) {
-            *self = Self { above: first(feed), before: Some(before), ..Self::default() };
+        if !self.is_current(feed) {
+            *self = Self { above: first_id(feed), before: Some(before), ..Self::default() };
         }
         self.state = State::Loading;
         Some(before)
     }
 
-    /// Takes in what came for `before`: messages, and where still older ones end.
-    fn loaded(&mut self, before: EventId, page: Option<(Vec<Message>, Option<EventId>)>) {
+    /// Handles the response to the request for `before`: the messages and the next cursor, or `None` if
+    /// it failed.
+    fn receive(&mut self, before: EventId, page: Option<(Vec<Message>, Option<EventId>)>) {
         if self.before != Some(before) {
             return;
         }
@@ -96,39 +99,39 @@ impl Older {
         };
         self.messages.splice(..0, messages.into_iter().map(Arc::new));
         self.before = next;
-        self.state = State::Resting;
+        self.state = State::Idle;
     }
 
-    /// The lines above the feed's, and the last day among them.
+    /// The lines above those of the feed, and the last day among them.
     pub fn lines(&self, feed: &Feed, local: fn(u64) -> u64) -> (Vec<Line>, Option<u64>) {
         lines(self.rows(feed), None, local)
     }
 }
 
-fn first(feed: &Feed) -> Option<EventId> {
+fn first_id(feed: &Feed) -> Option<EventId> {
     feed.rows().next()?.content.message().map(|message| message.id)
 }
 
-/// The link to older messages, and those it has brought. It is a plain link to a page of them
-/// until the page has come to life.
+/// The link that loads older messages, and the messages that it has loaded. Before hydration it is a
+/// plain link to a page of older messages.
 #[component]
 pub fn OlderMessages(
-    /// What the reader has asked for.
+    /// The messages that are loaded.
     older: RwSignal<Older>,
-    /// What the page knows.
+    /// The messages of the page.
     feed: RwSignal<Feed>,
-    /// Whether the page has come to life.
+    /// Tells whether the page is hydrated.
     subscription: Subscription,
-    /// The address of the stream.
+    /// The path of the stream.
     path: String,
-    /// What its rows have in common.
+    /// The context of the rows.
     context: RowContext,
-    /// The log around it.
+    /// The element of the log.
     log: NodeRef<html::Div>,
 ) -> impl IntoView {
     let before = move || older.read().before(&feed.read());
-    let lines = Signal::derive(move || older.read().lines(&feed.read(), clock(subscription)).0);
-    let nothing = Signal::derive(move || before().is_none());
+    let lines = Signal::derive(move || older.read().lines(&feed.read(), time_zone(subscription)).0);
+    let no_more = Signal::derive(move || before().is_none());
     let href = {
         let path = path.clone();
         text(move || before().map_or_else(String::new, |before| format!("{path}?before={before}")))
@@ -138,23 +141,23 @@ pub fn OlderMessages(
             return;
         }
         event.prevent_default();
-        let asked = older.try_update(|older| older.load(&feed.read_untracked())).flatten();
-        let Some(before) = asked else { return };
+        let request = older.try_update(|older| older.load(&feed.read_untracked())).flatten();
+        let Some(before) = request else { return };
         let link = event_target(&event);
-        let url = format!("{path}/messages?before={before}&limit={PAGE}");
-        browser::get(&url, move |answer| {
-            let page = answer.ok().and_then(|page| snapshot::page(&page));
-            let no_more = page.as_ref().is_some_and(|(_, next)| next.is_none());
+        let url = format!("{path}/messages?before={before}&limit={PAGE_SIZE}");
+        browser::get(&url, move |result| {
+            let page = result.ok().and_then(|page| snapshot::history_page(&page));
+            let is_last = page.as_ref().is_some_and(|(_, next)| next.is_none());
             let focused = browser::has_focus(&link);
-            older.update(|older| older.loaded(before, page));
-            if let Some(log) = log.get_untracked().filter(|_| no_more && focused) {
-                browser::focus_in_place(&log);
+            older.update(|older| older.receive(before, page));
+            if let Some(log) = log.get_untracked().filter(|_| is_last && focused) {
+                browser::focus_without_scrolling(&log);
             }
         });
     };
     let label = content(move || {
         let label = match older.read().state(&feed.read()) {
-            State::Resting => "Older messages",
+            State::Idle => "Older messages",
             State::Loading => "Loading…",
             State::Failed => "Older messages could not be loaded. Try again",
         };
@@ -163,9 +166,9 @@ pub fn OlderMessages(
 
     view! {
         <p class="older">
-            <a href=href hidden=nothing on:click=load inner_html=label></a>
+            <a href=href hidden=no_more on:click=load inner_html=label></a>
         </p>
-        // What the reader asked for need not be read out as news.
+        // Screen readers need not announce what the reader has requested.
         <ol aria-live="off" inner_html=Following(List { lines, context, subscription })></ol>
     }
 }
@@ -174,8 +177,8 @@ pub fn OlderMessages(
 mod tests {
     use super::*;
     use crate::{
-        feed::{Event, Reason, WINDOW},
-        message::Snapshot,
+        feed::{Event, MAX_ROWS},
+        message::{ResetReason, Snapshot},
     };
 
     fn message(seq: u64) -> Message {
@@ -200,46 +203,50 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_put_before_one_another() {
+    fn each_page_is_put_above_the_last() {
         let feed = feed(201, 300);
         let mut older = Older::default();
         assert_eq!(older.load(&feed), Some(id(201)));
         assert_eq!(older.load(&feed), None, "one page at a time");
-        older.loaded(id(201), Some((page(101, 200), Some(id(101)))));
+        older.receive(id(201), Some((page(101, 200), Some(id(101)))));
         assert_eq!(older.load(&feed), Some(id(101)));
-        older.loaded(id(101), Some((page(1, 100), None)));
+        older.receive(id(101), Some((page(1, 100), None)));
         assert_eq!(shown(&older, &feed), (1..=200).collect::<Vec<_>>());
         assert_eq!((older.before(&feed), older.load(&feed)), (None, None), "that is all");
     }
 
     #[test]
-    fn a_failure_can_be_tried_again() {
+    fn a_failed_request_can_be_repeated() {
         let feed = feed(11, 20);
         let mut older = Older::default();
         let before = older.load(&feed).expect("something older");
-        older.loaded(before, None);
+        older.receive(before, None);
         assert_eq!((older.state(&feed), older.before(&feed)), (State::Failed, Some(before)));
         assert_eq!(older.load(&feed), Some(before));
-        older.loaded(before, Some((page(1, 10), None)));
-        assert_eq!(older.state(&feed), State::Resting);
+        older.receive(before, Some((page(1, 10), None)));
+        assert_eq!(older.state(&feed), State::Idle);
         assert_eq!(shown(&older, &feed), (1..=10).collect::<Vec<_>>());
     }
 
     #[test]
-    fn they_go_with_the_row_below_them() {
+    fn older_messages_are_evicted_with_the_row_below_them() {
         let mut feed = feed(11, 20);
         let mut older = Older::default();
         let before = older.load(&feed).expect("something older");
-        older.loaded(before, Some((page(1, 10), None)));
-        let window = u64::try_from(WINDOW).expect("small");
+        older.receive(before, Some((page(1, 10), None)));
+        let window = u64::try_from(MAX_ROWS).expect("small");
         (21..=11 + window).for_each(|seq| feed.apply(Event::Message(message(seq))));
-        assert_eq!(shown(&older, &feed), [] as [u64; 0], "no gap is shown as if it were none");
+        assert_eq!(shown(&older, &feed), [] as [u64; 0], "rows are not shown across a gap");
         assert_eq!(older.load(&feed), Some(id(12)));
-        older.loaded(before, Some((page(1, 10), None)));
-        assert_eq!(shown(&older, &feed), [] as [u64; 0], "an answer to an older question");
-        older.loaded(id(12), Some((page(2, 11), Some(id(2)))));
+        older.receive(before, Some((page(1, 10), None)));
+        assert_eq!(
+            shown(&older, &feed),
+            [] as [u64; 0],
+            "the response to an earlier request is ignored"
+        );
+        older.receive(id(12), Some((page(2, 11), Some(id(2)))));
         assert_eq!(shown(&older, &feed), (2..=11).collect::<Vec<_>>());
-        feed.apply(Event::Reset(Reason::Deleted));
+        feed.apply(Event::Reset(ResetReason::Deleted));
         assert_eq!((shown(&older, &feed), older.before(&feed)), (vec![], None));
     }
 }

@@ -1,4 +1,4 @@
-//! The page that says why there is no page.
+//! The error page: the title and detail of a problem.
 
 use leptos::prelude::*;
 use leptos_meta::{Meta, Title};

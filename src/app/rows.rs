@@ -1,4 +1,4 @@
-//! The log of a page: its newest rows, newest at the bottom.
+//! The log of a live page: its rows with the newest at the bottom, and automatic scrolling.
 
 use leptos::{ev::KeyboardEvent, html, prelude::*};
 
@@ -7,53 +7,51 @@ use super::{
     days::{Line, lines},
     list::List,
     older::{Older, OlderMessages},
-    row::{RowContext, clock},
+    row::{RowContext, time_zone},
     subscription::Subscription,
     text,
 };
 use crate::feed::Feed;
 
-/// A log with more rows is long: the style sheet then leaves out those that are out of sight. Older
-/// messages, which a reader has asked for and looks at, are not counted: rows would change their height
-/// under the reader's eyes.
-const LONG: usize = 100;
+/// The number of rows above which the style sheet does not render rows that are out of view. Older
+/// messages are not counted: the reader is looking at them, and rows would change their height.
+const LONG_LOG_ROWS: usize = 100;
 
 /// The log.
 ///
-/// It follows what arrives while the reader is at the bottom. Once the reader scrolls up the rows
-/// stay as they are, whatever the rate, and a button tells how many messages wait. The browser
-/// does the following: the box is filled from the bottom (`column-reverse`), where its scroll
-/// position is 0, and above which it is negative. The first pixel counts: a row that came while the
-/// browser still moves would stop it.
+/// It scrolls with new messages while the reader is at the bottom. Once the reader scrolls up, the rows
+/// do not change at any rate, and a button shows the number of messages that wait. The browser keeps the
+/// log at the bottom: the box is filled from the bottom (`column-reverse`), where its scroll position is
+/// 0, and negative above. One pixel counts as scrolled: a row that arrives during a scroll would stop it.
 #[component]
 pub fn Rows(
-    /// What brings the rows, and tells whether the page has come to life.
+    /// The source of the heartbeats; tells whether the page is hydrated.
     subscription: Subscription,
-    /// What the page knows.
+    /// The messages of the page.
     feed: RwSignal<Feed>,
-    /// What the rows have in common.
+    /// The context of the rows.
     context: RowContext,
 ) -> impl IntoView {
     let log = NodeRef::<html::Div>::new();
-    let scrolled = move |_| {
+    let on_scroll = move |_| {
         let away = log.get_untracked().is_some_and(|log| log.scroll_top() < 0);
         if away != feed.read_untracked().scrolled_away() {
-            feed.update(|feed| feed.scroll_away(away));
+            feed.update(|feed| feed.set_scrolled_away(away));
         }
     };
-    // A key is known before the browser moves: no row that comes in between can stop it.
-    let keyed = move |event: KeyboardEvent| {
+    // The key event comes before the browser scrolls, so that no row in between can stop the scrolling.
+    let on_keydown = move |event: KeyboardEvent| {
         let scrolls =
             log.get_untracked().is_some_and(|log| log.scroll_height() > log.client_height());
         if scrolls && ["ArrowUp", "PageUp", "Home"].contains(&event.key().as_str()) {
-            feed.update(|feed| feed.scroll_away(true));
+            feed.update(|feed| feed.set_scrolled_away(true));
         }
     };
     let to_newest = move |_| {
         if let Some(log) = log.get_untracked() {
             log.set_scroll_top(0);
             let _ = log.focus();
-            feed.update(|feed| feed.scroll_away(false));
+            feed.update(|feed| feed.set_scrolled_away(false));
         }
     };
     let nothing_new = Signal::derive(move || {
@@ -61,31 +59,31 @@ pub fn Rows(
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
     let older = RwSignal::new(Older::default());
-    let dated = context.stream.is_some();
+    let has_dates = context.stream.is_some();
     let lines = Signal::derive(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
-        if !dated {
+        if !has_dates {
             return rows.map(Line::Row).collect::<Vec<_>>();
         }
-        let local = clock(subscription);
+        let local = time_zone(subscription);
         let (_, day) = older.read().lines(&feed, local);
         lines(rows, day, local).0
     });
-    // What the page's script holds the page against.
-    let shown = text(move || {
+    // The page's script compares the number of rows in the page with this one.
+    let row_count = text(move || {
         let feed = feed.read();
         (feed.rows().count() + older.read().count(&feed)).to_string()
     });
     let class = text(move || {
-        let is_long = feed.read().rows().len() > LONG;
+        let is_long = feed.read().rows().len() > LONG_LOG_ROWS;
         if is_long { "log long" } else { "log" }.to_owned()
     });
-    let link = context.stream.as_ref().map(|stream| {
+    let older_link = context.stream.as_ref().map(|stream| {
         let (path, context) = (format!("/streams/{stream}"), context.clone());
         view! { <OlderMessages older feed subscription path context log /> }
     });
-    let empty = dated.then(|| view! { <p class="empty">"Nothing has been said yet."</p> });
+    let empty = has_dates.then(|| view! { <p class="empty">"There are no messages yet."</p> });
     let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };
 
     view! {
@@ -95,13 +93,13 @@ pub fn Rows(
                 role="log"
                 aria-label="Messages"
                 tabindex="0"
-                data-rows=shown
+                data-rows=row_count
                 node_ref=log
-                on:scroll=scrolled
-                on:keydown=keyed
+                on:scroll=on_scroll
+                on:keydown=on_keydown
             >
                 <div>
-                    {link}
+                    {older_link}
                     <ol
                         data-beat=text(move || subscription.beats().to_string())
                         inner_html=Following(List { lines, context, subscription })

@@ -20,7 +20,7 @@ pub const SIGN_OUT: &str = "/api/sign-out";
 /// The address of the form that leads to `path` afterwards.
 pub(super) fn sign_in_address(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
-    // People may want to read where they will go.
+    // A readable path where that is possible.
     let to = if path.chars().all(plain) { path.to_owned() } else { Url::escape(path) };
     format!("/sign-in?to={to}")
 }
@@ -40,22 +40,21 @@ pub fn SignInPage(
         if refused.is_some() { "Refused: Sign in · Tidings" } else { "Sign in · Tidings" };
     let notice = notice.map(|notice| view! { <p class="notice">{notice}</p> });
     let content = match visitor {
-        Visitor::Anyone => view! {
+        Visitor::Unrestricted => view! {
             <p>
-                "Nobody has to sign in here: whoever reaches this server may watch and \
-                 publish. "<a href="/streams">"See all streams"</a>"."
+                "This server asks for no token: every visitor may watch and publish. "<a href="/streams">"See all streams"</a>"."
             </p>
         }
         .into_any(),
-        Visitor::Guest => view! {
+        Visitor::Anonymous => view! {
             <SignInForm to refused />
             <AboutTokens origin />
         }
         .into_any(),
-        Visitor::Named(name) => view! {
+        Visitor::SignedIn(name) => view! {
             <p>
                 "You are signed in as "<strong>{name}</strong>
-                ". Another token takes the place of yours."
+                ". Another token replaces yours."
             </p>
             <SignInForm to refused />
             <AboutTokens origin />
@@ -75,9 +74,8 @@ pub fn SignInPage(
 
 /// The form.
 ///
-/// A token is a password to the browser, so that nobody reads it over a shoulder and a password
-/// manager offers to keep it. There is no field for a name beside it: the name is in the token,
-/// and a manager would be told an invented one.
+/// A token is a password to the browser, which hides it and offers to keep it. There is no field for a
+/// user name, because the name is in the token.
 #[component]
 fn SignInForm(
     /// The path to go to afterwards.
@@ -110,13 +108,13 @@ fn SignInForm(
     }
 }
 
-/// What a token is, for who has none yet.
+/// What a token is, for a visitor without one.
 #[component]
 fn AboutTokens(
-    /// Where the server is.
+    /// The address of the server.
     origin: String,
 ) -> impl IntoView {
-    let visitor = Visitor::Named(String::new());
+    let visitor = Visitor::SignedIn(String::new());
     let listen = format!(
         "{} {}",
         curl(&visitor, "-N"),
@@ -126,8 +124,8 @@ fn AboutTokens(
         <section>
             <h2>"Where to get a token"</h2>
             <p>
-                "From whoever runs this server. A token says whose it is, which streams it is for, \
-                 and until when; it is made on the server with a command like"
+                "From the operator of this server. A token holds a name, the streams that it is for, \
+                 and when it expires. The operator makes one with a command like"
             </p>
             <p class="command">
                 <code>"tidings token --for 'Ada' --watch '*' --publish 'ci-*' --expires 90d"</code>
@@ -136,8 +134,8 @@ fn AboutTokens(
         <section>
             <h2>"What happens to it"</h2>
             <p>
-                "This browser keeps it, out of reach of every script, until it expires or you sign \
-                 out. A program shows it with each request, from a variable of its environment:"
+                "This browser keeps it in a cookie that no script can read, until it expires or you \
+                 sign out. A program sends it with each request, from an environment variable:"
             </p>
             <p class="command">
                 <code>{listen}</code>

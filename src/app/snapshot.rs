@@ -1,7 +1,7 @@
-//! How a page carries the snapshot it was rendered with.
+//! The data that a page carries for hydration: the snapshot it was rendered with.
 //!
-//! As JSON in an element of its own, which the browser's parser reads, and not as the island's
-//! props: a JSON parser in the wasm would be a sixth of it.
+//! It is JSON in a script element, parsed by the browser's `JSON.parse`, in place of island props: a
+//! JSON parser would be a sixth of the wasm.
 
 use js_sys::{Array, JSON, Reflect};
 use leptos::prelude::*;
@@ -13,7 +13,7 @@ use crate::message::{EventId, Message, Snapshot, StreamName};
 
 const ELEMENT: &str = "snapshot";
 
-/// What the live part of a page is given.
+/// The data of the live part of a page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LiveData {
     /// The stream as one read found it.
@@ -21,21 +21,21 @@ pub struct LiveData {
     pub snapshot: Snapshot,
     /// The stream's name, where its messages are stored.
     pub stream: Option<StreamName>,
-    /// Whether there is a form to add to them.
+    /// Whether there is a form to publish messages.
     pub composer: bool,
-    /// What was refused when the composer was used without JavaScript.
+    /// The refused text, when the composer was used without JavaScript.
     pub draft: Option<Draft>,
 }
 
-/// The element that carries what the live part is given.
-pub(super) fn element(given: &LiveData) -> impl IntoView + use<> {
-    // In a script only "<" could mean anything to HTML. A snapshot of ours always serializes.
-    let json = serde_json::to_string(given).unwrap_or_default().replace('<', "\\u003c");
+/// The element that carries the data as JSON.
+pub(super) fn element(data: &LiveData) -> impl IntoView + use<> {
+    // Only "<" needs escaping in a script element. Serializing this data does not fail.
+    let json = serde_json::to_string(data).unwrap_or_default().replace('<', "\\u003c");
     view! { <script id=ELEMENT type="application/json" inner_html=json></script> }
 }
 
-/// What this page was given: at hand where it is rendered, else read from its element.
-pub(super) fn given() -> LiveData {
+/// The data of this page: on the server from the context, in the browser from its element.
+pub(super) fn live_data() -> LiveData {
     use_context().or_else(read).unwrap_or_default()
 }
 
@@ -48,15 +48,9 @@ fn read() -> Option<LiveData> {
         messages: messages(&value)?,
         older: field(&value, "older")?.is_truthy(),
         end: field(&value, "end").and_then(|value| message(&value)),
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an hour at most"
-        )]
-        pace: field(&value, "pace")?.as_f64()? as u64,
     };
     let draft = field(&value, "draft").filter(JsValue::is_object);
-    // What was written is in the form already.
+    // The server has already put the text into the form.
     let problem = draft.and_then(|draft| field(&draft, "problem")?.as_string());
     Some(LiveData {
         snapshot,
@@ -66,8 +60,8 @@ fn read() -> Option<LiveData> {
     })
 }
 
-/// A page of history, as JSON: its messages, and where the next one begins.
-pub(super) fn page(value: &JsValue) -> Option<(Vec<Message>, Option<EventId>)> {
+/// Reads a page of history from JSON: its messages, and the cursor of the next page.
+pub(super) fn history_page(value: &JsValue) -> Option<(Vec<Message>, Option<EventId>)> {
     let next = field(value, "next")?.as_string().and_then(|id| id.parse().ok());
     Some((messages(value)?, next))
 }

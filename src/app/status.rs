@@ -1,65 +1,69 @@
-//! What the reader is told of the connection, and can do about it.
+//! The status line of a stream: connection status, pause and retry buttons.
 
 use leptos::prelude::*;
 
-use super::{connection::Link, content::content, subscription::Subscription, text};
+use super::{connection::ConnectionStatus, content::content, subscription::Subscription, text};
 use crate::feed::Feed;
 
-/// The state of the page: in one word, for the style, and as the reader is told.
-pub(super) fn state(link: Link, feed: &Feed) -> (&'static str, &'static str) {
-    match link {
-        Link::Ended => ("ended", "Ended"),
-        Link::Reconnecting(_) => ("reconnecting", "Reconnecting"),
-        Link::Offline(_) => ("offline", "Offline"),
-        Link::Expired => ("expired", "Signed out"),
+/// The state of the page: as the `data-state` for the style sheet, and as the text for the reader.
+pub(super) fn state_and_label(
+    status: ConnectionStatus,
+    feed: &Feed,
+) -> (&'static str, &'static str) {
+    match status {
+        ConnectionStatus::Ended => ("ended", "Ended"),
+        ConnectionStatus::Reconnecting(_) => ("reconnecting", "Reconnecting"),
+        ConnectionStatus::Offline(_) => ("offline", "Offline"),
+        ConnectionStatus::Expired => ("expired", "Signed out"),
         _ if feed.paused() => ("paused", "Paused"),
-        Link::Live => ("live", "Live"),
-        Link::Connecting => ("connecting", "Connecting"),
-        Link::Resting => ("resting", "Resting while hidden"),
+        ConnectionStatus::Live => ("live", "Live"),
+        ConnectionStatus::Connecting => ("connecting", "Connecting"),
+        ConnectionStatus::Resting => ("resting", "Disconnected while hidden"),
     }
 }
 
-fn detail(link: Link, feed: &Feed) -> String {
-    match link {
-        Link::Reconnecting(seconds) if seconds > 0 => format!("in {seconds} s"),
-        Link::Offline(seconds) if seconds > 0 => format!("retry in {seconds} s"),
+fn detail(status: ConnectionStatus, feed: &Feed) -> String {
+    match status {
+        ConnectionStatus::Reconnecting(seconds) if seconds > 0 => format!("in {seconds} s"),
+        ConnectionStatus::Offline(seconds) if seconds > 0 => format!("retry in {seconds} s"),
         _ if feed.paused() => format!("{} waiting", feed.waiting()),
         _ => String::new(),
     }
 }
 
-/// The status line: a word that is read out when it changes, details that change too often for
-/// that, and the buttons that fit the moment.
+/// The status line: the state, which screen readers announce when it changes; details, which change
+/// too often to announce; and the buttons.
 #[component]
 pub fn Status(
-    /// Where the connection stands.
+    /// The source of the connection status.
     subscription: Subscription,
-    /// What the page knows.
+    /// The messages of the page.
     feed: RwSignal<Feed>,
-    /// Whether a stream that has ended can be watched again from its beginning.
-    again: bool,
+    /// Whether a stream that has ended can be watched again from its start.
+    restartable: bool,
 ) -> impl IntoView {
-    let link = move || subscription.link();
-    let nothing_to_do = Signal::derive(move || {
-        let over = link() == Link::Expired || link() == Link::Ended && !again;
-        over && !feed.read().paused()
+    let status = move || subscription.status();
+    let no_action = Signal::derive(move || {
+        let closed = status() == ConnectionStatus::Expired
+            || status() == ConnectionStatus::Ended && !restartable;
+        closed && !feed.read().paused()
     });
-    // One button for all three, so that what changes never takes the keyboard's focus with it.
+    // One button for all three actions, so that a change does not lose the keyboard's focus.
     let label = content(move || {
-        let label = match link() {
+        let label = match status() {
             _ if feed.read().paused() => "Resume",
-            Link::Ended => "Watch again",
+            ConnectionStatus::Ended => "Watch again",
             _ => "Pause",
         };
         label.to_owned()
     });
-    let act = move |_| {
+    let on_click = move |_| {
         let watch_again = subscription.ended() && !feed.read_untracked().paused();
         if watch_again {
             feed.update(Feed::restart);
             subscription.begin();
         } else {
-            feed.update(|feed| feed.pause(!feed.paused()));
+            feed.update(|feed| feed.set_paused(!feed.paused()));
         }
     };
 
@@ -69,16 +73,16 @@ pub fn Status(
                 class="state"
                 role="status"
                 data-beat=text(move || subscription.beats().to_string())
-                inner_html=content(move || state(link(), &feed.read()).1.to_owned())
+                inner_html=content(move || state_and_label(status(), &feed.read()).1.to_owned())
             ></p>
-            <span class="detail" inner_html=content(move || detail(link(), &feed.read()))></span>
+            <span class="detail" inner_html=content(move || detail(status(), &feed.read()))></span>
             <button type="button" class="retry" on:click=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
             <button
                 type="button"
-                hidden=nothing_to_do
-                on:click=act
+                hidden=no_action
+                on:click=on_click
                 inner_html=label
             ></button>
         </div>

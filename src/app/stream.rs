@@ -35,7 +35,7 @@ pub fn StreamPage(
     let publish =
         format!("{} {}", curl(&visitor, "-d 'Hello'"), shell_word(&format!("{origin}{path}")));
     let publish = may_publish.then_some(publish);
-    let beginning = publish.clone().map(beginning_view);
+    let beginning = publish.clone().map(first_message_hint);
     let publish = publish.map(|line| {
         view! {
             <p>"Publish: the body is the message."</p>
@@ -46,10 +46,10 @@ pub fn StreamPage(
     let token = token_hint(&visitor);
     let title = format!("{name} · Tidings");
     let description = format!("The stream “{name}”, live: what is published appears here at once.");
-    // What was written stays with whoever was signed out meanwhile.
+    // A visitor who was signed out meanwhile keeps the text that was refused.
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
-    let given = LiveData { snapshot, stream: Some(name), composer, draft };
+    let data = LiveData { snapshot, stream: Some(name), composer, draft };
     view! {
         <Title text=title />
         <Meta name="description" content=description />
@@ -60,7 +60,7 @@ pub fn StreamPage(
             </header>
             <noscript>
                 <p class="notice">
-                    "Without JavaScript this page shows what had been said when it was loaded. \
+                    "Without JavaScript this page shows the messages there were when it was loaded. \
                      To listen live, use a terminal: "<code>{listen.clone()}</code>
                 </p>
             </noscript>
@@ -69,7 +69,7 @@ pub fn StreamPage(
                 <a href=sign_in_address(&path) target="_blank">"Sign in"</a>
                 " in a tab of its own and come back: this page goes on where it stopped."
             </p>
-            <LiveStream given />
+            <LiveStream data />
             {beginning}
             <footer class="more">
                 <details>
@@ -86,8 +86,8 @@ pub fn StreamPage(
     }
 }
 
-/// Shown until something has been said.
-fn beginning_view(publish: String) -> impl IntoView {
+/// Shown until the first message.
+fn first_message_hint(publish: String) -> impl IntoView {
     view! {
         <p class="hint beginning">
             "The first message begins the stream. From a terminal: " <code>{publish}</code>
@@ -97,8 +97,8 @@ fn beginning_view(publish: String) -> impl IntoView {
 
 fn watching(watchers: usize) -> String {
     match watchers {
-        0 => "Nobody else was watching when this page was loaded.".to_owned(),
-        1 => "One reader was watching when this page was loaded.".to_owned(),
-        _ => format!("{watchers} readers were watching when this page was loaded."),
+        0 => "No other reader was connected when this page was loaded.".to_owned(),
+        1 => "One reader was connected when this page was loaded.".to_owned(),
+        _ => format!("{watchers} readers were connected when this page was loaded."),
     }
 }

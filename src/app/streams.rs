@@ -22,7 +22,7 @@ pub fn StreamsPage(
 ) -> impl IntoView {
     let PageContext { origin, visitor, .. } = page_context();
     let introduction = introduction(&visitor, streams.is_empty());
-    let sign_in = (visitor == Visitor::Guest).then(|| {
+    let sign_in = (visitor == Visitor::Anonymous).then(|| {
         view! {
             <p>
                 <a href=sign_in_address("/streams")>"Sign in"</a>
@@ -37,8 +37,8 @@ pub fn StreamsPage(
             shell_word(&format!("{origin}/streams/my-stream"))
         );
         view! {
-            <p>"The first message makes a stream; from a terminal:"</p>
-            <Command label="Make a stream" line />
+            <p>"The first message creates a stream. From a terminal:"</p>
+            <Command label="Create a stream" line />
             {token_hint(&visitor)}
         }
     });
@@ -59,12 +59,12 @@ pub fn StreamsPage(
 
 fn introduction(visitor: &Visitor, none: bool) -> &'static str {
     match (visitor, none) {
-        (Visitor::Anyone, false) => "What is being said on this server, newest first.",
-        (Visitor::Anyone, true) => "There are none yet.",
-        (Visitor::Guest, false) => "What everyone may watch on this server, newest first.",
-        (Visitor::Guest, true) => "There is nothing yet that everyone may watch.",
-        (Visitor::Named(_), false) => "What you may watch on this server, newest first.",
-        (Visitor::Named(_), true) => "There is nothing yet that you may watch.",
+        (Visitor::Unrestricted, false) => "The streams of this server, newest activity first.",
+        (Visitor::Unrestricted, true) => "There are none yet.",
+        (Visitor::Anonymous, false) => "The public streams of this server, newest activity first.",
+        (Visitor::Anonymous, true) => "There is no public stream yet.",
+        (Visitor::SignedIn(_), false) => "The streams that you may watch, newest activity first.",
+        (Visitor::SignedIn(_), true) => "There is no stream yet that you may watch.",
     }
 }
 

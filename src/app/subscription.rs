@@ -1,7 +1,8 @@
-//! The subscription of a page: an `EventSource` that does as its [`ConnectionPolicy`] says.
+//! The `EventSource` of a page: reconnects as its [`ConnectionPolicy`] decides, and applies events to
+//! the feed.
 //!
-//! Nothing here runs on a server, since effects do not; it and
-//! [`browser`](super::browser) are the only modules that use `web_sys` themselves.
+//! Nothing here runs on a server, since effects do not. This module and
+//! `browser` are the only ones that use `web_sys` directly.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,19 +19,19 @@ use web_sys::{
     PerformanceResourceTiming, VisibilityState,
 };
 
-use super::connection::{Action, ConnectionPolicy, Input, Link};
+use super::connection::{Action, ConnectionPolicy, ConnectionStatus, Input};
 use crate::{
-    feed::{Event, Feed, Reason},
-    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET},
+    feed::{Event, Feed},
+    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason},
 };
 
-/// What arrives in a tab in the background is shown after so long.
-const UNSEEN: Duration = Duration::from_secs(1);
+/// The delay before a tab in the background shows the events that arrived.
+const HIDDEN_UPDATE_DELAY: Duration = Duration::from_secs(1);
 
-/// A page's subscription; a handle that is copied around.
+/// A handle to the page's subscription.
 #[derive(Clone, Copy)]
 pub struct Subscription {
-    link: RwSignal<Link>,
+    status: RwSignal<ConnectionStatus>,
     hydrated: RwSignal<bool>,
     hidden: RwSignal<bool>,
     beats: RwSignal<u32>,
@@ -38,45 +39,49 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Feeds `feed` from the event stream at the path `events`, from the feed's cursor on, for as
-    /// long as the page is there and the stream has not ended.
+    /// Applies the event stream at the path `events` to `feed`, starting after the feed's cursor, until
+    /// the page is unloaded or the stream ends.
     pub fn new(events: String, feed: RwSignal<Feed>) -> Self {
         let begin_ended = feed.read_untracked().ended();
-        let link = RwSignal::new(if begin_ended { Link::Ended } else { Link::Connecting });
+        let status = RwSignal::new(if begin_ended {
+            ConnectionStatus::Ended
+        } else {
+            ConnectionStatus::Connecting
+        });
         let hydrated = RwSignal::new(false);
         let hidden = RwSignal::new(false);
         let beats = RwSignal::new(0);
         let driver = StoredValue::new(None);
         Effect::new(move || {
             hydrated.set(true);
-            let started = Driver::start(events.clone(), feed, link, hidden);
-            started
+            let new_driver = Driver::start(events.clone(), feed, status, hidden);
+            new_driver
                 .instance
                 .listen("tidings:heartbeat", move |_| beats.update(|beats| *beats += 1));
             if !begin_ended {
                 if !window().navigator().on_line() {
-                    started.tell(Input::Offline);
+                    new_driver.handle(Input::Offline);
                 }
-                started.tell(Input::Begin);
+                new_driver.handle(Input::Begin);
                 // A tab may be opened in the background.
-                started.tell(visibility());
+                new_driver.handle(visibility());
             }
-            driver.set_value(Some(SendWrapper::new(started)));
+            driver.set_value(Some(SendWrapper::new(new_driver)));
         });
-        Self { link, hydrated, hidden, beats, driver }
+        Self { status, hydrated, hidden, beats, driver }
     }
 
-    /// What the reader is told of the connection.
-    pub fn link(self) -> Link {
-        self.link.get()
+    /// The connection status that the page shows.
+    pub fn status(self) -> ConnectionStatus {
+        self.status.get()
     }
 
-    /// Whether the stream has ended, as of now.
+    /// Whether the stream has ended. Does not subscribe to the signal.
     pub fn ended(self) -> bool {
-        self.link.get_untracked() == Link::Ended
+        self.status.get_untracked() == ConnectionStatus::Ended
     }
 
-    /// Whether the page has come to life. Until then it shows what the server wrote.
+    /// Whether the page is hydrated. Until then it shows what the server rendered.
     pub fn hydrated(self) -> bool {
         self.hydrated.get()
     }
@@ -86,25 +91,25 @@ impl Subscription {
         self.hidden.get()
     }
 
-    /// How often the page's script has asked whether the page lives. To show it is the answer.
+    /// The number of heartbeats that the page's script has sent. The page answers by showing it.
     pub fn beats(self) -> u32 {
         self.beats.get()
     }
 
-    /// Does not wait for the next attempt.
+    /// Reconnects now instead of waiting for the next attempt.
     pub fn retry_now(self) {
-        self.tell(Input::RetryNow);
+        self.handle(Input::RetryNow);
     }
 
-    /// Begins anew, from the feed's cursor.
+    /// Connects again, starting after the feed's cursor.
     pub fn begin(self) {
-        self.tell(Input::Begin);
+        self.handle(Input::Begin);
     }
 
-    fn tell(self, input: Input) {
+    fn handle(self, input: Input) {
         self.driver.with_value(|driver| {
             if let Some(driver) = driver {
-                driver.tell(input);
+                driver.handle(input);
             }
         });
     }
@@ -114,25 +119,25 @@ struct Driver {
     instance: Instance,
     events: String,
     feed: RwSignal<Feed>,
-    link: RwSignal<Link>,
+    status: RwSignal<ConnectionStatus>,
     hidden: RwSignal<bool>,
     policy: RefCell<ConnectionPolicy>,
-    clock: Timers,
-    /// When the server was last heard.
+    clock: MonotonicClock,
+    /// When the last event or ping arrived, in milliseconds on `clock`.
     heard: Cell<u64>,
-    source: RefCell<Option<Source>>,
+    connection: RefCell<Option<Connection>>,
     timer: Cell<Option<TimeoutHandle>>,
-    /// Whether the feed has changed since it was last shown.
+    /// Whether the feed has changed since its views were last notified.
     changed: Cell<bool>,
 }
 
-/// An open connection and those who listen to it; both go together.
-struct Source {
+/// An open connection and its listeners. Closed when dropped.
+struct Connection {
     events: EventSource,
     _listeners: Vec<Closure<dyn Fn(MessageEvent)>>,
 }
 
-impl Drop for Source {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.events.close();
     }
@@ -142,54 +147,54 @@ impl Driver {
     fn start(
         events: String,
         feed: RwSignal<Feed>,
-        link: RwSignal<Link>,
+        status: RwSignal<ConnectionStatus>,
         hidden: RwSignal<bool>,
     ) -> Rc<Self> {
         let driver = Rc::new(Self {
             instance: Instance::current(),
             events,
             feed,
-            link,
+            status,
             hidden,
             policy: RefCell::default(),
-            clock: Timers::default(),
+            clock: MonotonicClock::default(),
             heard: Cell::default(),
-            source: RefCell::default(),
+            connection: RefCell::default(),
             timer: Cell::default(),
             changed: Cell::default(),
         });
-        driver.watch("online", |_| Some(Input::Online));
-        driver.watch("offline", |_| Some(Input::Offline));
-        driver.watch("visibilitychange", |_| Some(visibility()));
-        driver.watch("pagehide", |_| Some(Input::Left));
-        driver.watch("pageshow", |event| {
+        driver.forward("online", |_| Some(Input::Online));
+        driver.forward("offline", |_| Some(Input::Offline));
+        driver.forward("visibilitychange", |_| Some(visibility()));
+        driver.forward("pagehide", |_| Some(Input::Left));
+        driver.forward("pageshow", |event| {
             let shown = event.dyn_ref::<PageTransitionEvent>();
             shown.is_some_and(PageTransitionEvent::persisted).then_some(Input::Shown)
         });
         driver
     }
 
-    /// Tells the policy what the window says, until the page is gone.
-    fn watch(self: &Rc<Self>, name: &str, input: fn(&web_sys::Event) -> Option<Input>) {
+    /// Passes an event of the window to the policy, until the instance ends.
+    fn forward(self: &Rc<Self>, name: &str, input: fn(&web_sys::Event) -> Option<Input>) {
         let driver = Rc::clone(self);
-        // `visibilitychange` happens to the document and bubbles up to the window.
+        // `visibilitychange` is dispatched at the document and bubbles up to the window.
         self.instance.listen(name, move |event| {
             if let Some(input) = input(&event) {
-                driver.tell(input);
+                driver.handle(input);
             }
         });
     }
 
-    /// Asks the policy, and does what it says.
-    fn tell(self: &Rc<Self>, input: Input) {
-        // A timer may have been set before.
-        if self.instance.is_over() {
+    /// Passes an input to the policy and carries out its action.
+    fn handle(self: &Rc<Self>, input: Input) {
+        // A timer that was set before the instance ended may still fire.
+        if self.instance.has_ended() {
             return;
         }
         match input {
             Input::Hidden { .. } => {
-                // No frame will show it.
-                self.show();
+                // A hidden tab gets no animation frames.
+                self.notify_views();
                 self.hidden.set(true);
             }
             Input::Shown => self.hidden.set(false),
@@ -198,19 +203,19 @@ impl Driver {
         let now = self.clock.now();
         let action = {
             let mut policy = self.policy.borrow_mut();
-            policy.heard(self.heard.get());
-            policy.on(input, now, jitter())
+            policy.note_heard(self.heard.get());
+            policy.handle(input, now, random_jitter())
         };
         match action {
-            Action::Stay => {}
-            Action::Close => drop(self.source.take()),
+            Action::Keep => {}
+            Action::Close => drop(self.connection.take()),
             Action::Open => self.open(),
         }
-        let link = self.policy.borrow().link(now);
-        if self.link.get_untracked() != link {
-            // What came before it is shown with it: "ended", and the last message.
-            self.show();
-            self.link.set(link);
+        let status = self.policy.borrow().status(now);
+        if self.status.get_untracked() != status {
+            // Shows earlier events together with the new status: the last message with "ended".
+            self.notify_views();
+            self.status.set(status);
         }
         self.set_timer();
     }
@@ -222,90 +227,92 @@ impl Driver {
         let now = self.clock.now();
         let Some(at) = self.policy.borrow().next_tick(now) else { return };
         let driver = Rc::clone(self);
-        let wake = move || driver.tell(Input::Tick);
+        let wake = move || driver.handle(Input::Tick);
         let pause = Duration::from_millis(at.saturating_sub(now));
         self.timer.set(set_timeout_with_handle(wake, pause).ok());
     }
 
     fn open(self: &Rc<Self>) {
-        // The old connection goes first: a browser has few.
-        drop(self.source.take());
+        // Close the old connection first: a browser allows few per host.
+        drop(self.connection.take());
         let cursor = self.feed.read_untracked().cursor();
         let url = match cursor {
             Some(id) => format!("{}?last_event_id={id}", self.events),
             None => self.events.clone(),
         };
-        // Fails for a URL that can not be parsed, which ours always can.
+        // Fails only for a URL that cannot be parsed, and this one can be.
         let Ok(events) = EventSource::new(&url) else { return };
         let listeners = vec![
-            self.listen(&events, "open", |driver, _| driver.tell(Input::Opened)),
-            self.listen(&events, "error", |driver, _| driver.tell(Input::Failed)),
+            self.listen(&events, "open", |driver, _| driver.handle(Input::Opened)),
+            self.listen(&events, "error", |driver, _| driver.handle(Input::Failed)),
             self.listen(&events, PING, |driver, _| driver.heard.set(driver.clock.now())),
-            self.listen(&events, NEW_MESSAGE, |driver, event| driver.take(event, Event::Message)),
-            self.listen(&events, END_EVENT, |driver, event| {
-                driver.take(event, Event::End);
-                driver.tell(Input::Ended);
+            self.listen(&events, NEW_MESSAGE, |driver, event| {
+                driver.apply_message(event, Event::Message);
             }),
-            self.listen(&events, RESET, |driver, event| match reason(event) {
-                Some(reason) => driver.apply(Event::Reset(reason)),
-                None => driver.tell(Input::Expired),
+            self.listen(&events, END_EVENT, |driver, event| {
+                driver.apply_message(event, Event::End);
+                driver.handle(Input::Ended);
+            }),
+            self.listen(&events, RESET, |driver, event| match reset_reason(event) {
+                ResetReason::Expired => driver.handle(Input::Expired),
+                reason => driver.apply(Event::Reset(reason)),
             }),
         ];
-        self.instance.hand_over(&events);
-        self.source.replace(Some(Source { events, _listeners: listeners }));
+        self.instance.set_source(&events);
+        self.connection.replace(Some(Connection { events, _listeners: listeners }));
     }
 
     fn listen(
         self: &Rc<Self>,
         events: &EventSource,
         name: &str,
-        then: fn(&Rc<Self>, &MessageEvent),
+        handler: fn(&Rc<Self>, &MessageEvent),
     ) -> Closure<dyn Fn(MessageEvent)> {
         let driver = Rc::clone(self);
-        let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event| then(&driver, &event));
+        let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event| handler(&driver, &event));
         let _ = events.add_event_listener_with_callback(name, listener.as_ref().unchecked_ref());
         listener
     }
 
-    fn take(self: &Rc<Self>, event: &MessageEvent, kind: fn(Message) -> Event) {
+    fn apply_message(self: &Rc<Self>, event: &MessageEvent, kind: fn(Message) -> Event) {
         let id = event.last_event_id().parse();
         if let (Ok(id), Some(data)) = (id, event.data().as_string()) {
             self.apply(kind(Message { id, data }));
         }
     }
 
-    /// Every event is applied when it comes; what they amount to is shown once per frame. A tab in
-    /// the background has no frames, only its title to show.
+    /// Applies an event at once; the views are notified once per animation frame. A tab in the
+    /// background gets no frames and shows only its title, so a timer of 1 s notifies it.
     fn apply(self: &Rc<Self>, event: Event) {
         self.heard.set(self.clock.now());
         self.feed.update_untracked(|feed| feed.apply(event));
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);
             if self.hidden.get_untracked() {
-                set_timeout(move || driver.show(), UNSEEN);
+                set_timeout(move || driver.notify_views(), HIDDEN_UPDATE_DELAY);
             } else {
-                request_animation_frame(move || driver.show());
+                request_animation_frame(move || driver.notify_views());
             }
         }
     }
 
-    fn show(&self) {
-        if self.changed.replace(false) && !self.instance.is_over() {
+    fn notify_views(&self) {
+        if self.changed.replace(false) && !self.instance.has_ended() {
             self.feed.notify();
         }
     }
 }
 
-/// This instance of the wasm, as the page's script (`loader.js`) keeps it. When it has failed, the
-/// script ends it from outside: its listeners go, its connection is closed, and what is still called
-/// does nothing.
+/// This instance of the wasm, as the page's script (`loader.js`) holds it. When it has failed, the
+/// script aborts its signal and closes its connection: its listeners are removed, and callbacks that
+/// still run do nothing.
 struct Instance {
     object: JsValue,
     end: AbortSignal,
 }
 
 impl Instance {
-    /// The one that the script has just started.
+    /// The instance that the script has just started.
     fn current() -> Self {
         let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
         let object = get(&window(), "tidings").unwrap_or_default();
@@ -313,11 +320,11 @@ impl Instance {
         Self { object, end }
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.end.aborted()
     }
 
-    /// Listens to the window for as long as this instance lasts.
+    /// Listens to an event of the window until this instance ends.
     fn listen(&self, name: &str, then: impl Fn(web_sys::Event) + 'static) {
         let listener = Closure::<dyn Fn(web_sys::Event)>::new(then);
         let options = AddEventListenerOptions::new();
@@ -330,21 +337,21 @@ impl Instance {
         listener.forget();
     }
 
-    /// Leaves a connection to the script to close, in place of an earlier one.
-    fn hand_over(&self, events: &EventSource) {
+    /// Gives the script the connection to close on failure, in place of an earlier one.
+    fn set_source(&self, events: &EventSource) {
         let _ = Reflect::set(&self.object, &"source".into(), events);
     }
 }
 
-/// Milliseconds that never go back. From the time of day, because the browser's monotonic clock
-/// may stand still while a computer sleeps; steps back are left out.
+/// A monotonic clock, in milliseconds. Based on the time of day, because the browser's own monotonic
+/// clock may stop while the computer sleeps; backward steps are cancelled out.
 #[derive(Default)]
-struct Timers {
+struct MonotonicClock {
     last: Cell<u64>,
     stepped_back: Cell<u64>,
 }
 
-impl Timers {
+impl MonotonicClock {
     fn now(&self) -> u64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "after 1970")]
         let time_of_day = js_sys::Date::now() as u64;
@@ -354,18 +361,15 @@ impl Timers {
     }
 }
 
-/// Why the stream begins anew; none where it does not, because the reader's token has expired.
-fn reason(event: &MessageEvent) -> Option<Reason> {
+/// The reason of a `reset` event.
+fn reset_reason(event: &MessageEvent) -> ResetReason {
     let data = event.data().as_string().and_then(|json| JSON::parse(&json).ok());
     let reason = data.and_then(|data| Reflect::get(&data, &"reason".into()).ok()?.as_string());
-    match reason.as_deref() {
-        Some("expired") => None,
-        Some("deleted") => Some(Reason::Deleted),
-        _ => Some(Reason::Lost),
-    }
+    let is_named = |known: &ResetReason| Some(known.as_str()) == reason.as_deref();
+    ResetReason::ALL.into_iter().find(is_named).unwrap_or(ResetReason::UnknownCursor)
 }
 
-fn jitter() -> u8 {
+fn random_jitter() -> u8 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
     let jitter = (js_sys::Math::random() * 256.) as u8;
     jitter
@@ -379,14 +383,15 @@ fn visibility() -> Input {
     }
 }
 
-/// Browsers open six connections to a host for all tabs together, unless they are streams of one
-/// HTTP/2 connection.
+/// Whether the page was loaded over HTTP/1.1 (or that is unknown). Browsers then open six connections
+/// per host for all tabs together; over HTTP/2 and HTTP/3 streams share one connection.
 fn connections_are_scarce() -> bool {
-    let navigation =
-        window().performance().map(|clock| clock.get_entries_by_type("navigation").get(0));
+    let navigation = window()
+        .performance()
+        .map(|performance| performance.get_entries_by_type("navigation").get(0));
     let protocol = navigation
         .and_then(|entry| entry.dyn_into::<PerformanceResourceTiming>().ok())
         .map(|entry| entry.next_hop_protocol());
-    // Empty when the page came from a cache.
+    // The protocol is empty when the page came from a cache.
     !protocol.is_some_and(|protocol| ["h2", "h3"].contains(&protocol.as_str()))
 }

@@ -1,23 +1,24 @@
-//! Times as the page shows them.
+//! Formatting dates and times.
 //!
-//! Before hydration a time is UTC, on both sides the same; afterwards it is the reader's. The
-//! arithmetic is ours because a time library would weigh more than the rest of the page.
+//! Before hydration times are in UTC, so that server and browser render the same; afterwards they are in
+//! the reader's time zone. The calendar arithmetic is implemented here because a time library would be
+//! larger than the rest of the page.
 
 /// Milliseconds in a day.
-const DAY: u64 = 86_400_000;
+const DAY_MS: u64 = 86_400_000;
 
 /// The time of day, `hh:mm:ss`, at `millis` since the Unix epoch.
 pub fn time_of_day(millis: u64) -> String {
-    let seconds = millis % DAY / 1000;
+    let seconds = millis % DAY_MS / 1000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The day, counted since the Unix epoch.
+/// The day at `millis` since the Unix epoch, in days since the epoch.
 pub fn day(millis: u64) -> u64 {
-    millis / DAY
+    millis / DAY_MS
 }
 
-/// A day since the Unix epoch as people write it: `23 November 2026`.
+/// A day since the Unix epoch as a date for readers: `23 November 2026`.
 pub fn day_in_words(days: u64) -> String {
     const MONTHS: [&str; 12] = [
         "January",
@@ -38,19 +39,21 @@ pub fn day_in_words(days: u64) -> String {
     format!("{day} {month} {year}")
 }
 
-/// A day since the Unix epoch as `<time datetime>` wants it: `2026-11-23`.
+/// A day since the Unix epoch in the format of `<time datetime>`: `2026-11-23`.
 pub fn day_as_datetime(days: u64) -> String {
     let (year, month, day) = date(days);
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// The moment as `<time datetime>` wants it, in UTC: `2025-11-23T08:53:54.567Z`.
+/// A time in milliseconds since the Unix epoch, in the format of `<time datetime>`, in UTC:
+/// `2025-11-23T08:53:54.567Z`.
 pub fn datetime(millis: u64) -> String {
     let date = day_as_datetime(day(millis));
     format!("{date}T{}.{:03}Z", time_of_day(millis), millis % 1000)
 }
 
-/// The reader's time at a moment, as milliseconds that read like UTC. Only in a browser.
+/// Converts UTC to the reader's time zone: milliseconds that, formatted as UTC, give the local time. Only
+/// in a browser.
 pub fn in_readers_zone(millis: u64) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "a JavaScript time is a double")]
     let date = js_sys::Date::new(&(millis as f64).into());
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn datetimes() {
+    fn times_are_formatted_for_the_datetime_attribute() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn days() {
+    fn days_are_formatted_in_words() {
         for (millis, words) in [
             (0, "1 January 1970"),
             (951_782_400_000, "29 February 2000"),
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_too_late() {
+    fn the_latest_time_can_be_formatted() {
         assert!(datetime(u64::MAX).ends_with("51.615Z"));
     }
 }

@@ -1,22 +1,23 @@
-//! The title of a page whose tab is in the background: it counts what arrived.
+//! The unread count in the title of a tab in the background.
 
 use leptos::prelude::*;
 
 use super::subscription::Subscription;
 use crate::feed::Feed;
 
-/// Shows "(3) ci · Tidings" while nobody looks, and the title as it was when someone does.
-pub(super) fn count(feed: RwSignal<Feed>, subscription: Subscription) {
-    Effect::new(move |before: Option<(String, u64, u64)>| {
+/// Shows "(3) ci · Tidings" while the tab is hidden and 3 messages have arrived since, and the original
+/// title while it is visible.
+pub(super) fn show_unread_count(feed: RwSignal<Feed>, subscription: Subscription) {
+    Effect::new(move |previous: Option<(String, u64, u64)>| {
         let count = feed.read().count();
-        let (title, seen, shown) = before.unwrap_or_else(|| (document().title(), count, 0));
-        // A stream that began anew counts anew.
+        let (title, seen, shown) = previous.unwrap_or_else(|| (document().title(), count, 0));
+        // The count restarts when the stream does.
         let seen = if subscription.hidden() { seen.min(count) } else { count };
-        let missed = count - seen;
-        if missed != shown {
-            let count = if missed > 0 { format!("({missed}) ") } else { String::new() };
-            document().set_title(&format!("{count}{title}"));
+        let unread = count - seen;
+        if unread != shown {
+            let prefix = if unread > 0 { format!("({unread}) ") } else { String::new() };
+            document().set_title(&format!("{prefix}{title}"));
         }
-        (title, seen, missed)
+        (title, seen, unread)
     });
 }

@@ -1,4 +1,4 @@
-//! The HTTP interface of streams, an endpoint a file, and what the endpoints share.
+//! The HTTP API of streams: one file per endpoint, and what the endpoints share.
 
 mod accepted;
 pub(crate) mod body;

@@ -1,4 +1,5 @@
-//! Who is on the other side of a request.
+//! The client of a request: its address and scheme, behind trusted reverse proxies too
+//! (`X-Forwarded-For`, `X-Forwarded-Proto`).
 
 use std::{
     convert::Infallible,
@@ -18,21 +19,21 @@ use ipnet::{IpNet, Ipv6Net};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What counts as one client where there are no tokens: an IPv4 address, or the /64 network that an
-/// IPv6 address is in, which is the least that a customer is given.
+/// The key of limits per client: an IPv4 address, or the /64 network of an IPv6 address, which is the
+/// smallest that a customer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address(IpAddr);
 
-/// How many times as much as one [`Address`] each of its [`networks`](Address::networks) may do, in
-/// their order: a customer may have a /56 or a /48 (RFC 6177), and so as many addresses as it likes.
-/// Every limit per client is held to this.
+/// The factors of the limits of an [`Address`] for each of its [`networks`](Address::networks), in their
+/// order. They apply to every limit per client: a customer may own a /56 or a /48 (RFC 6177), and so
+/// many /64 networks.
 pub(crate) const NETWORK_SHARES: [u32; 3] = [1, 4, 16];
 
-/// The prefixes of those networks. An IPv4 address has no others.
+/// The prefix lengths of those networks. An IPv4 address has only itself.
 const NETWORK_PREFIXES: [u8; 3] = [64, 56, 48];
 
 impl Address {
-    /// The networks that what this client does counts for, the narrowest first.
+    /// The networks whose limits apply to this client, the narrowest first.
     pub(crate) fn networks(self) -> impl Iterator<Item = IpNet> {
         let count = if self.0.is_ipv6() { NETWORK_PREFIXES.len() } else { 1 };
         NETWORK_PREFIXES.into_iter().take(count).map(move |prefix| match self.0 {
@@ -63,7 +64,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The other side of a connection; every request that comes over it carries one.
+/// The remote end of a connection, an extension of each of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
@@ -71,7 +72,7 @@ pub(crate) struct Peer {
     pub(crate) secure: bool,
 }
 
-/// The proxies that are believed.
+/// The networks of proxies whose forwarding headers are used (`--trusted-proxy`).
 #[derive(Clone, Debug)]
 pub(crate) struct TrustedProxies(Arc<[IpNet]>);
 
@@ -86,11 +87,11 @@ impl TrustedProxies {
     }
 }
 
-/// The other side of a request, as the connection says, or a proxy that is trusted.
+/// The client of a request: the remote end of its connection, or the client that a trusted proxy names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: Address,
-    /// Whether it came over TLS.
+    /// Whether the client used TLS.
     pub(crate) secure: bool,
 }
 
@@ -98,52 +99,52 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of_request(&parts.extensions))
+        Ok(Self::from_extensions(&parts.extensions))
     }
 }
 
 impl Client {
-    /// The client that [`identify`] found.
-    pub(crate) fn of_request(extensions: &Extensions) -> Self {
+    /// The client that [`set_client`] has put into the extensions.
+    pub(crate) fn from_extensions(extensions: &Extensions) -> Self {
         let unknown = Self { address: Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), secure: false };
         extensions.get().copied().unwrap_or(unknown)
     }
 
-    /// Each proxy adds, at the end of `x-forwarded-for`, whom it had before it; what stands further
-    /// to the left may be anyone's invention. So the list is believed from its end, as far as the
-    /// proxies are trusted, and as far as it can be read.
-    fn of(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
+    /// Each proxy appends the address of its client to `x-forwarded-for`; a client can forge the entries
+    /// before that. So the list is read from its end, until the first address that is not a trusted
+    /// proxy, or the first entry that cannot be parsed.
+    fn resolve(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         if !trusted.contains(peer.address) {
             return Self { address: peer.address.into(), secure: peer.secure };
         }
         let mut address = peer.address;
         let mut hops = 0_usize;
-        for entry in elements(headers, &FORWARDED_FOR) {
-            let Some(before) = host(entry) else { break };
-            address = before;
+        for entry in list_elements(headers, &FORWARDED_FOR) {
+            let Some(previous) = parse_address(entry) else { break };
+            address = previous;
             hops += 1;
             if !trusted.contains(address) {
                 break;
             }
         }
-        // The proxies' words on the scheme, where each adds one, stand in the same order. Where the
-        // last one replaces the others' there is only one.
-        let scheme = elements(headers, &FORWARDED_PROTO).take(hops.max(1)).last();
+        // Where each proxy appends to `x-forwarded-proto`, it has the same order. Where the last proxy
+        // replaces it, it has one entry.
+        let scheme = list_elements(headers, &FORWARDED_PROTO).take(hops.max(1)).last();
         let secure = scheme.map_or(peer.secure, |scheme| scheme.eq_ignore_ascii_case(b"https"));
         Self { address: address.into(), secure }
     }
 }
 
-/// What a list holds, the last first. Several lines with the same name are one list (RFC 9110,
-/// section 5.3).
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+/// The elements of a list header, the last first. Several header lines of one name are one list
+/// (RFC 9110, section 5.3).
+fn list_elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines: Vec<_> = headers.get_all(name).iter().collect();
     let elements = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
-/// An address as proxies write it: some add the port, and then, or always, brackets.
-fn host(text: &[u8]) -> Option<IpAddr> {
+/// Parses an address as proxies write it: some add a port, and some put an IPv6 address in brackets.
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = match bare {
@@ -156,14 +157,14 @@ fn host(text: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Gives each request its [`Client`].
-pub(crate) async fn identify(
+/// Middleware that adds the [`Client`] to the extensions of each request.
+pub(crate) async fn set_client(
     State(trusted): State<TrustedProxies>,
     mut request: Request,
     next: Next,
 ) -> Response {
     if let Some(peer) = request.extensions().get().copied() {
-        let client = Client::of(peer, request.headers(), &trusted);
+        let client = Client::resolve(peer, request.headers(), &trusted);
         request.extensions_mut().insert(client);
     }
     next.run(request).await
@@ -173,8 +174,8 @@ pub(crate) async fn identify(
 mod tests {
     use super::*;
 
-    /// The address and scheme that come out of a peer and headers, where two networks and one
-    /// more proxy are trusted.
+    /// The address and scheme of the client for a peer and forwarding headers. Two networks and one
+    /// single proxy are trusted.
     fn client(peer: &str, secure: bool, lines: &str) -> (String, bool) {
         let networks =
             ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"].map(|net| net.parse().expect("a network"));
@@ -186,12 +187,12 @@ mod tests {
             headers.append(name, value);
         }
         let peer = Peer { address: peer.parse().expect("an address"), secure };
-        let client = Client::of(peer, &headers, &TrustedProxies::new(&networks));
+        let client = Client::resolve(peer, &headers, &TrustedProxies::new(&networks));
         (client.address.0.to_string(), client.secure)
     }
 
     #[test]
-    fn a_client_counts_for_the_networks_it_may_own() {
+    fn limits_apply_to_the_networks_that_a_client_may_own() {
         let networks = |address: &str| -> Vec<String> {
             let address = Address::from(address.parse::<IpAddr>().expect("an address"));
             address.networks().map(|network| network.to_string()).collect()
@@ -203,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_request_is_from() {
+    fn only_a_trusted_proxy_may_name_the_client() {
         for (peer, lines, expected) in [
-            // Nobody's proxy is believed.
+            // The peer is not a trusted proxy.
             ("203.0.113.9", "", "203.0.113.9"),
             ("203.0.113.9", "for: 1.2.3.4", "203.0.113.9"),
             ("::ffff:203.0.113.9", "for: 1.2.3.4", "203.0.113.9"),
             ("192.0.2.2", "for: 1.2.3.4", "192.0.2.2"),
-            // Ours is.
+            // The peer is a trusted proxy.
             ("10.0.0.1", "", "10.0.0.1"),
             ("10.0.0.1", "for: 1.2.3.4", "1.2.3.4"),
             ("::ffff:10.0.0.1", "for: 1.2.3.4", "1.2.3.4"),
             ("fd00::1", "for: 1.2.3.4", "1.2.3.4"),
-            // What the client itself says is not.
+            // The client forged an entry.
             ("10.0.0.1", "for: 6.6.6.6, 1.2.3.4", "1.2.3.4"),
             ("10.0.0.1", "for: 6.6.6.6\nfor: 1.2.3.4", "1.2.3.4"),
             ("10.0.0.1", "for: 10.6.6.6, 1.2.3.4", "1.2.3.4"),
@@ -225,7 +226,7 @@ mod tests {
             ("10.0.0.1", "for: 1.2.3.4\nfor: 10.0.0.2", "1.2.3.4"),
             ("10.0.0.1", "for: 6.6.6.6, 1.2.3.4\nfor: fd00::2 , 10.0.0.2", "1.2.3.4"),
             ("10.0.0.1", "for: 10.0.0.3, 10.0.0.2", "10.0.0.3"),
-            // What can not be read ends the walk.
+            // An entry that cannot be parsed ends the search.
             ("10.0.0.1", "for: unknown", "10.0.0.1"),
             ("10.0.0.1", "for: 1.2.3.4, unknown", "10.0.0.1"),
             ("10.0.0.1", "for: 1.2.3.4, _hidden, 10.0.0.2", "10.0.0.2"),
@@ -236,9 +237,9 @@ mod tests {
             ("10.0.0.1", "for: 1.2.3.4:", "10.0.0.1"),
             ("10.0.0.1", "for: 1.2.3.4:port", "10.0.0.1"),
             ("10.0.0.1", "for: ,", "10.0.0.1"),
-            // Lists may hold nothing between two commas.
+            // Lists may have empty elements.
             ("10.0.0.1", "for: 1.2.3.4,, ", "1.2.3.4"),
-            // How addresses are written.
+            // Spellings of addresses.
             ("10.0.0.1", "for: 1.2.3.4:5678", "1.2.3.4"),
             ("10.0.0.1", "for: 1.2.3.4, 10.0.0.2:5678", "1.2.3.4"),
             ("10.0.0.1", "for: ::ffff:1.2.3.4", "1.2.3.4"),
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_it_was_secure() {
+    fn only_a_trusted_proxy_may_name_the_scheme() {
         for (peer, secure, lines, expected) in [
             ("203.0.113.9", false, "", false),
             ("203.0.113.9", true, "", true),
@@ -267,9 +268,9 @@ mod tests {
             ("10.0.0.1", true, "for: 1.2.3.4\nproto: http", false),
             ("10.0.0.1", false, "for: 1.2.3.4\nproto: nonsense", false),
             ("10.0.0.1", false, "proto: https", true),
-            // The client's own word stands to the left of its proxy's.
+            // The client forged the first entry.
             ("10.0.0.1", false, "for: 1.2.3.4\nproto: https, http", false),
-            // Two proxies of ours, of which the outer one speaks TLS.
+            // Two trusted proxies, the outer one with TLS.
             ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https, http", true),
             ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https\nproto: http", true),
             ("10.0.0.1", false, "for: 1.2.3.4, 10.0.0.2\nproto: https", true),

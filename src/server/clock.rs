@@ -1,19 +1,19 @@
-//! The time of day.
+//! The wall clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Where ids get their milliseconds from.
+/// The clock that dates ids and checks the expiry of tokens.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
-    /// The system's.
+    /// The system clock.
     System,
-    /// A time of day that follows tokio's clock, which a test can stop and move.
-    Following {
+    /// A wall clock that advances with tokio's clock, which a test can pause and advance.
+    Tokio {
         /// Milliseconds since the Unix epoch at `origin`.
         millis: u64,
-        /// The moment they belong to.
+        /// The instant of tokio's clock that `millis` belongs to.
         origin: Instant,
     },
 }
@@ -24,7 +24,7 @@ impl Clock {
         let (base, since) = match self {
             // A clock set before 1970 reads 0.
             Self::System => (0, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-            Self::Following { millis, origin } => (millis, origin.elapsed()),
+            Self::Tokio { millis, origin } => (millis, origin.elapsed()),
         };
         base.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

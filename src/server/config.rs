@@ -1,4 +1,5 @@
-//! What can be set, and how: the field docs are the manual (`tidings --help`).
+//! Command line and environment variables. The docs of the option fields are the manual, which
+//! `tidings --help` prints.
 
 mod access;
 mod limits;
@@ -32,79 +33,83 @@ use super::{
     observe::logging::{LogFilter, LogFormat},
 };
 
-/// How to serve.
+/// The options of the server.
 #[derive(Clone, Debug, Parser)]
 #[command(args_override_self = true)]
 pub struct Config {
-    /// The address, or localhost, and the port to listen on; port 0 takes any free one
+    /// The IP address, or localhost, and the port to listen on; port 0 picks a free port
     #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS",
           value_parser = listen_address)]
     pub listen: SocketAddr,
 
-    /// The folder with the built site; by default the folder `site` beside the executable, or
-    /// beside the folder that holds it
+    /// The folder with the built site (style sheet, script, wasm). Default: the folder `site`
+    /// beside the executable, or beside the folder of the executable
     #[arg(long, env = "TIDINGS_SITE_ROOT", value_name = "FOLDER")]
     pub site_root: Option<PathBuf>,
 
-    /// The file that keeps the messages, made anew if there is none; :memory: keeps them in memory,
-    /// as long as the server runs
+    /// The database file that stores the messages, created if it is missing; :memory: keeps them in
+    /// memory only, until the server stops
     #[arg(long, env = "TIDINGS_DATA", default_value = "tidings.db", value_name = "FILE")]
     pub data: Store,
 
-    /// How many messages of a stream are kept; older ones go
+    /// The maximum number of messages to keep per stream; the oldest are deleted first
     #[arg(long, env = "TIDINGS_KEEP_MESSAGES", default_value = "100000", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub keep_messages: u64,
 
-    /// How long a message is kept, 1s to 10y; a stream that was silent for so long is forgotten
+    /// How long to keep a message, 1s to 10y; a stream without a new message for that long is
+    /// deleted
     #[arg(long, env = "TIDINGS_KEEP_AGE", default_value = "30d", value_name = "DURATION")]
     pub keep_age: Age,
 
-    /// How many bytes of messages are kept of a stream, like 500KB or 16MiB; no less than one
-    /// message may have
+    /// The maximum number of bytes of messages to keep per stream, for example 500KB or 16MiB; at least
+    /// --max-message-bytes
     #[arg(long, env = "TIDINGS_KEEP_BYTES", default_value = "16MiB", value_name = "SIZE")]
     pub keep_bytes: Size<{ u64::MAX }>,
 
-    /// How many idempotency keys of a stream are remembered, for a day at the most; older ones go
+    /// The maximum number of idempotency keys to keep per stream; the oldest are deleted first, and
+    /// each after 24 hours. A retry is recognised as long as its Idempotency-Key is kept
     #[arg(long, env = "TIDINGS_KEEP_KEYS", default_value = "10000", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub keep_keys: u64,
 
-    /// How many idempotency keys are remembered of all streams together
+    /// The maximum number of idempotency keys to keep of all streams together
     #[arg(long, env = "TIDINGS_KEEP_KEYS_TOTAL", default_value = "1000000", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub keep_keys_total: u64,
 
-    /// How many values a run of the counter has, 1 to 1000000
+    /// How many values a run of the counter has, 1 to 1000000. The counter is the demonstration
+    /// stream on the start page
     #[arg(long, env = "TIDINGS_COUNTER_COUNT", default_value = "20", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
     pub counter_count: u64,
 
-    /// The pause between two values of the counter, at most 1h; 0ms is as fast as can be
+    /// The pause between two values of the counter, 0ms to 1h; 0ms sends them without a pause
     #[arg(long, env = "TIDINGS_COUNTER_DELAY", default_value = "1s", value_name = "DURATION")]
     pub counter_delay: Span<0>,
 
-    /// The `retry` of the stream, 1ms to 1h: how long an `EventSource` waits before it takes up a
-    /// broken stream. Our own page decides by itself, within 30 s
+    /// The `retry` field of the event streams, 1ms to 1h: how long an `EventSource` waits before it
+    /// reconnects. The pages of Tidings use their own back-off, 30 s at most
     #[arg(long, env = "TIDINGS_RETRY", default_value = "15s", value_name = "DURATION")]
     pub retry: Span<1>,
 
-    /// An origin whose pages may listen, scheme and host, or * for any; may be given several
-    /// times, in the environment separated by commas. By default only our own pages may
+    /// An origin (scheme and host, for example `https://example.org`) whose pages may read the
+    /// streams (CORS), or * for any. Repeat the flag for several; separate them by commas in the
+    /// environment variable. Default: only the pages of this server
     #[arg(long, env = "TIDINGS_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub allow_origin: Vec<Origin>,
 
-    /// The address and port that answer Prometheus at /metrics; by default nobody is told. It has no
-    /// protection of its own: keep it where only your own can reach it
+    /// The IP address and port that serve metrics for Prometheus at /metrics. They have no access
+    /// control: use an address that only your own systems can reach. Default: no metrics
     #[arg(long, env = "TIDINGS_METRICS_LISTEN", value_name = "ADDRESS",
           value_parser = listen_address)]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// What to log: error, warn, info, debug, trace, or a filter such as info,tidings=debug
+    /// The log level (error, warn, info, debug, trace), or a filter such as info,tidings=debug
     #[arg(long, env = "TIDINGS_LOG", default_value = "info", value_name = "FILTER")]
     pub log: LogFilter,
 
-    /// How to log, on standard error
+    /// The format of the log, which goes to standard error
     #[arg(
         long,
         env = "TIDINGS_LOG_FORMAT",
@@ -114,49 +119,53 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
-    /// Who may do what.
+    /// Access control.
     #[command(flatten)]
     pub access: AccessOptions,
 
-    /// What is refused beyond.
+    /// Limits.
     #[command(flatten)]
     pub limits: LimitOptions,
 
-    /// Connections that nobody reads on their way.
+    /// Encrypted connections.
     #[command(flatten)]
     pub tls: TlsOptions,
 }
 
-/// A live message page: the server speaks, the browsers listen.
+/// A live message page: publishers send messages, and browsers show them as they arrive.
 ///
-/// Every flag has an environment variable; the flag wins. Durations are written as people write
-/// them: 50ms, 15s, 2m.
+/// Messages belong to named streams. A publisher is a client that writes to a stream, a watcher one
+/// that has an event stream (SSE) open. A token names the streams that a client may publish to or
+/// watch.
+///
+/// Every option can also be set by its environment variable; the flag wins. Durations: 50ms, 15s,
+/// 2m, 30d. Sizes: 65536, 500KB, 16MiB.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(subcommand)]
-    task: Option<Other>,
+    task: Option<Subcommands>,
     #[command(flatten)]
     config: Config,
 }
 
 #[derive(Debug, Subcommand)]
-enum Other {
+enum Subcommands {
     Token(TokenOptions),
 }
 
-/// What the program is asked to do.
+/// What to run, from the command line.
 #[derive(Debug)]
-pub enum Task {
-    /// To serve.
+pub enum CliCommand {
+    /// The server.
     Serve(Box<Config>),
-    /// To make a token.
+    /// The subcommand that prints a token.
     Token(TokenOptions),
 }
 
-impl Task {
-    /// Reads the command line and the environment; says what is wrong with them, and ends the
-    /// process, if anything is.
+impl CliCommand {
+    /// Reads the command line and the environment. On an error it prints it to standard error and
+    /// exits with status 2.
     pub fn from_command_line() -> Self {
         let matches = CommandLine::command()
             .mut_args(ignore_empty_variable)
@@ -164,12 +173,12 @@ impl Task {
             .get_matches();
         let CommandLine { task, config } =
             CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        if let Some(Other::Token(token)) = task {
+        if let Some(Subcommands::Token(token)) = task {
             return Self::Token(token);
         }
-        if let Err(wrong) = config.check() {
-            // Standard error may be gone; the exit status tells the rest.
-            let _ = writeln!(stderr(), "tidings: {wrong}");
+        if let Err(error) = config.check() {
+            // Standard error may be closed; the exit status still reports the error.
+            let _ = writeln!(stderr(), "tidings: {error}");
             // As for any other mistake in the command line.
             std::process::exit(2);
         }
@@ -177,8 +186,8 @@ impl Task {
     }
 }
 
-/// An empty environment variable, as compose files give it, counts as unset. One for a secret does
-/// not: a server must not be open because its secret has got lost.
+/// An empty environment variable, which compose files set, counts as unset. Not that of a secret:
+/// an empty secret is an error, so that a lost secret does not leave the server open.
 fn ignore_empty_variable(arg: Arg) -> Arg {
     let variable = arg.get_env().and_then(std::env::var_os);
     let is_secret = arg.get_id().as_str().contains("secret");
@@ -187,7 +196,7 @@ fn ignore_empty_variable(arg: Arg) -> Arg {
 }
 
 impl Config {
-    /// Where to listen.
+    /// The addresses to listen on, and the TLS files.
     pub fn addresses(&self) -> Addresses {
         let TlsOptions { tls_cert, tls_key, redirect_listen, .. } = &self.tls;
         Addresses {
@@ -198,13 +207,13 @@ impl Config {
         }
     }
 
-    /// What no value alone can tell.
+    /// Checks options that depend on each other.
     fn check(&self) -> Result<(), String> {
         self.access.check(self.listen, !self.limits.trusted_proxy.is_empty())?;
         let (message, kept) = (self.limits.max_message_bytes.0, self.keep_bytes.0);
         if kept < message {
             return Err(format!(
-                "--keep-bytes {} is less than --max-message-bytes {}: a message would not be kept",
+                "--keep-bytes {} is less than --max-message-bytes {}: large messages would be lost",
                 self.keep_bytes, self.limits.max_message_bytes
             ));
         }

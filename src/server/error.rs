@@ -1,4 +1,4 @@
-//! Refusals as responses: the one place that gives them their status and type.
+//! Problem responses (RFC 9457): status, headers and JSON. The wording of each type is in `problem.rs`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -18,34 +18,33 @@ use crate::{
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// When to come back to a server that is not available, in seconds.
+/// The `Retry-After` of a response with status 503 that has none of its own, in seconds.
 const RETRY_AFTER_UNAVAILABLE: u32 = 5;
 
-/// A refusal: what kind, and what this request should have done.
+/// A problem: its kind, and what the client of this request can do.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     kind: Kind,
     detail: String,
-    /// What was done before the refusal, where a request asks for many things. Boxed, because it is rare.
+    /// The lines of an upload that were stored before the problem. Boxed, because it is rare.
     taken: Option<Box<LinesStored>>,
-    /// After how many seconds to try again; a server that can not do it now says so without being
-    /// asked.
+    /// After how many seconds to try again.
     retry_after: Option<NonZeroU32>,
 }
 
-/// How far a publisher of lines came.
+/// The result of an upload of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct LinesStored {
-    /// How many lines are stored.
+    /// The number of lines that are stored.
     pub(crate) taken: u64,
-    /// How many of them are not as they were sent: cut, or with replacement characters.
+    /// How many of them differ from what was sent: truncated, or with replacement characters.
     pub(crate) altered: u64,
     /// The id of the last one.
     pub(crate) last_id: Option<EventId>,
 }
 
-/// The members of RFC 9457, section 3.1. Ours, because the library at hand takes a `type` without
-/// a fragment only.
+/// The members of RFC 9457, section 3.1. Not of the `problem_details` crate, which
+/// keeps `type` as an `http::Uri`: that has no fragment.
 #[derive(Serialize)]
 struct Details<'problem> {
     r#type: String,
@@ -61,18 +60,18 @@ impl Problem {
         Self { kind, detail: detail.into(), taken: None, retry_after: None }
     }
 
-    /// The same, with the time after which trying again helps.
+    /// Adds the time after which the client may try again.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         Self { retry_after: NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN)), ..self }
     }
 
-    /// After how many seconds trying again helps, if that is known.
+    /// After how many seconds the client may try again, if that is known.
     pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
         self.retry_after.map(NonZeroU32::get)
     }
 
-    /// The same, with what was done before.
+    /// Adds the lines that were stored before the problem.
     pub(crate) fn after(self, taken: LinesStored) -> Self {
         Self { taken: Some(Box::new(taken)), ..self }
     }
@@ -85,7 +84,7 @@ impl Problem {
         StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Whether another token could help.
+    /// Whether another token may help.
     pub(crate) fn is_auth_error(&self) -> bool {
         [
             problem::TOKEN_MISSING,
@@ -110,20 +109,20 @@ impl Problem {
         &self.detail
     }
 
-    /// The same, in words for who has a browser and not a program.
+    /// Replaces a detail for programs by one for the visitor of a page.
     pub(crate) fn for_page(self) -> Self {
         let detail = match self.kind {
-            problem::TOKEN_MISSING => "This is for those who have signed in.",
+            problem::TOKEN_MISSING => "Sign in to see this page.",
             problem::TOKEN_INVALID => "That is not a token of this server, or not the whole of it.",
             problem::TOKEN_EXPIRED => {
-                "The token has expired. Whoever runs this server gives a new one."
+                "The token has expired. The operator of this server gives a new one."
             }
             _ => return self,
         };
         Self { detail: detail.to_owned(), ..self }
     }
 
-    /// Gives a response what every refusal of this kind has beside its text.
+    /// Gives a response the status, headers and extension of this problem.
     pub(crate) fn apply_to(&self, response: &mut Response) {
         let status = self.status();
         *response.status_mut() = status;
@@ -193,7 +192,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::NoStream => AppendError::NoStream.into(),
-            ReadError::UnknownPlace | ReadError::Trimmed => Self::new(
+            ReadError::UnknownCursor | ReadError::Trimmed => Self::new(
                 problem::UNKNOWN_CURSOR,
                 "Begin from earliest or latest, or with an id that the stream still has.",
             ),
@@ -212,7 +211,7 @@ impl Problem {
         Details { r#type, title, status, detail: &self.detail, taken: self.taken.as_deref() }
     }
 
-    /// The whole answer as HTTP/1.1, for a connection that has come no further than its first byte.
+    /// The whole response as HTTP/1.1, for a connection without an HTTP server.
     pub(crate) fn to_http1(&self) -> String {
         // Texts and numbers always serialize.
         let body = serde_json::to_string(&self.details()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Access control and limits: tokens, rate limits, concurrency limits, the memory budget, and
-//! protection against requests that pages of other sites send.
+//! Access control and limits: tokens, rate limits, concurrency limits, the memory budget, CORS, CSRF
+//! protection, the host check and security headers.
 
 pub(crate) mod access;
 pub(crate) mod allowed_hosts;

@@ -1,11 +1,11 @@
-//! The streams that somebody watches, in memory.
+//! Fan-out hub: the watched streams, in memory.
 //!
-//! A watched stream is followed, and has a [`Tail`]: its newest messages, encoded once for all. A
-//! watcher is a cursor and nothing else. It asks the tail what follows its place; where the tail does
-//! not reach back so far, or is not known, it reads the log instead, until it has caught up. Nothing is
-//! queued for it, so that it may be as slow as it likes.
+//! The hub follows each watched stream in the log and keeps a [`Tail`]: its newest messages, encoded once
+//! for all watchers. A watcher is a cursor: it reads from the tail what follows its position. Where its
+//! position is before the tail, or the stream is not followed, it reads the log until it has caught up.
+//! Nothing is queued per watcher, so that a slow one costs no memory.
 //!
-//! A stream leaves memory with its last watcher; whoever comes next begins in the log.
+//! A stream leaves memory with its last watcher; the next watcher starts from the log.
 
 mod backoff;
 mod block;
@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::watcher::{Start, Watcher};
 use self::{
     budget::TailBudget,
-    follow::TailKeeper,
+    follow::TailFollower,
     lag::{Lag, LagHandle},
     tail::Tail,
 };
@@ -39,34 +39,34 @@ use super::{
 };
 use crate::message::StreamName;
 
-/// The watched streams; a handle that is cloned around.
+/// A handle to the watched streams, cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Hub(Arc<Shared>);
+pub(crate) struct Hub(Arc<HubInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct HubInner {
     log: Log,
     supervisor: Supervisor,
-    sizes: Sizes,
+    sizes: BufferSizes,
     tails: TailBudget,
-    /// For what is too large to be left to the number of readers.
+    /// Memory for large messages, which are reserved per reader.
     memory: MemoryBudget,
     streams: Mutex<HashMap<StreamName, OpenStream>>,
 }
 
-/// How much is held in memory.
+/// How much of the streams is held in memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    /// Of the frames of a stream, for all its watchers; one block that is larger is kept too.
+pub(crate) struct BufferSizes {
+    /// Frames of one stream, shared by its watchers. A single larger block is kept too.
     pub(crate) tail: Bound,
-    /// Of the frames of all streams, in bytes.
+    /// Frames of all streams, in bytes.
     pub(crate) all_tails: usize,
-    /// Of the log, for one watcher.
+    /// A page of the log that is read for one watcher.
     pub(crate) page: Bound,
 }
 
-impl Sizes {
-    /// Those of a server whose tails may take so many bytes together.
+impl BufferSizes {
+    /// The default sizes, with at most `all_tails` bytes for all tails together.
     pub(crate) fn with_all_tails(all_tails: usize) -> Self {
         Self {
             tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
@@ -76,14 +76,13 @@ impl Sizes {
     }
 }
 
-/// A stream that somebody watches.
+/// A watched stream.
 #[derive(Debug)]
 struct OpenStream {
-    /// The channel holds the tail. Its receivers are the watchers, so that it knows by itself how many
-    /// there are.
+    /// The channel that holds the tail. Each watcher has a receiver, so that it counts the watchers.
     tail: watch::Sender<Tail>,
     lag: Lag,
-    /// The task that keeps the tail; it goes with the stream.
+    /// The task that updates the tail; aborted with the stream.
     _follow: AbortOnDropHandle<()>,
 }
 
@@ -92,34 +91,34 @@ impl Hub {
         log: Log,
         supervisor: Supervisor,
         memory: MemoryBudget,
-        sizes: Sizes,
+        sizes: BufferSizes,
     ) -> Self {
         let (tails, streams) = (TailBudget::new(sizes.all_tails), Mutex::default());
-        Self(Arc::new(Shared { log, supervisor, sizes, tails, memory, streams }))
+        Self(Arc::new(HubInner { log, supervisor, sizes, tails, memory, streams }))
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
         self.0.streams()
     }
 
-    /// How many bytes all tails take.
+    /// Size of all tails, in bytes.
     pub(crate) fn tail_bytes(&self) -> usize {
         self.0.tails.used()
     }
 
-    /// How many watch a stream.
+    /// Number of watchers of a stream.
     pub(crate) fn watchers(&self, stream: &StreamName) -> usize {
         self.streams().get(stream).map_or(0, |open| open.tail.receiver_count())
     }
 
-    /// How many streams are watched, and how many messages the slowest watcher is behind.
-    pub(crate) fn survey(&self) -> (usize, u64) {
+    /// Number of watched streams, and of messages that the slowest watcher is behind.
+    pub(crate) fn stats(&self) -> (usize, u64) {
         let mut streams = self.streams();
         let slowest = streams.values_mut().map(|open| open.lag.max()).max();
         (streams.len(), slowest.unwrap_or_default())
     }
 
-    /// Begins to watch.
+    /// Registers a watcher.
     fn join(&self, stream: &StreamName) -> (watch::Receiver<Tail>, LagHandle) {
         let mut streams = self.streams();
         let open = streams.entry(stream.clone()).or_insert_with(|| self.open(stream));
@@ -127,11 +126,11 @@ impl Hub {
     }
 
     fn open(&self, stream: &StreamName) -> OpenStream {
-        let Shared { log, supervisor, sizes, .. } = &*self.0;
-        let (tail, lag) = (watch::Sender::new(Tail::Unknown), Lag::default());
-        // Watchers read the log only after this call: what is appended in between is told.
+        let HubInner { log, supervisor, sizes, .. } = &*self.0;
+        let (tail, lag) = (watch::Sender::new(Tail::NotFollowed), Lag::default());
+        // Watchers read the log only after this call, so that no change is missed in between.
         let starting = log.follow(stream);
-        let keeper = TailKeeper {
+        let follower = TailFollower {
             hub: Arc::downgrade(&self.0),
             log: log.clone(),
             stream: stream.clone(),
@@ -140,11 +139,11 @@ impl Hub {
             size: sizes.tail,
             budget: self.0.tails.clone(),
         };
-        let task = supervisor.spawn_abortable("fan-out", keeper.keep(starting));
+        let task = supervisor.spawn_abortable("fan-out", follower.run(starting));
         OpenStream { tail, lag, _follow: AbortOnDropHandle::new(task) }
     }
 
-    /// Lets a stream go that nobody watches any more.
+    /// Removes a watcher, and the stream with its last watcher.
     fn leave(&self, stream: &StreamName, tail: watch::Receiver<Tail>) {
         let mut streams = self.streams();
         drop(tail);
@@ -154,23 +153,23 @@ impl Hub {
     }
 }
 
-impl Shared {
+impl HubInner {
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Evicts the oldest frames, of those streams first to which nothing was appended for the longest
-    /// time: their readers most likely have them. Readers that do not go on from the log.
+    /// Evicts the oldest frames, first of the streams with the longest time since an append, because
+    /// their readers most likely have the frames. Readers that do not have them read the log.
     fn evict(&self) {
         let mut tails: Vec<_> = self.streams().values().map(|open| open.tail.clone()).collect();
         tails.sort_by_cached_key(|tail| tail.borrow().last_appended());
         for tail in tails {
             tail.send_if_modified(|tail| {
-                while self.tails.is_tight() && tail.evict_oldest() {}
-                // There is nothing new for which a watcher would have to wake.
+                while self.tails.is_above_target() && tail.evict_oldest() {}
+                // Eviction does not wake watchers.
                 false
             });
-            if !self.tails.is_tight() {
+            if !self.tails.is_above_target() {
                 break;
             }
         }

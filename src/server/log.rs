@@ -1,42 +1,42 @@
-//! The durable log: what every engine promises.
+//! The durable log: the contract of every storage engine.
 //!
 //! - [`append`](Log::append) and [`append_all`](Log::append_all) are ordered, and durable before they
-//!   return. A message is stored or not; so is a batch that comes with an idempotency key, of up to
-//!   [`MAX_KEYED_BATCH`] messages. Of a batch without a key a part may be stored: the first ones, in
-//!   order. Nothing of another publisher comes in between those that are stored together.
+//!   return. A message is stored or not; so is a batch with an idempotency key, of up to
+//!   [`MAX_KEYED_BATCH`] messages. Of a batch without a key a prefix may be stored. Messages that are
+//!   stored together are contiguous: no other publisher's message comes between them.
 //! - A key that was used within the last day ([`KEY_LIFETIME`]), and is among the newest
-//!   [`keys`](Limits::keys) of its stream and of the store, gives the first answer again and appends
-//!   nothing; with other messages it is refused.
-//! - Where it is not known whether something was stored the answer is [`AppendError::Unknown`]: it may
-//!   still appear. To repeat it with the same key is safe. Every other refusal means that nothing was
-//!   stored, and that nothing will be.
-//! - Ids: sequences rise strictly within a stream, and may have gaps. They go on across its
-//!   generations: a stream begins after the greatest sequence of any stream that was deleted.
-//!   Milliseconds are the time of day, held back only as far as they must not fall within one
-//!   generation of a stream, whatever happens to the clocks. No id is given twice.
-//! - [`end`](Log::end) is the last thing that is appended. [`delete`](Log::delete) forgets the stream:
-//!   what is appended afterwards begins another [`Generation`] of it.
-//! - [`read`](Log::read) gives what comes after or before a place, in order, bounded, all of it from
-//!   one moment, and no position before the place. An engine that reads the store itself sees everything
-//!   that was acknowledged before the read began, by whichever server. One that reads a copy may show
-//!   the stream as it was a little earlier, and only in what it shows: a page may lack the newest
-//!   messages, or have some that are gone. A cursor is not held against what may be stale: what a read
-//!   denies (no such stream, no such place) is so, and an engine that cannot be sure says
-//!   [`ReadError::Behind`]. A place that is not in the log is never taken for another one. That of the
-//!   last message that was trimmed is as good as any: nothing is missing.
-//! - [`follow`](Log::follow) gives the changes of one stream from now on. It is complete, or it ends,
-//!   or the next change shows by the sequence it comes after that something was left out; should there
-//!   be no next change, it ends. Where it starts is exact, whatever a read may show: what precedes it
-//!   is in the log, and what does not is told. What is told is durable, and what this server stores it
-//!   tells after the publisher has been answered: store, then acknowledge, then fan out. A follower
-//!   that takes changes more slowly than they come is bounded in memory: its follow ends.
-//! - Retention takes the oldest messages in small steps: each append displaces what is beyond the
-//!   limits, and the rest goes in between. Followers are not told.
-//! - When the store cannot be written, appends fail with what happened, reads go on, and the log finds
-//!   out by itself when it can be written again.
+//!   [`keys`](RetentionLimits::keys) of its stream and of the store, returns the first result again and
+//!   appends nothing; with other messages it is an error.
+//! - [`AppendError::Unknown`] means that the messages may have been stored, or may still appear. A retry
+//!   with the same key is safe. Every other error means that nothing was stored, and that nothing
+//!   will be.
+//! - Ids: sequences rise strictly within a stream, and may have gaps. They continue across generations:
+//!   a new stream begins after the greatest sequence of any deleted stream. Milliseconds are the
+//!   time of day, except that within one generation they never decrease, even when the clock is set
+//!   back. No id is assigned twice.
+//! - [`end`](Log::end) appends the last entry of a stream. [`delete`](Log::delete) removes the stream:
+//!   the next append begins another [`Generation`] of it.
+//! - [`read`](Log::read) returns what comes after or before a cursor: in order, bounded, from one
+//!   snapshot, and never with a position before the cursor. An engine that reads the store itself sees
+//!   everything that was acknowledged before the read began, by any server. One that reads a replica
+//!   may return an earlier state of the stream: a page may lack the newest messages, or contain
+//!   trimmed ones. Its errors are never stale: a missing stream or an unknown cursor is certain, and
+//!   an engine that is not certain returns [`ReadError::Behind`]. A cursor that is not in the log is
+//!   never mistaken for another one. The id of the newest trimmed message is a valid cursor: no message
+//!   after it is missing.
+//! - [`follow`](Log::follow) delivers the changes of one stream from now on. A follow is complete, or it
+//!   ends, or the next change shows a gap by the sequence that it follows; if no change comes after a
+//!   gap, the follow ends. Its start is exact, even where reads are stale: everything before it is in
+//!   the log, everything after it is delivered. Delivered changes are durable. Changes that this server
+//!   stores are delivered after the publisher's reply: store, then acknowledge, then fan out. The
+//!   memory of a slow follower is bounded: its follow ends.
+//! - Retention removes the oldest messages in small steps: each append removes what exceeds the limits,
+//!   a background sweep the rest. Followers are not notified.
+//! - When the store cannot be written, appends fail with the reason, reads continue, and the log
+//!   detects by itself when it can be written again.
 //!
-//! Callers bound how long they wait for a read and for a follow to begin, and pause before they try
-//! again. The suite beside this has it all as tests, which every engine passes.
+//! Callers limit how long they wait for a read or for a follow to begin, and pause before a retry.
+//! The module `suite` tests this contract on every engine.
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -56,49 +56,49 @@ use self::{message_text::MessageText, sqlite::Sqlite};
 use super::{clock::Clock, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
-/// For how long an idempotency key is remembered (design, section 2), unless there are too many.
+/// How long an idempotency key is kept (design, section 2), unless there are too many.
 pub(crate) const KEY_LIFETIME: Duration = Duration::from_hours(24);
-/// How many messages an idempotency key may stand for (design, section 2).
+/// The most messages that one idempotency key covers (design, section 2).
 pub(crate) const MAX_KEYED_BATCH: usize = 1024;
 
-/// A log; a handle that is cloned around. The engine is chosen once, when it is opened.
+/// A handle to the log, cheap to clone. The engine is chosen once, when the log is opened.
 #[derive(Clone, Debug)]
 pub(crate) enum Log {
-    /// One file, this process alone.
+    /// One `SQLite` file, opened by this process only.
     Sqlite(Sqlite),
-    /// A model in memory with faults, for tests alone.
+    /// A model in memory with fault injection, for tests only.
     #[cfg(test)]
     Faulty(faulty::Faulty),
 }
 
-/// Where the log is kept.
+/// Where the log is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// In memory, gone with the process.
+    /// In memory: lost when the process ends.
     Memory,
-    /// In this file and those beside it that begin with its name.
+    /// In this file, and in files of the same folder whose names begin with its name.
     File(PathBuf),
 }
 
-/// How much the log keeps.
+/// Retention: how much the log keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetentionLimits {
-    /// Messages of one stream.
+    /// Maximum number of messages of one stream.
     pub(crate) messages: u64,
-    /// The age of a message. A stream that was silent for so long is forgotten.
+    /// Maximum age of a message. A stream without activity for this time is deleted.
     pub(crate) age: Duration,
-    /// Bytes of text in one stream.
+    /// Maximum bytes of text in one stream.
     pub(crate) bytes: u64,
-    /// Streams.
+    /// Maximum number of streams.
     pub(crate) streams: u64,
-    /// Idempotency keys of one stream, and of all together.
+    /// Maximum number of idempotency keys of one stream, and of all streams together.
     pub(crate) keys: u64,
     pub(crate) all_keys: u64,
 }
 
-/// The generation of a stream: a stream that is deleted and created again is another one of the same
-/// name. Numbers are given once in the whole store and survive restarts, so that two are equal, on
-/// whatever server, when they mean the same.
+/// The generation of a stream: a stream that is deleted and created again is another generation of
+/// the same name. A number is assigned once in the whole store and survives restarts, so that numbers
+/// can be compared for equality on every server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(i64);
 
@@ -109,59 +109,59 @@ impl Generation {
     }
 }
 
-/// A place in a stream that is known to have been in the log: after this sequence.
+/// A resolved cursor: after this sequence, which is known to have been in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The generation it belongs to; none while there is no stream.
+    /// The generation of the stream; none while there is no stream.
     pub(crate) generation: Option<Generation>,
-    /// The sequence of the message before it, 0 before the first.
+    /// The sequence of the message before this position, 0 before the first one.
     pub(crate) seq: u64,
 }
 
 impl Position {
-    /// Where a stream is that does not exist yet: before the first message of its next generation.
-    pub(crate) const NOWHERE: Self = Self { generation: None, seq: 0 };
+    /// The position in a stream that does not exist: before the first message of its next generation.
+    pub(crate) const NO_STREAM: Self = Self { generation: None, seq: 0 };
 }
 
-/// What makes a retry of an append harmless.
+/// An idempotency key: a retry of an append with the same key stores nothing twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdempotencyKey(pub(crate) String);
 
-/// What was appended.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
-    /// The id of the last one of the batch.
+    /// The id of the last message of the batch.
     pub(crate) last: EventId,
-    /// Whether it had been appended before, under the same key.
+    /// Whether the batch had been appended before, with the same key.
     pub(crate) replayed: bool,
 }
 
-/// Why something was not done.
+/// Why a write failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AppendError {
     /// There is no such stream.
     NoStream,
     /// The stream has ended.
     Ended,
-    /// The idempotency key was used with other data.
+    /// The idempotency key was used with other messages.
     KeyReused,
-    /// There are as many streams as there may be.
+    /// The store has the maximum number of streams.
     TooManyStreams,
     /// The store cannot be written or read, for this reason. Nothing was stored.
     Unavailable(Arc<str>),
-    /// It may have been stored, or may yet turn out to have been after a restart: the store failed,
-    /// for this reason, in the moment that decides. A retry with the same idempotency key is safe.
+    /// The store failed during the commit, for this reason: the write may have been stored, which may
+    /// show only after a restart. A retry with the same idempotency key is safe.
     Unknown(Arc<str>),
 }
 
-/// Why a batch was not appended, or not all of it.
+/// Why a batch was not appended, or only in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppendAllError {
-    /// How many messages, the first ones, were appended all the same; 0 of a batch with a key.
+    /// How many messages were appended, from the first on; 0 of a batch with a key.
     pub(crate) stored: usize,
-    /// The id of the last of them.
+    /// The id of the last appended message.
     pub(crate) last: Option<EventId>,
-    /// Why the next one was not.
+    /// Why the next message was not appended.
     pub(crate) error: AppendError,
 }
 
@@ -171,44 +171,44 @@ impl From<AppendError> for AppendAllError {
     }
 }
 
-/// Which messages to read: those on one side of a place.
+/// Which messages to read: those on one side of a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Range {
-    /// What follows it, from there on.
-    After(Place),
-    /// What precedes it, back from there; in the order of the stream all the same.
-    Before(Place),
+    /// What follows the cursor, oldest first.
+    After(ReadCursor),
+    /// The messages closest before the cursor, also returned oldest first.
+    Before(ReadCursor),
 }
 
-/// A place to read from.
+/// A cursor to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Before the oldest message there is.
+pub(crate) enum ReadCursor {
+    /// Before the oldest message that is kept.
     Earliest,
-    /// After the newest.
+    /// After the newest message.
     Latest,
     /// At the message with this id.
     Id(EventId),
-    /// Where an earlier read ended.
+    /// The position at which an earlier read ended.
     Position(Position),
 }
 
-/// How much to read at the most. One message is always read, whatever its size.
+/// The most messages and bytes of text to read. A first message is read whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
-/// What a read found.
+/// A page of messages: the result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessagePage {
-    /// In the order of the stream.
+    /// Oldest first.
     pub(crate) messages: Vec<Message>,
     /// Whether there are more in the direction that was read.
     pub(crate) more: bool,
-    /// Where a reader of [`Range::After`] is with this page: behind its last message, and behind
-    /// the end too when there is nothing more.
+    /// The position of a reader after this page of [`Range::After`]: after its last message, and
+    /// after the end when there is nothing more.
     pub(crate) position: Position,
     /// The id of the newest message, or of the end; its sequence is 0 while there is none.
     pub(crate) head: EventId,
@@ -216,39 +216,39 @@ pub(crate) struct MessagePage {
     pub(crate) end: Option<Message>,
 }
 
-/// Why there is nothing to read.
+/// Why a read failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReadError {
     /// There is no such stream.
     NoStream,
-    /// The place is not in the log: it never was, or it is of another generation.
-    UnknownPlace,
-    /// The place was in the log, but what follows it has been trimmed, or a part of that.
+    /// The cursor is not in the log: it never was, or it is of another generation.
+    UnknownCursor,
+    /// The cursor was in the log, but messages after it have been trimmed.
     Trimmed,
-    /// What is read has not come to the place yet, or may not have.
+    /// The replica that is read has not reached the cursor, or may not have.
     Behind,
-    /// The store can not be read, for this reason.
+    /// The store cannot be read, for this reason.
     Unavailable(Arc<str>),
 }
 
-/// A stream as the list of streams shows it.
+/// An entry of the list of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamInfo {
     pub(crate) name: StreamName,
-    /// How many messages are kept.
+    /// Number of messages that are kept.
     pub(crate) messages: u64,
     pub(crate) ended: bool,
-    /// The newest message, or the end; of a long one the beginning.
+    /// The newest message, or the end; an engine may shorten its text.
     pub(crate) last: Option<Message>,
 }
 
 impl Log {
-    /// Opens the log in `store`, made anew if there is none; `supervisor` is told when it has ceased
-    /// to do anything.
+    /// Opens the log in `store`, and creates it if there is none. `supervisor` supervises its tasks and
+    /// threads.
     ///
     /// # Errors
-    /// When the file cannot be opened or created, is held by another server, is damaged, is not ours,
-    /// or was written by a newer Tidings; says which.
+    /// When the file cannot be opened or created, is held by another server, is damaged, belongs to
+    /// another program, or was written by a newer Tidings; the error states which.
     pub(crate) async fn open(
         store: Store,
         limits: RetentionLimits,
@@ -258,7 +258,7 @@ impl Log {
         Sqlite::open(store, limits, clock, supervisor).await.map(Self::Sqlite)
     }
 
-    /// Appends a message; makes the stream if there is none.
+    /// Appends a message; creates the stream if there is none.
     pub(crate) async fn append(
         &self,
         stream: StreamName,
@@ -269,7 +269,8 @@ impl Log {
         appended.map_err(|failed| failed.error)
     }
 
-    /// Appends a batch that is not empty; with a key, of at most [`MAX_KEYED_BATCH`] messages.
+    /// Appends a batch, which must not be empty, and with a key has at most [`MAX_KEYED_BATCH`]
+    /// messages.
     pub(crate) async fn append_all(
         &self,
         stream: StreamName,
@@ -296,7 +297,7 @@ impl Log {
         }
     }
 
-    /// Forgets a stream.
+    /// Deletes a stream.
     pub(crate) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         match self {
             Self::Sqlite(engine) => engine.delete(stream).await,
@@ -305,7 +306,7 @@ impl Log {
         }
     }
 
-    /// Reads messages.
+    /// Reads a page of messages.
     pub(crate) async fn read(
         &self,
         stream: &StreamName,
@@ -319,8 +320,8 @@ impl Log {
         }
     }
 
-    /// Follows a stream, which need not exist, from this call on, and not only from when the future
-    /// is polled.
+    /// Follows a stream, which need not exist. The follow begins with this call, not when the future
+    /// is first polled.
     pub(crate) fn follow(
         &self,
         stream: &StreamName,
@@ -332,7 +333,7 @@ impl Log {
         }
     }
 
-    /// The streams there are, newest activity first, at most `max`.
+    /// The existing streams, newest activity first, at most `max`.
     pub(crate) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.streams(max).await,
@@ -341,7 +342,7 @@ impl Log {
         }
     }
 
-    /// Names the metrics of the engine.
+    /// Registers the metrics of the engine.
     pub(crate) fn register_metrics(&self, registry: &mut Registry) {
         match self {
             Self::Sqlite(engine) => engine.register_metrics(registry),
@@ -350,7 +351,7 @@ impl Log {
         }
     }
 
-    /// Brings those metrics up to date that are looked up and not counted.
+    /// Updates the gauges that are computed for each scrape.
     pub(crate) async fn refresh_metrics(&self) {
         match self {
             Self::Sqlite(engine) => engine.refresh_metrics().await,
@@ -360,16 +361,16 @@ impl Log {
     }
 
     /// Why the store cannot be written, if it cannot.
-    pub(crate) fn trouble(&self) -> Option<Arc<str>> {
+    pub(crate) fn unwritable(&self) -> Option<Arc<str>> {
         match self {
-            Self::Sqlite(engine) => engine.trouble(),
+            Self::Sqlite(engine) => engine.unwritable(),
             #[cfg(test)]
             Self::Faulty(_) => None,
         }
     }
 
-    /// What is damaged in the store, if anything is known to be. Reading and writing go on as far as
-    /// they can.
+    /// What is known to be damaged in the store, if anything. Reads and writes continue where
+    /// possible.
     pub(crate) fn damaged(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.damaged(),
@@ -378,7 +379,7 @@ impl Log {
         }
     }
 
-    /// Stores what waits, then lets the store go. Whatever comes later is refused.
+    /// Stores the writes that wait, then closes the store. Later calls fail.
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(engine) => engine.close().await,

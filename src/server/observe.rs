@@ -1,4 +1,4 @@
-//! What an operator sees of the server: its log and its metrics.
+//! Observability: the log, the request log, and the Prometheus metrics.
 
 pub(crate) mod logging;
 pub(crate) mod metrics;

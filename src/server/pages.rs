@@ -1,7 +1,7 @@
-//! The pages: what they are rendered with, and their forms. The only place where the server meets
-//! the app.
+//! The pages: loading, rendering, forms and files. The only room that knows the app.
 
 pub(crate) mod explain;
+pub(crate) mod files;
 pub(crate) mod forms;
 mod load;
 pub(crate) mod sign_in;
@@ -35,7 +35,7 @@ use super::{
     guard::{Access, Identity, Limits, security_headers},
     hub::Hub,
     log::Log,
-    site::{Built, Site},
+    site::{BuiltFiles, Site},
 };
 use crate::{
     app::{self, App, AppProps, Assets, LoadPage, Page, PageContext, StyleSheet},
@@ -46,7 +46,7 @@ use crate::{
 /// the page hydrates what was sent.
 const CACHING: &str = "private, no-cache, no-transform";
 
-/// What pages are rendered with.
+/// The parts of the server that pages are loaded from and rendered with.
 pub(crate) struct Pages {
     pub(crate) access: Access,
     pub(crate) counter: Counter,
@@ -58,19 +58,19 @@ pub(crate) struct Pages {
     pub(crate) site: Arc<Site>,
 }
 
-/// A page, and what else its response has.
+/// A loaded page.
 #[derive(Clone)]
 struct Loaded {
     page: Page,
     /// The path of the page, with its query.
     path: String,
-    /// Gives the response its status and headers.
+    /// The problem that gives the response its status and headers, if there is one.
     problem: Option<Problem>,
 }
 
 /// The paths of all pages, as the app's router has them.
 pub(crate) fn paths(site: &Site) -> Vec<AxumRouteListing> {
-    // It does no harm to do it again.
+    // Leptos spawns on tokio. A second call has no effect.
     let _ = any_spawner::Executor::init_tokio();
     let options = site.leptos_options().clone();
     generate_route_list(move || App(AppProps { options: options.clone() }))
@@ -87,21 +87,21 @@ pub(crate) async fn page(
 }
 
 impl Pages {
-    /// The page at the address of a request, or the one that is given in its place: within the rate
-    /// of reads, and with memory for it.
+    /// The response with the page at the address of a request, or with the one in `instead`: within the
+    /// read rate and the memory budget.
     async fn respond(
         self: &Arc<Self>,
         request: Request,
         cost: NonZeroU32,
         instead: Option<Loaded>,
     ) -> Response {
-        let client = Client::of_request(request.extensions());
+        let client = Client::from_extensions(request.extensions());
         let accept_encoding = response::accept_encoding(request.headers());
         let page = self.render(request, instead);
-        self.responses.bounded(client, accept_encoding, cost, page).await
+        self.responses.within_limits(client, accept_encoding, cost, page).await
     }
 
-    /// The page that says that there is none.
+    /// The page for an address that has none.
     pub(crate) async fn not_found(self: &Arc<Self>, request: Request) -> Response {
         self.respond(request, PAGE_COST, None).await
     }
@@ -140,7 +140,7 @@ impl Pages {
         page
     }
 
-    /// Loads what a request shows; notes the problem, if that is one.
+    /// The function that loads the page of a request. It stores the problem, if the page shows one.
     fn loader(
         self: &Arc<Self>,
         parts: &Parts,
@@ -149,12 +149,12 @@ impl Pages {
         problem: Arc<OnceLock<Problem>>,
     ) -> LoadPage {
         let pages = Arc::clone(self);
-        let client = Client::of_request(&parts.extensions);
+        let client = Client::from_extensions(&parts.extensions);
         let identity = Arc::new(self.access.identify(&parts.headers, client));
         let visitor = match &*identity {
-            Identity::Anyone => app::Visitor::Anyone,
-            Identity::Guest(_) => app::Visitor::Guest,
-            Identity::Holder(claims) => app::Visitor::Named(claims.name.clone()),
+            Identity::Unrestricted => app::Visitor::Unrestricted,
+            Identity::Anonymous(_) => app::Visitor::Anonymous,
+            Identity::Authenticated(claims) => app::Visitor::SignedIn(claims.name.clone()),
         };
         let scheme = if client.secure { "https://" } else { "" };
         let origin = format!("{scheme}{}", host(parts));
@@ -177,9 +177,9 @@ impl Pages {
         })
     }
 
-    /// What a page needs beside its own text.
+    /// The style sheet, script and wasm of a page.
     fn assets(&self, as_text: bool) -> Assets {
-        let Built { style, style_text, script, wasm } = self.site.built().clone();
+        let BuiltFiles { style, style_text, script, wasm } = self.site.built().clone();
         // In the page it saves a round trip before the first paint; what is fetched as text is shown
         // in a page that has it already.
         let style = match style_text {

@@ -1,21 +1,18 @@
-//! Every route and layer.
+//! Every route and layer. The routes of pages are those of the app's router.
 
-use std::{io::ErrorKind, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::Body,
-    extract::{FromRef as _, Request, State},
-    http::{Method, StatusCode, header, request::Parts},
+    extract::FromRef as _,
     middleware::{from_fn, from_fn_with_state, map_response_with_state},
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tower::ServiceBuilder;
 use tower_http::{
     decompression::{DecompressionBody, RequestDecompressionLayer},
     normalize_path::NormalizePath,
-    services::ServeDir,
 };
 
 use super::{
@@ -24,7 +21,7 @@ use super::{
         response::{self, PAGE_COST, Responses},
         watch,
     },
-    client::{self, Client, TrustedProxies},
+    client::{self, TrustedProxies},
     config::Config,
     error::Problem,
     guard::{
@@ -33,11 +30,11 @@ use super::{
     },
     net::unread_body,
     observe::{Metrics, request_log},
-    pages::{self, Pages, explain, forms},
-    site::{self, Site},
+    pages::{self, explain, files, forms, sign_in},
+    site::Site,
     state::App,
 };
-use crate::{app::sign_in, problem};
+use crate::problem;
 
 pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Router {
     let allow_origin = &config.allow_origin;
@@ -75,10 +72,10 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
         .route("/streams/{name}/end", post(end::end))
         .route("/api/publish", post(forms::publish))
         .route("/api/end", post(forms::end))
-        .route(sign_in::SIGN_IN, post(pages::sign_in::sign_in))
-        .route(sign_in::SIGN_OUT, post(pages::sign_in::sign_out))
+        .route(sign_in::SIGN_IN, post(sign_in::sign_in))
+        .route(sign_in::SIGN_OUT, post(sign_in::sign_out))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(file_or_not_found)
+        .fallback(files::file_or_not_found)
         .layer(decoding)
         .layer(limited);
 
@@ -87,81 +84,19 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
         .layer(from_fn(cross_site::refuse))
         .layer(from_fn_with_state(
             AllowedHosts::new(config.access.allowed_hosts()),
-            allowed_hosts::refuse_others,
+            allowed_hosts::refuse_unknown_hosts,
         ))
         .layer(from_fn(explain::explain_refusals))
         .layer(map_response_with_state(hsts, security_headers::add))
         .layer(from_fn_with_state(
             (Metrics::from_ref(&app), trusted.clone()),
-            request_log::observed,
+            request_log::log_request,
         ))
-        .layer(from_fn_with_state(MemoryBudget::from_ref(&app), unread_body::read_on))
-        .layer(from_fn_with_state(trusted, client::identify))
+        .layer(from_fn_with_state(MemoryBudget::from_ref(&app), unread_body::discard_unread))
+        .layer(from_fn_with_state(trusted, client::set_client))
         .with_state(app);
     // A trailing slash is not another address.
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(router))
-}
-
-/// A file of the site; else the answer to whoever asked for what is not there: a page for people,
-/// a problem for programs.
-async fn file_or_not_found(
-    State(site): State<Arc<Site>>,
-    State(responses): State<Responses>,
-    State(pages): State<Arc<Pages>>,
-    client: Client,
-    request: Request,
-) -> Response {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return not_found();
-    }
-    let (parts, _) = request.into_parts();
-    let file = responses.file(client, file(&site, &parts)).await;
-    if file.status() != StatusCode::NOT_FOUND {
-        return file;
-    }
-    if !pages::wants_page(&parts) {
-        return not_found();
-    }
-    // Nothing is reserved piece by piece.
-    drop(file);
-    pages.not_found(Request::from_parts(parts, Body::empty())).await
-}
-
-/// A file of the site, or a response that says that there is none.
-async fn file(site: &Site, parts: &Parts) -> Response {
-    let file = ServeDir::new(site.root())
-        .precompressed_br()
-        .precompressed_gzip()
-        .with_buf_chunk_size(response::FILE_CHUNK)
-        .append_index_html_on_directories(false)
-        .try_call(Request::from_parts(parts.clone(), Body::empty()))
-        .await;
-    match file {
-        Ok(response) if response.status() != StatusCode::NOT_FOUND => {
-            let for_ever = site.is_hashed() && site::is_built(parts.uri.path());
-            let caching = if for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
-            let headers = [(header::CACHE_CONTROL, caching), (header::VARY, "accept-encoding")];
-            (headers, response).into_response()
-        }
-        // A name that is too long, or that holds a NUL, is the name of nothing.
-        Err(error)
-            if ![ErrorKind::InvalidFilename, ErrorKind::InvalidInput].contains(&error.kind()) =>
-        {
-            tracing::error!(%error, "a file of the site can not be read");
-            Problem::new(
-                problem::INTERNAL,
-                "Try again; whoever runs the server finds the cause in its log.",
-            )
-            .into_response()
-        }
-        _ => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-fn not_found() -> Response {
-    let problem =
-        Problem::new(problem::NOT_FOUND, "Check the address; the page at / is where to begin.");
-    ([(header::VARY, "accept")], problem).into_response()
 }
 
 async fn method_not_allowed() -> Problem {

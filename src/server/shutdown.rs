@@ -1,4 +1,4 @@
-//! When to stop.
+//! Graceful shutdown: signal handlers, and a cancellation token that long-lived tasks hold.
 
 use std::{
     io,
@@ -12,68 +12,70 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A value that says when to stop; everything long-lived holds one.
+/// Tells long-lived tasks to stop; a cheap clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     token: CancellationToken,
-    /// The same, for a glance.
+    /// The same state, to be read without a lock.
     begun: Arc<AtomicBool>,
 }
 
 impl Shutdown {
-    /// What stops at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
+    /// A future that begins the shutdown at the first SIGINT, SIGTERM or SIGHUP. A second SIGINT or
+    /// SIGTERM ends the process at once, with status 130.
     ///
     /// # Errors
-    /// When the system refuses to tell us of signals.
+    /// When a signal handler cannot be registered.
     pub fn on_signals(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let shutdown = self.clone();
         let mut signals = Signals::listen()?;
         Ok(async move {
             signals.next().await;
             shutdown.begin();
-            // A terminal that is closed may send SIGHUP more than once; it is not a second wish.
-            signals.next_but_hangup().await;
+            // Closing a terminal may send SIGHUP several times: only the first one counts.
+            signals.next_except_hangup().await;
             std::process::exit(130);
         })
     }
 
-    /// Says stop.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
         self.token.cancel();
     }
 
-    /// Whether it is time to stop.
+    /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Waits until it is time to stop.
+    /// Waits until the shutdown begins.
     pub async fn wait(&self) {
         self.token.cancelled().await;
     }
 }
 
-/// Whether it is time to stop, for a body that is asked often. To ask is cheap: what would wake the
-/// task is set up the first time, and again only if another task asks.
-pub(crate) struct Stopping {
+/// Checks for the shutdown in a future or stream that is polled often. A check is one atomic read: the
+/// waker is registered on the first one, and again only when the task changes.
+pub(crate) struct ShutdownPoller {
     shutdown: Shutdown,
-    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    task: Option<Waker>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    waker: Option<Waker>,
 }
 
-impl Stopping {
+impl ShutdownPoller {
     pub(crate) fn new(shutdown: &Shutdown) -> Self {
-        let waiting = Box::pin(shutdown.token.clone().cancelled_owned());
-        Self { shutdown: shutdown.clone(), waiting, task: None }
+        let cancelled = Box::pin(shutdown.token.clone().cancelled_owned());
+        Self { shutdown: shutdown.clone(), cancelled, waker: None }
     }
 
-    /// Whether it is time to stop; if not yet, the task is woken then.
+    /// Whether the shutdown has begun. If not, the task is woken when it begins.
     pub(crate) fn has_begun(&mut self, context: &mut Context<'_>) -> bool {
-        let known = self.task.as_ref().is_some_and(|task| task.will_wake(context.waker()));
-        if !known {
-            self.task = Some(context.waker().clone());
-            return self.waiting.as_mut().poll(context).is_ready();
+        let is_registered =
+            self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if !is_registered {
+            self.waker = Some(context.waker().clone());
+            return self.cancelled.as_mut().poll(context).is_ready();
         }
         self.shutdown.has_begun()
     }
@@ -83,7 +85,7 @@ impl Stopping {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// The terminal was closed. None where `nohup` has it ignored.
+    /// SIGHUP, the terminal was closed. `None` if the process ignores it (`nohup`).
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
@@ -99,16 +101,16 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        let Some(mut hangup) = self.hangup.take() else { return self.next_but_hangup().await };
+        let Some(mut hangup) = self.hangup.take() else { return self.next_except_hangup().await };
         tokio::select! {
-            () = self.next_but_hangup() => {}
+            () = self.next_except_hangup() => {}
             _ = hangup.recv() => {}
         }
-        // It goes on to be caught, and ignored.
+        // Kept, so that further SIGHUPs do not end the process.
         self.hangup = Some(hangup);
     }
 
-    async fn next_but_hangup(&mut self) {
+    async fn next_except_hangup(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -116,13 +118,13 @@ impl Signals {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as Linux tells it (`man 5 proc`, `SigIgn`).
+/// Whether this process was started with SIGHUP ignored, from `SigIgn` of Linux (`man 5 proc`).
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // SIGHUP is signal 1, the lowest bit. Where that is not known, the signal is left as it is.
+    // SIGHUP is signal 1, the lowest bit. If the mask is unknown, SIGHUP is not handled.
     mask.is_none_or(|mask| mask & 1 == 1)
 }
 
@@ -135,12 +137,12 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next_but_hangup(&mut self) {
+    async fn next_except_hangup(&mut self) {
         self.next().await;
     }
 
     async fn next(&mut self) {
-        // Where Ctrl+C can not be listened to, nothing else stops the server either.
+        // Without a handler for Ctrl+C, no signal begins the shutdown.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

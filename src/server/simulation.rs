@@ -1,18 +1,16 @@
-//! Deterministic simulation: hubs, watchers and event streams as they are, over an engine with faults.
+//! Deterministic simulation testing: unmodified hubs, watchers and event streams over an engine with
+//! fault injection.
 //!
-//! A seed decides a whole history: what is published, what is read, from where, how fast and through which
-//! server, and what goes wrong meanwhile. Time is tokio's, paused, so that a minute of pauses takes no
-//! time, and so that a history is the same whenever it is run. Whatever happens, every reader gets
-//! everything that was acknowledged, once, in order, or a truthful `reset`; soon after nothing goes
-//! wrong any more it has all there is; and the log is never asked in a loop without a pause.
+//! A seed determines a whole history: what is published, what is read, from which cursor, at which speed
+//! and from which server, and which faults occur. Tokio's clock is paused, so that pauses take no real
+//! time, and a history is reproducible. In every history each reader gets every acknowledged message,
+//! once, in order, or a justified `reset`; soon after the faults end it has all messages; and the log
+//! is never called in a loop without a pause.
 //!
-//! `HISTORIES=100000 cargo test simulation` runs more of them, `SEED=42 HISTORIES=1 cargo test
-//! simulation` one again.
+//! `HISTORIES=100000 cargo test simulation` runs more histories, `SEED=42 HISTORIES=1 cargo test
+//! simulation` repeats one.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "cargo test shows what a test says only if it is asked to"
-)]
+#![expect(clippy::print_stdout, reason = "cargo test shows the output of a test only on request")]
 
 mod history;
 mod publisher;
@@ -31,24 +29,30 @@ use std::{
 };
 
 use self::{
-    history::{Planted, run},
+    history::{PlantedBug, run},
     tally::Tally,
 };
 use super::{hub::planted::HubBug, supervisor::panic_message};
 
-/// How many histories a plain `cargo test` runs.
+/// Number of histories in a plain `cargo test`.
 const HISTORIES: u64 = 10_000;
-/// Within how many histories a planted bug has to be found.
-const TO_FIND: u64 = 500;
+/// Number of histories within which an injected bug must be detected.
+const HISTORIES_TO_FIND_BUG: u64 = 500;
 
-/// A number that is given in the environment.
-fn given(name: &str) -> Option<u64> {
+/// A number from an environment variable.
+fn env_number(name: &str) -> Option<u64> {
     env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
-/// Runs so many histories, as many at a time as there are processors, until one goes wrong; gives back
-/// its seed, and what went wrong. Else what happened in them.
-fn find(first: u64, histories: u64, planted: Option<Planted>) -> Result<Tally, (u64, String)> {
+/// Runs histories with consecutive seeds, one thread per processor, until one fails.
+///
+/// # Errors
+/// The seed of the failed history, and its failure.
+fn run_histories(
+    first: u64,
+    histories: u64,
+    planted: Option<PlantedBug>,
+) -> Result<Tally, (u64, String)> {
     let (next, found) = (AtomicU64::new(first), Mutex::new(Ok(Tally::default())));
     let work = || {
         while found.lock().is_ok_and(|found| found.is_ok()) {
@@ -61,7 +65,7 @@ fn find(first: u64, histories: u64, planted: Option<Planted>) -> Result<Tally, (
             let Ok(mut found) = found.lock() else { return };
             match (&mut *found, outcome) {
                 (Ok(all), Ok(tally)) => all.add(&tally),
-                (Ok(_), Err(why)) => *found = Err((seed, why)),
+                (Ok(_), Err(error)) => *found = Err((seed, error)),
                 (Err(_), _) => {}
             }
         }
@@ -75,30 +79,33 @@ fn find(first: u64, histories: u64, planted: Option<Planted>) -> Result<Tally, (
 }
 
 #[test]
-fn every_reader_gets_everything_once_and_in_order_whatever_the_log_does() {
-    let first = given("SEED").unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
-    let histories = given("HISTORIES").unwrap_or(HISTORIES);
+fn every_reader_gets_every_message_once_and_in_order_despite_faults_of_the_log() {
+    let first = env_number("SEED").unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
+    let histories = env_number("HISTORIES").unwrap_or(HISTORIES);
     println!("SEED={first}");
-    match find(first, histories, None) {
-        Err((seed, why)) => panic!("{why}\nto see it again: SEED={seed} HISTORIES=1"),
+    match run_histories(first, histories, None) {
+        Err((seed, error)) => panic!("{error}\nto repeat it: SEED={seed} HISTORIES=1"),
         Ok(tally) => {
             println!("{tally:#?}");
-            assert!(histories < 1_000 || tally.is_much(), "not much of a trial: {tally:?}");
+            assert!(
+                histories < 1_000 || tally.covers_all_cases(),
+                "the histories do not cover every case: {tally:?}"
+            );
         }
     }
 }
 
-/// The simulation is worth something only if it notices what it is there for.
+/// The simulation must detect the bugs that it is made for.
 #[test]
-fn planted_bugs_are_found() {
+fn injected_bugs_are_detected() {
     let planted = [
-        Planted::Hub(HubBug::NoGapCheck),
-        Planted::Hub(HubBug::OneFollow),
-        Planted::UnknownTakenForRefused,
+        PlantedBug::Hub(HubBug::NoGapCheck),
+        PlantedBug::Hub(HubBug::NoRefollow),
+        PlantedBug::RetryUnknownAsRefused,
     ];
     for planted in planted {
-        let found = find(1, TO_FIND, Some(planted)).err();
-        let (seed, why) = found.unwrap_or_else(|| panic!("{planted:?} is not noticed"));
-        println!("{planted:?}: {why} (SEED={seed})");
+        let found = run_histories(1, HISTORIES_TO_FIND_BUG, Some(planted)).err();
+        let (seed, error) = found.unwrap_or_else(|| panic!("{planted:?} is not detected"));
+        println!("{planted:?}: {error} (SEED={seed})");
     }
 }

@@ -1,4 +1,4 @@
-//! Server-Sent Events: the encoder of frames, and the response that carries them.
+//! Server-Sent Events (SSE): the frame encoder, the streaming response, and its statistics.
 
 pub(crate) mod frame;
 pub(crate) mod response;

@@ -1,4 +1,4 @@
-//! What the handlers share: each extracts the parts that it needs.
+//! The state of the router, built from the options: the parts that handlers extract.
 
 use std::sync::Arc;
 

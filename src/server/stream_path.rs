@@ -1,4 +1,4 @@
-//! The stream that a request is about.
+//! The extractor of the stream name in the path of a request.
 
 use axum::{
     extract::{FromRequestParts, Path},
@@ -21,10 +21,10 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     }
 }
 
-/// What is said of a name that is none.
+/// The problem for a malformed stream name.
 pub(crate) fn malformed_name() -> Problem {
     Problem::new(
         problem::MALFORMED_NAME,
-        "Use 1 to 64 of a-z, 0-9, hyphen, underscore and full stop, with a letter or a digit first.",
+        "Use 1 to 64 of a-z, 0-9, hyphen, underscore and full stop, a letter or a digit first.",
     )
 }

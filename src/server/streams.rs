@@ -1,35 +1,35 @@
-//! The streams: the log that keeps them, and those of them that are watched.
+//! The shared state of all streams: the log, the hub, the memory budget and the metrics.
 
 use super::{
     clock::Clock,
     config::Config,
     guard::MemoryBudget,
-    hub::{Hub, Sizes},
+    hub::{BufferSizes, Hub},
     log::{Log, RetentionLimits},
     net::Connections,
     observe::{Metrics, Sample, logging},
     supervisor::Supervisor,
 };
 
-/// Log and hub together; the one follows what the other stores.
+/// The log, and the hub that follows it for watched streams; a cheap clone.
 #[derive(Clone, Debug)]
 pub struct Streams {
     pub(crate) log: Log,
     pub(crate) hub: Hub,
-    /// What bounds the memory that they, and those who use them, take.
+    /// The memory budget of the hub and of requests.
     pub(crate) memory: MemoryBudget,
-    /// What is counted of them, and of the server that serves them.
+    /// The metrics of the log and of the server.
     pub(crate) metrics: Metrics,
-    /// What keeps both at work.
+    /// The supervisor of the background tasks and threads.
     pub(crate) supervisor: Supervisor,
 }
 
 impl Streams {
-    /// Opens the store that the configuration names. Ids are dated by `clock`; what has to go on
-    /// for ever runs under `supervisor`.
+    /// Opens the store of the configuration. `clock` dates the ids; background tasks and threads run
+    /// under `supervisor`.
     ///
     /// # Errors
-    /// When the store can not be opened; says why.
+    /// When the store cannot be opened. The error has the reason.
     pub async fn open(
         config: &Config,
         clock: Clock,
@@ -46,16 +46,16 @@ impl Streams {
         let max_message_bytes = config.limits.max_message_bytes.0;
         let memory = MemoryBudget::new(config.limits.memory_budget(), max_message_bytes);
         let log = Log::open(config.data.clone(), limits, clock, supervisor).await?;
-        let sizes = Sizes::with_all_tails(memory.tails());
+        let sizes = BufferSizes::with_all_tails(memory.tails());
         let hub = Hub::new(log.clone(), supervisor.clone(), memory.clone(), sizes);
         let metrics = Metrics::new(|registry| log.register_metrics(registry));
         Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
     }
 
-    /// The metrics that are not counted but read.
+    /// Reads the current values of the gauges.
     pub(crate) async fn sample(self, connections: Connections) -> Sample {
         self.log.refresh_metrics().await;
-        let (watched, lag) = self.hub.survey();
+        let (watched, lag) = self.hub.stats();
         Sample {
             connections: connections.open(),
             refused_connections: connections.refused(),

@@ -1,10 +1,10 @@
-//! Supervision: what everything depends on must not die in silence.
+//! Supervision: the failure of an essential task or thread ends the process.
 //!
-//! A server whose writer or fan-out is gone would go on to answer: alive and unable to store,
-//! connected and deaf. So the end of any one of them, by panic or by return, ends [`run`]: the
-//! process says why and exits with a failure, and whatever watches over it starts it again.
+//! Without its log writer or its fan-out, a server would still answer requests, but store or deliver
+//! nothing. So when one of them panics or returns, [`run`] returns the failure: the process logs it
+//! and exits with a failure status, and the service manager restarts it.
 //!
-//! [`run`]: super::run
+//! [`run`]: super::Server::run
 
 use std::{any::Any, fmt, future::Future, io, panic::AssertUnwindSafe, sync::Arc, thread};
 
@@ -13,16 +13,16 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::shutdown::Shutdown;
 
-/// Runs the tasks and threads that the server cannot do without; a cheap clone.
+/// Runs essential tasks and threads; a cheap clone.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    /// Once it has begun, tasks and threads may return.
+    /// After it has begun, tasks and threads may return.
     shutdown: Shutdown,
     /// The first failure.
     failure: Arc<watch::Sender<Option<Failure>>>,
 }
 
-/// The end of a task or thread that should have gone on.
+/// An essential task or thread has panicked, returned early, or did not stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The task or thread.
@@ -38,7 +38,7 @@ enum Cause {
 }
 
 impl Supervisor {
-    /// A supervisor under which everything runs until `shutdown` begins.
+    /// A supervisor whose tasks and threads must run until `shutdown` begins.
     pub fn new(shutdown: Shutdown) -> Self {
         Self { shutdown, failure: Arc::new(watch::Sender::new(None)) }
     }
@@ -48,11 +48,11 @@ impl Supervisor {
         let supervisor = self.clone();
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
-            supervisor.ended(name, ended);
+            supervisor.record_end(name, ended);
         });
     }
 
-    /// Spawns a task that may be aborted, or return: only its panic is a failure.
+    /// Spawns a task that may return or be aborted: only a panic is a failure.
     pub(crate) fn spawn_abortable(
         &self,
         name: &'static str,
@@ -62,7 +62,7 @@ impl Supervisor {
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             if ended.is_err() {
-                supervisor.ended(name, ended);
+                supervisor.record_end(name, ended);
             }
         })
     }
@@ -70,8 +70,8 @@ impl Supervisor {
     /// Starts a thread. It may return once the shutdown has begun.
     ///
     /// # Errors
-    /// When the system has no thread to give.
-    pub(crate) fn thread(
+    /// When the system cannot start a thread.
+    pub(crate) fn spawn_thread(
         &self,
         name: &'static str,
         run: impl FnOnce() + Send + 'static,
@@ -79,11 +79,11 @@ impl Supervisor {
         let supervisor = self.clone();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let ended = std::panic::catch_unwind(AssertUnwindSafe(run));
-            supervisor.ended(name, ended);
+            supervisor.record_end(name, ended);
         })
     }
 
-    fn ended(&self, name: &'static str, ended: thread::Result<()>) {
+    fn record_end(&self, name: &'static str, ended: thread::Result<()>) {
         let cause = match ended {
             Ok(()) if self.shutdown.has_begun() => return,
             Ok(()) => Cause::Returned,
@@ -97,12 +97,12 @@ impl Supervisor {
     }
 
     /// Waits for the first failure.
-    pub(crate) async fn failed(&self) -> Failure {
+    pub(crate) async fn wait_for_failure(&self) -> Failure {
         let mut failure = self.failure.subscribe();
         let failed = failure.wait_for(Option::is_some).await.map(|failure| failure.clone());
         match failed {
             Ok(Some(failure)) => failure,
-            // We hold the sender, and waited for one.
+            // Unreachable: `self` holds the sender, and the value is `Some`.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
@@ -114,13 +114,16 @@ impl Supervisor {
 }
 
 impl Failure {
-    /// What was told to stop and did not.
+    /// The failure of a task or thread that did not stop in time.
     pub(crate) fn did_not_stop(name: &'static str) -> Self {
         Self { name, cause: Cause::DidNotStop }
     }
 }
 
-/// Runs a part of [`run`](super::run) in place: its panic is its failure.
+/// Runs a part of [`Server::run`](super::Server::run) in place.
+///
+/// # Errors
+/// When it panics.
 pub(crate) async fn supervised<T>(
     name: &'static str,
     part: impl Future<Output = T>,
@@ -129,11 +132,11 @@ pub(crate) async fn supervised<T>(
     ended.map_err(|panic| Failure { name, cause: Cause::Panicked(panic_message(&*panic)) })
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("for a reason that is not text").to_owned()
+    text.unwrap_or("with a payload that is not text").to_owned()
 }
 
 impl fmt::Display for Failure {
@@ -141,7 +144,7 @@ impl fmt::Display for Failure {
         let Self { name, cause } = self;
         match cause {
             Cause::Panicked(message) => write!(formatter, "the {name} panicked: {message}"),
-            Cause::Returned => write!(formatter, "the {name} ended, which it never should"),
+            Cause::Returned => write!(formatter, "the {name} ended unexpectedly"),
             Cause::DidNotStop => write!(formatter, "the {name} did not stop in time"),
         }
     }
@@ -164,7 +167,7 @@ mod tests {
         supervisor.spawn("fan-out", std::future::pending());
         assert_eq!(supervisor.failure(), None);
         supervisor.spawn("sweeper", async { panic!("no {}", "room") });
-        let failure = supervisor.failed().await;
+        let failure = supervisor.wait_for_failure().await;
         assert_eq!(failure.to_string(), "the sweeper panicked: no room");
         supervisor.spawn("fan-out", async {});
         tokio::task::yield_now().await;
@@ -175,33 +178,36 @@ mod tests {
     async fn a_task_that_returns_is_a_failure_until_the_shutdown() {
         let (supervisor, _) = supervisor();
         supervisor.spawn("fan-out", async {});
-        let failure = supervisor.failed().await;
-        assert_eq!(failure.to_string(), "the fan-out ended, which it never should");
+        let failure = supervisor.wait_for_failure().await;
+        assert_eq!(failure.to_string(), "the fan-out ended unexpectedly");
     }
 
     #[tokio::test]
     async fn a_thread_that_ends_is_a_failure() {
         let (first, _) = supervisor();
-        first.thread("log writer", || panic!("poisoned")).expect("a thread");
-        assert_eq!(first.failed().await.to_string(), "the log writer panicked: poisoned");
+        first.spawn_thread("log writer", || panic!("poisoned")).expect("a thread");
+        assert_eq!(first.wait_for_failure().await.to_string(), "the log writer panicked: poisoned");
         let (second, _) = supervisor();
-        second.thread("log writer", || {}).expect("a thread");
-        let failure = second.failed().await;
-        assert_eq!(failure.to_string(), "the log writer ended, which it never should");
+        second.spawn_thread("log writer", || {}).expect("a thread");
+        let failure = second.wait_for_failure().await;
+        assert_eq!(failure.to_string(), "the log writer ended unexpectedly");
     }
 
     #[tokio::test]
     async fn once_the_shutdown_has_begun_only_a_panic_is_a_failure() {
         let (supervisor, shutdown) = supervisor();
         shutdown.begin();
-        supervisor.thread("log writer", || {}).expect("a thread").join().expect("caught");
+        supervisor.spawn_thread("log writer", || {}).expect("a thread").join().expect("caught");
         assert_eq!(supervisor.failure(), None);
         supervisor
-            .thread("log writer", || panic!("late"))
+            .spawn_thread("log writer", || panic!("late"))
             .expect("a thread")
             .join()
             .expect("caught");
-        assert_eq!(supervisor.failed().await.to_string(), "the log writer panicked: late");
+        assert_eq!(
+            supervisor.wait_for_failure().await.to_string(),
+            "the log writer panicked: late"
+        );
     }
 
     #[tokio::test]

@@ -1,19 +1,20 @@
-//! Who may do what.
+//! Access control: bearer tokens, cookies, rights, and their expiry.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    NOW, TestApp, all_events, built_site, cookie_name, events, next, process, table, with_pings,
+    NOW, TestApp, all_events, built_site, cookie_name, events, events_with_pings, next, process,
+    table,
 };
 
 const SECRET: &str = "a secret of a length that is enough";
 const PREVIOUS: &str = "the one that was in use before this";
-/// The time of day of every server here, in seconds.
-const TODAY: u64 = NOW / 1000;
+/// The Unix time at which every server here starts, in seconds.
+const NOW_SECONDS: u64 = NOW / 1000;
 
-/// Rows as in `interface.rs`; `<ci>` and the like are tokens.
+/// Rows as in `interface.rs`; `<…>` stands for a token, or the name of a cookie or of a token.
 const TABLE: &str = r#"
     POST /streams/ci-1            | authorization: Bearer <all>      | one | 201 | json | {"id":"T-1","at":"AT"}
     POST /streams/status-1        | authorization: Bearer <all>      | up  | 201 | json | {"id":"T-1","at":"AT"}
@@ -43,7 +44,7 @@ const TABLE: &str = r#"
 
     POST /streams/ci-1            | authorization: Bearer <ci>       | x | 201 | json | {"id":"T-2","at":"AT"}
     POST /streams/ci-1?lines      | authorization: Bearer <ci>       | x | 200 | json | …
-    POST /streams/other           | authorization: Bearer <ci>       | x | 403 | problem | not-permitted <who> | www-authenticate: Bearer realm="tidings", error="insufficient_scope"
+    POST /streams/other           | authorization: Bearer <ci>       | x | 403 | problem | not-permitted <name> | www-authenticate: Bearer realm="tidings", error="insufficient_scope"
     GET /streams/ci-1/events      | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
     GET /streams/ci-1/messages    | authorization: Bearer <ci>       | - | 403 | problem | not-permitted
     GET /streams/status-1/events  | authorization: Bearer <ci>       | - | 200 | sse | retry: 15000\nevent: new_message\n
@@ -107,140 +108,170 @@ const TABLE: &str = r#"
 "#;
 
 fn token(secret: &str, claims: &Value) -> String {
-    signed(Algorithm::HS256, secret, claims)
+    token_with_algorithm(Algorithm::HS256, secret, claims)
 }
 
-fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
+fn token_with_algorithm(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&Header::new(algorithm), claims, &key).expect("a token")
 }
 
-fn reader_until(exp: u64) -> Value {
+fn reader_claims(exp: u64) -> Value {
     json!({ "name": "reader", "watch": ["*"], "exp": exp })
 }
 
-fn reader(exp: &Value, nbf: &Value) -> Value {
+fn reader_claims_between(exp: &Value, nbf: &Value) -> Value {
     json!({ "name": "reader", "watch": ["*"], "exp": exp, "nbf": nbf })
 }
 
-/// Half a second after a moment in seconds.
-fn half_past(seconds: u64) -> Value {
+/// A time in seconds, half a second later.
+fn half_a_second_after(seconds: u64) -> Value {
     format!("{seconds}.5").parse().expect("a number")
 }
 
-/// A token that says that it must not be used by a program that does not know what `b64` means.
-fn critical(claims: &Value) -> String {
+/// A token with the critical header parameter `b64`, which a program that does not know it must refuse.
+fn token_with_crit(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::default() };
     jsonwebtoken::encode(&header, claims, &key).expect("a token")
 }
 
-async fn guarded() -> TestApp {
+async fn start_with_tokens() -> TestApp {
     let flags = ["--secret", SECRET, "--previous-secret", PREVIOUS, "--public", "status-*"];
     TestApp::start(&flags).await
 }
 
-/// A token with other parts: header, payload, signature.
-fn with(token: &str, part: usize, other: impl Fn(&str) -> String) -> String {
+/// A token with one part replaced: 0 is the header, 1 the payload, 2 the signature.
+fn with_part(token: &str, part: usize, replace: impl Fn(&str) -> String) -> String {
     let mut parts: Vec<_> = token.split('.').map(str::to_owned).collect();
-    parts[part] = other(&parts[part]);
+    parts[part] = replace(&parts[part]);
     parts.join(".")
 }
 
-/// The text with another character in its middle.
-fn changed(text: &str) -> String {
+/// The text with another character in the middle.
+fn with_changed_character(text: &str) -> String {
     let (before, after) = text.split_at(text.len() / 2);
     let other = if after.starts_with('A') { "B" } else { "A" };
     format!("{before}{other}{}", &after[1..])
 }
 
 #[tokio::test]
-async fn who_may_do_what() {
-    let good = token(SECRET, &reader_until(TODAY + 60));
-    let ci = json!({ "name": "build server", "publish": ["ci-*"], "exp": TODAY + 60 });
-    let all = json!({ "name": "all", "publish": ["*"], "watch": ["*"], "exp": TODAY + 60 });
-    let pattern = json!({ "name": "x", "watch": ["*", "A?"], "exp": TODAY + 60 });
+async fn each_request_is_allowed_or_refused_by_its_token() {
+    let good = token(SECRET, &reader_claims(NOW_SECONDS + 60));
+    let ci = json!({ "name": "build server", "publish": ["ci-*"], "exp": NOW_SECONDS + 60 });
+    let all = json!({ "name": "all", "publish": ["*"], "watch": ["*"], "exp": NOW_SECONDS + 60 });
+    let pattern = json!({ "name": "x", "watch": ["*", "A?"], "exp": NOW_SECONDS + 60 });
     let tokens = [
         ("<cookie>", cookie_name(SECRET)),
         ("<old-cookie>", cookie_name(PREVIOUS)),
         ("<all>", token(SECRET, &all)),
         ("<ci>", token(SECRET, &ci)),
-        ("<who>", "“build server”".to_owned()),
+        ("<name>", "“build server”".to_owned()),
         ("<reader>", good.clone()),
-        ("<previous>", token(PREVIOUS, &reader_until(TODAY + 60))),
-        ("<expired>", token(SECRET, &reader_until(TODAY))),
-        ("<stranger>", token("a secret that this server never had", &reader_until(TODAY + 60))),
-        ("<payload>", with(&good, 1, changed)),
-        ("<signature>", with(&good, 2, changed)),
-        ("<cut>", with(&good, 2, |signature| signature[..20].to_owned())),
+        ("<previous>", token(PREVIOUS, &reader_claims(NOW_SECONDS + 60))),
+        ("<expired>", token(SECRET, &reader_claims(NOW_SECONDS))),
+        (
+            "<stranger>",
+            token("a secret that this server never had", &reader_claims(NOW_SECONDS + 60)),
+        ),
+        ("<payload>", with_part(&good, 1, with_changed_character)),
+        ("<signature>", with_part(&good, 2, with_changed_character)),
+        ("<cut>", with_part(&good, 2, |signature| signature[..20].to_owned())),
         // {"alg":"none"}, and no signature.
         (
             "<none>",
-            with(&with(&good, 0, |_| "eyJhbGciOiJub25lIn0".to_owned()), 2, |_| String::new()),
+            with_part(&with_part(&good, 0, |_| "eyJhbGciOiJub25lIn0".to_owned()), 2, |_| {
+                String::new()
+            }),
         ),
-        ("<hs512>", signed(Algorithm::HS512, SECRET, &reader_until(TODAY + 60))),
+        (
+            "<hs512>",
+            token_with_algorithm(Algorithm::HS512, SECRET, &reader_claims(NOW_SECONDS + 60)),
+        ),
         // {"alg":"RS256"}
-        ("<rs256>", with(&good, 0, |_| "eyJhbGciOiJSUzI1NiJ9".to_owned())),
+        ("<rs256>", with_part(&good, 0, |_| "eyJhbGciOiJSUzI1NiJ9".to_owned())),
         ("<eternal>", token(SECRET, &json!({ "name": "x", "watch": ["*"] }))),
         ("<pattern>", token(SECRET, &pattern)),
-        ("<late>", token(SECRET, &reader_until(u64::MAX))),
-        ("<fraction>", token(SECRET, &reader(&half_past(TODAY + 60), &half_past(TODAY - 1)))),
-        ("<early>", token(SECRET, &reader(&json!(TODAY + 60), &half_past(TODAY + 30)))),
-        ("<text>", token(SECRET, &reader(&json!("tomorrow"), &json!(0)))),
+        ("<late>", token(SECRET, &reader_claims(u64::MAX))),
+        (
+            "<fraction>",
+            token(
+                SECRET,
+                &reader_claims_between(
+                    &half_a_second_after(NOW_SECONDS + 60),
+                    &half_a_second_after(NOW_SECONDS - 1),
+                ),
+            ),
+        ),
+        (
+            "<early>",
+            token(
+                SECRET,
+                &reader_claims_between(
+                    &json!(NOW_SECONDS + 60),
+                    &half_a_second_after(NOW_SECONDS + 30),
+                ),
+            ),
+        ),
+        ("<text>", token(SECRET, &reader_claims_between(&json!("tomorrow"), &json!(0)))),
         (
             "<aud>",
-            token(SECRET, &json!({ "name": "x", "watch": ["*"], "exp": TODAY + 60, "aud": "y" })),
+            token(
+                SECRET,
+                &json!({ "name": "x", "watch": ["*"], "exp": NOW_SECONDS + 60, "aud": "y" }),
+            ),
         ),
-        ("<crit>", critical(&reader_until(TODAY + 60))),
+        ("<crit>", token_with_crit(&reader_claims(NOW_SECONDS + 60))),
     ];
     let table =
         tokens.iter().fold(TABLE.to_owned(), |table, (name, token)| table.replace(name, token));
-    table::ask(&guarded().await, &table).await;
+    table::check(&start_with_tokens().await, &table).await;
 }
 
 #[tokio::test]
-async fn a_right_ends_with_its_token_and_the_cursor_stays_good() {
-    let app = guarded().await;
-    let all = json!({ "name": "a", "publish": ["*"], "watch": ["*"], "exp": TODAY + 3600 });
+async fn an_event_stream_ends_when_its_token_expires_and_can_be_resumed() {
+    let app = start_with_tokens().await;
+    let all = json!({ "name": "a", "publish": ["*"], "watch": ["*"], "exp": NOW_SECONDS + 3600 });
     let bearer = format!("Bearer {}", token(SECRET, &all));
     let post = app.client.post(format!("{}/streams/ci", app.url)).header("authorization", &bearer);
-    let posted = post.body("one").send().await.expect("an answer");
+    let posted = post.body("one").send().await.expect("a response");
     assert_eq!(posted.status(), StatusCode::CREATED);
 
-    let soon = format!("{}={}", cookie_name(SECRET), token(SECRET, &reader_until(TODAY + 40)));
+    let soon =
+        format!("{}={}", cookie_name(SECRET), token(SECRET, &reader_claims(NOW_SECONDS + 40)));
     let watching = app.get_with("/streams/ci/events", &[("cookie", &soon)]).await;
-    let mut watching = with_pings(watching);
+    let mut watching = events_with_pings(watching);
     let first = next(&mut watching).await;
     assert_eq!(first.data, "one");
     tokio::time::pause();
-    // Two pings, and then the end of the right.
-    let mut said = Vec::new();
+    // Two pings, and then the token expires.
+    let mut received = Vec::new();
     while let Some(event) = futures::StreamExt::next(&mut watching).await {
         let event = event.expect("a valid stream");
-        said.push((event.event, event.data));
+        received.push((event.event, event.data));
     }
     tokio::time::resume();
     let expected =
         [("ping", "{}"), ("ping", "{}"), ("reset", r#"{"reason":"expired","oldest":null}"#)];
-    assert_eq!(said, expected.map(|(event, data)| (event.to_owned(), data.to_owned())));
+    assert_eq!(received, expected.map(|(event, data)| (event.to_owned(), data.to_owned())));
 
     let headers = [("authorization", bearer.as_str()), ("last-event-id", &first.id)];
     let mut resumed = events(app.get_with("/streams/ci/events", &headers).await);
     let post = app.client.post(format!("{}/streams/ci", app.url)).header("authorization", &bearer);
-    post.body("two").send().await.expect("an answer");
+    post.body("two").send().await.expect("a response");
     assert_eq!(next(&mut resumed).await.data, "two");
 }
 
 #[tokio::test]
-async fn a_token_that_expires_in_an_upload_ends_it() {
-    let app = guarded().await;
-    let soon = json!({ "name": "a", "publish": ["*"], "exp": TODAY + 40 });
+async fn an_upload_ends_when_its_token_expires() {
+    let app = start_with_tokens().await;
+    let soon = json!({ "name": "a", "publish": ["*"], "exp": NOW_SECONDS + 40 });
     let (lines, body) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
     let upload = app.client.post(format!("{}/streams/ci?lines", app.url));
     let upload = upload.header("authorization", format!("Bearer {}", token(SECRET, &soon)));
     let upload = tokio::spawn(upload.body(reqwest::Body::wrap_stream(body)).send());
     lines.unbounded_send(Ok("one\n")).expect("a reader");
-    let watching = token(SECRET, &reader_until(TODAY + 3600));
+    let watching = token(SECRET, &reader_claims(NOW_SECONDS + 3600));
     let headers = [("authorization", format!("Bearer {watching}"))];
     let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut seen = events(app.get_with("/streams/ci/events", &headers).await);
@@ -250,9 +281,9 @@ async fn a_token_that_expires_in_an_upload_ends_it() {
     tokio::time::advance(std::time::Duration::from_secs(41)).await;
     tokio::time::resume();
     lines.unbounded_send(Ok("two\n")).expect("a reader");
-    let answer = upload.await.expect("no panic").expect("an answer");
-    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-    let problem: Value = answer.json().await.expect("JSON");
+    let response = upload.await.expect("no panic").expect("a response");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let problem: Value = response.json().await.expect("JSON");
     assert_eq!(
         (&problem["type"], &problem["taken"]),
         (&json!("/problems#token-expired"), &json!(1))
@@ -260,24 +291,24 @@ async fn a_token_that_expires_in_an_upload_ends_it() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_secret_asks_nobody() {
+async fn a_server_without_a_secret_ignores_tokens() {
     let app = TestApp::start(&[]).await;
     app.publish("ci", "one").await;
     let headers = [("authorization", "Bearer nonsense"), ("cookie", "tidings=nonsense")];
     assert_eq!(app.get_with("/streams/ci/messages", &headers).await.status(), StatusCode::OK);
     app.end("ci").await;
-    let said = all_events(app.get_with("/streams/ci/events", &headers).await).await;
-    assert_eq!(said.len(), 2);
+    let received = all_events(app.get_with("/streams/ci/events", &headers).await).await;
+    assert_eq!(received.len(), 2);
 }
 
 #[test]
-fn a_server_that_others_reach_wants_a_secret() {
-    let start = |arguments: &[&str]| process::refused(process::tidings().args(arguments));
+fn a_server_on_a_public_address_needs_a_secret_or_open() {
+    let start = |arguments: &[&str]| process::start_refused(process::tidings().args(arguments));
     for listen in ["0.0.0.0:3000", "[::]:3000", "192.0.2.1:3000"] {
-        let (output, said) = start(&["--listen", listen]);
-        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-        for way_out in ["--secret-file", "--listen 127.0.0.1:3000", "--open"] {
-            assert!(said.contains(listen) && said.contains(way_out), "{way_out}: {said}");
+        let (output, stderr) = start(&["--listen", listen]);
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+        for remedy in ["--secret-file", "--listen 127.0.0.1:3000", "--open"] {
+            assert!(stderr.contains(listen) && stderr.contains(remedy), "{remedy}: {stderr}");
         }
     }
     for (arguments, word) in [
@@ -292,38 +323,38 @@ fn a_server_that_others_reach_wants_a_secret() {
         (&["--secret", SECRET, "--public", "A"], "--public"),
     ] {
         let site = built_site();
-        let (output, said) = process::refused(
+        let (output, stderr) = process::start_refused(
             process::tidings().arg("--site-root").arg(site.path()).args(arguments),
         );
-        assert!(!output.status.success() && said.contains(word), "{arguments:?}: {said}");
-        assert!(!said.contains(SECRET) && !said.contains("short-secret"), "{said}");
+        assert!(!output.status.success() && stderr.contains(word), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains(SECRET) && !stderr.contains("short-secret"), "{stderr}");
     }
     let site = built_site();
     let listen = ["--listen", "0.0.0.0:0"];
-    for way_out in [&["--open"][..], &["--secret", SECRET]] {
-        drop(process::Server::start(site.path(), &[&listen, way_out].concat()));
+    for arguments in [&["--open"][..], &["--secret", SECRET]] {
+        drop(process::Server::start(site.path(), &[&listen, arguments].concat()));
     }
 }
 
 #[tokio::test]
-async fn tokens_are_made_with_the_secret_of_the_server() {
+async fn the_token_command_creates_tokens_that_the_server_accepts() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("secret");
     std::fs::write(&file, format!("{SECRET}\n")).expect("a file");
     let rights = ["token", "--publish", "ci-*,log", "--watch", "*", "--for", "build server"];
-    let made = process::tidings().env("TIDINGS_SECRET_FILE", &file).args(rights).output();
-    let made = made.expect("a process");
-    assert!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout).expect("text");
-    // The server of a test lives in another year: this token is good there for longer.
-    let app = guarded().await;
+    let output = process::tidings().env("TIDINGS_SECRET_FILE", &file).args(rights).output();
+    let output = output.expect("a process");
+    assert!(output.status.success(), "{output:?}");
+    let token = String::from_utf8(output.stdout).expect("text");
+    // The clock of the test server is in the past, so the token is valid there for longer.
+    let app = start_with_tokens().await;
     let bearer = format!("Bearer {}", token.trim_end());
     for (stream, status) in
         [("ci-1", StatusCode::CREATED), ("log", StatusCode::CREATED), ("x", StatusCode::FORBIDDEN)]
     {
         let post = app.client.post(format!("{}/streams/{stream}", app.url));
-        let answer = post.header("authorization", &bearer).body("one").send().await;
-        assert_eq!(answer.expect("an answer").status(), status, "{stream}");
+        let response = post.header("authorization", &bearer).body("one").send().await;
+        assert_eq!(response.expect("a response").status(), status, "{stream}");
     }
 
     for (arguments, word) in [
@@ -335,7 +366,7 @@ async fn tokens_are_made_with_the_secret_of_the_server() {
         (&["token", "--watch", "*", "--for", "a", "--expires", "0s"], "--expires"),
         (&["token", "--watch", "*", "--for", "a"], "--secret-file"),
     ] {
-        let (output, said) = process::refused(process::tidings().args(arguments));
-        assert!(!output.status.success() && said.contains(word), "{arguments:?}: {said}");
+        let (output, stderr) = process::start_refused(process::tidings().args(arguments));
+        assert!(!output.status.success() && stderr.contains(word), "{arguments:?}: {stderr}");
     }
 }

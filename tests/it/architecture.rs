@@ -1,4 +1,4 @@
-//! What must never import what (see the map in `lib.rs`), and that no modules import each other.
+//! Architecture rules: allowed imports between modules (see the map in `lib.rs`), and no import cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +14,12 @@ use syn::{
 /// The path of a module, from the root of the crate.
 type Module = Vec<String>;
 
-/// The modules of the crate but for those that only tests have, each with what it imports: modules of
-/// the crate, and the names of other crates.
+/// The modules of the crate, without `#[cfg(test)]` ones, each with its imports: modules of the crate,
+/// and the names of other crates.
 struct Imports(BTreeMap<Module, (BTreeSet<Module>, BTreeSet<String>)>);
 
-/// The rooms of the server, from the ground up: each imports only those above it in this list.
-const ROOMS: [&str; 20] = [
+/// The modules of the server as layers, the lowest first: each imports only earlier ones in this list.
+const LAYERS: [&str; 20] = [
     "clock",
     "shutdown",
     "chunked_body",
@@ -43,69 +43,73 @@ const ROOMS: [&str; 20] = [
 ];
 
 #[test]
-fn no_modules_import_each_other() {
+fn there_are_no_import_cycles() {
     let imports = Imports::read();
     let parents: BTreeSet<&[String]> =
         imports.0.keys().filter_map(|module| Some(module.split_last()?.1)).collect();
     for parent in parents {
         let children = imports.between_children(parent);
         for child in children.keys() {
-            let mut circle = Vec::new();
-            assert!(!reaches(&children, child, child, &mut circle), "{parent:?}: {circle:?}");
+            let mut cycle = Vec::new();
+            assert!(!reaches(&children, child, child, &mut cycle), "{parent:?}: {cycle:?}");
         }
     }
 }
 
 #[test]
-fn each_room_imports_only_rooms_below_it() {
+fn each_server_module_imports_only_lower_layers() {
     let imports = Imports::read();
     let server = ["server".to_owned()];
-    let rooms = imports.between_children(&server);
-    let height = |room: &str| ROOMS.iter().position(|known| *known == room);
-    for (room, imported) in &rooms {
-        let own = height(room).unwrap_or_else(|| panic!("{room} is not among the rooms"));
+    let modules = imports.between_children(&server);
+    let height = |module: &str| LAYERS.iter().position(|layer| *layer == module);
+    for (module, imported) in &modules {
+        let own = height(module).unwrap_or_else(|| panic!("{module} is not in LAYERS"));
         for other in imported {
-            let other_height = height(other).unwrap_or_else(|| panic!("{other} is no room"));
-            assert!(other_height < own, "server/{room} must not import server/{other}");
+            let other_height = height(other).unwrap_or_else(|| panic!("{other} is not in LAYERS"));
+            assert!(other_height < own, "server/{module} must not import server/{other}");
         }
     }
-    assert_eq!(rooms.len(), ROOMS.len(), "the rooms are {:?}", rooms.keys());
+    assert_eq!(modules.len(), LAYERS.len(), "the modules are {:?}", modules.keys());
 }
 
 #[test]
-fn directions() {
+fn forbidden_imports_are_absent() {
     let imports = Imports::read();
-    imports.never("app", &["axum", "tokio", "server"], &[]);
-    imports.never("feed", &["axum", "tokio", "leptos", "server", "app"], &[]);
-    imports.never("problem", &["axum", "tokio", "leptos", "server", "app", "feed"], &[]);
-    imports.never("message", &["axum", "tokio", "leptos", "server", "app", "feed", "problem"], &[]);
-    imports.never("", &["web_sys"], &["app::browser", "app::subscription"]);
-    imports.never("server", &["app"], &["server::pages"]);
-    imports.never("server", &["feed"], &[]);
-    imports.never("server", &["leptos"], &["server::pages", "server::site"]);
-    imports.never("server::log", &["axum"], &[]);
-    imports.never("server::hub", &["axum"], &[]);
-    imports.never("server", &["rusqlite"], &["server::log::sqlite"]);
-    let counting = ["server::observe", "server::log"];
-    imports.never("server", &["prometheus_client"], &counting);
+    imports.assert_never("app", &["axum", "tokio", "server"], &[]);
+    imports.assert_never("feed", &["axum", "tokio", "leptos", "server", "app"], &[]);
+    imports.assert_never("problem", &["axum", "tokio", "leptos", "server", "app", "feed"], &[]);
+    imports.assert_never(
+        "message",
+        &["axum", "tokio", "leptos", "server", "app", "feed", "problem"],
+        &[],
+    );
+    imports.assert_never("", &["web_sys"], &["app::browser", "app::subscription"]);
+    imports.assert_never("server", &["app"], &["server::pages"]);
+    imports.assert_never("server", &["feed"], &[]);
+    imports.assert_never("server", &["leptos"], &["server::pages", "server::site"]);
+    imports.assert_never("server::log", &["axum"], &[]);
+    imports.assert_never("server::hub", &["axum"], &[]);
+    imports.assert_never("server", &["rusqlite"], &["server::log::sqlite"]);
+    let with_metrics = ["server::observe", "server::log"];
+    imports.assert_never("server", &["prometheus_client"], &with_metrics);
 }
 
 #[test]
-fn an_import_in_a_group_is_seen() {
+fn imports_are_found_in_groups_and_in_paths() {
     let code = "use crate::{app::{self, Visit}, message::EventId}; fn f() { super::hub::g() }";
     let modules = ["app", "message", "server", "server::hub", "server::log"].map(path).into();
-    let mut seen = Uses::of(&path("server::log"), &modules);
-    seen.visit_file(&syn::parse_file(code).expect("Rust"));
-    assert_eq!(seen.modules, ["app", "message", "server::hub"].map(path).into());
+    let mut imports = ImportVisitor::of(&path("server::log"), &modules);
+    imports.visit_file(&syn::parse_file(code).expect("Rust"));
+    assert_eq!(imports.modules, ["app", "message", "server::hub"].map(path).into());
 }
 
-/// The split between server and browser is two lines in `lib.rs`.
+/// Two lines in `lib.rs` split the crate into server and browser; no other file depends on features.
 #[test]
-fn the_cfg_budget() {
+fn only_lib_rs_has_cfg_feature_attributes() {
     for file in sources(&root()) {
         let code = fs::read_to_string(&file).expect("text");
-        let budget = if file.ends_with("src/lib.rs") { 2 } else { 0 };
-        assert_eq!(code.matches("#[cfg(feature").count(), budget, "{}", file.display());
+        let allowed = if file.ends_with("src/lib.rs") { 2 } else { 0 };
+        assert_eq!(code.matches("#[cfg(feature").count(), allowed, "{}", file.display());
         assert!(!code.contains("#[cfg(target"), "{}", file.display());
     }
 }
@@ -119,18 +123,18 @@ impl Imports {
             files.insert(module, syn::parse_file(&code).expect("Rust"));
         }
         let tests: Vec<Module> =
-            files.iter().flat_map(|(module, file)| tests(module, file)).collect();
+            files.iter().flat_map(|(module, file)| test_modules(module, file)).collect();
         files.retain(|module, _| !tests.iter().any(|test| module.starts_with(test)));
         let modules: BTreeSet<Module> = files.keys().cloned().collect();
-        let uses = files.iter().map(|(module, file)| {
-            let mut uses = Uses::of(module, &modules);
-            uses.visit_file(file);
-            (module.clone(), (uses.modules, uses.crates))
+        let imports = files.iter().map(|(module, file)| {
+            let mut imports = ImportVisitor::of(module, &modules);
+            imports.visit_file(file);
+            (module.clone(), (imports.modules, imports.crates))
         });
-        Self(uses.collect())
+        Self(imports.collect())
     }
 
-    /// Which children of a module import which others, with all that is in them.
+    /// Which children of a module import which of its other children, descendants included.
     fn between_children(&self, parent: &[String]) -> BTreeMap<&str, BTreeSet<&str>> {
         let child = |module: &'_ Module| -> Option<usize> {
             (module.len() > parent.len() && module.starts_with(parent)).then_some(parent.len())
@@ -146,13 +150,14 @@ impl Imports {
         children
     }
 
-    /// No module in `scope`, but for those in `except`, imports any of these modules or crates.
-    fn never(&self, scope: &str, others: &[&str], except: &[&str]) {
+    /// Asserts that no module in `scope`, except those in `except`, imports any of `others`, which are
+    /// modules or crates.
+    fn assert_never(&self, scope: &str, others: &[&str], except: &[&str]) {
         let is_in =
-            |module: &Module, room: &str| room.is_empty() || module.starts_with(&path(room));
+            |module: &Module, parent: &str| parent.is_empty() || module.starts_with(&path(parent));
         let mut in_scope = 0;
         for (module, (modules, crates)) in &self.0 {
-            if !is_in(module, scope) || except.iter().any(|room| is_in(module, room)) {
+            if !is_in(module, scope) || except.iter().any(|parent| is_in(module, parent)) {
                 continue;
             }
             in_scope += 1;
@@ -162,40 +167,40 @@ impl Imports {
                 assert!(!imported, "{} must not import {other}", module.join("::"));
             }
         }
-        assert!(in_scope > 0, "nothing is in {scope}: has it moved?");
+        assert!(in_scope > 0, "no module is in {scope}: has it moved?");
     }
 }
 
-/// What the code of a module names.
-struct Uses<'all> {
+/// Collects the imports of a module from its code.
+struct ImportVisitor<'all> {
     module: Module,
     all: &'all BTreeSet<Module>,
     modules: BTreeSet<Module>,
     crates: BTreeSet<String>,
 }
 
-impl<'all> Uses<'all> {
+impl<'all> ImportVisitor<'all> {
     fn of(module: &Module, all: &'all BTreeSet<Module>) -> Self {
         Self { module: module.clone(), all, modules: BTreeSet::new(), crates: BTreeSet::new() }
     }
 
-    fn tree(&mut self, before: &[String], tree: &UseTree) {
+    fn add_tree(&mut self, before: &[String], tree: &UseTree) {
         let with = |name: &dyn ToString| [before, &[name.to_string()]].concat();
         match tree {
-            UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
-            UseTree::Name(name) => self.name(&with(&name.ident)),
-            UseTree::Rename(name) => self.name(&with(&name.ident)),
-            UseTree::Glob(_) => self.name(before),
+            UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
+            UseTree::Name(name) => self.add_path(&with(&name.ident)),
+            UseTree::Rename(name) => self.add_path(&with(&name.ident)),
+            UseTree::Glob(_) => self.add_path(before),
             UseTree::Group(group) => {
                 for tree in &group.items {
-                    self.tree(before, tree);
+                    self.add_tree(before, tree);
                 }
             }
         }
     }
 
-    /// Notes the innermost module in a path, or the crate that it begins with.
-    fn name(&mut self, path: &[String]) {
+    /// Adds the innermost module in a path, or the crate that it begins with.
+    fn add_path(&mut self, path: &[String]) {
         let Some((first, rest)) = path.split_first() else { return };
         let mut from = self.module.clone();
         let absolute = match first.as_str() {
@@ -211,7 +216,7 @@ impl<'all> Uses<'all> {
                 if self.all.contains(&child[..=self.module.len()]) {
                     child
                 } else {
-                    // With its modules: some crates give access to others.
+                    // All names of the path: some crates re-export others.
                     self.crates.extend(path.iter().cloned());
                     return;
                 }
@@ -223,7 +228,7 @@ impl<'all> Uses<'all> {
     }
 }
 
-impl<'code> Visit<'code> for Uses<'_> {
+impl<'code> Visit<'code> for ImportVisitor<'_> {
     fn visit_item(&mut self, item: &'code Item) {
         if !is_test(attributes(item)) {
             visit::visit_item(self, item);
@@ -231,19 +236,19 @@ impl<'code> Visit<'code> for Uses<'_> {
     }
 
     fn visit_item_use(&mut self, item: &'code ItemUse) {
-        self.tree(&[], &item.tree);
+        self.add_tree(&[], &item.tree);
     }
 
     fn visit_path(&mut self, path: &'code syn::Path) {
         let names: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
         if names.len() > 1 {
-            self.name(&names);
+            self.add_path(&names);
         }
         visit::visit_path(self, path);
     }
 }
 
-/// Whether one module reaches another by what is imported, and by which.
+/// Whether one module imports another, directly or through others, which are added to `by`.
 fn reaches<'a>(
     imports: &BTreeMap<&'a str, BTreeSet<&'a str>>,
     from: &str,
@@ -262,8 +267,8 @@ fn reaches<'a>(
     false
 }
 
-/// The modules of a file that only tests have.
-fn tests(module: &Module, file: &File) -> Vec<Module> {
+/// The `#[cfg(test)]` modules that a file declares.
+fn test_modules(module: &Module, file: &File) -> Vec<Module> {
     let tests = file.items.iter().filter_map(|item| match item {
         Item::Mod(ItemMod { attrs, ident, .. }) if is_test(attrs) => {
             Some([module.clone(), vec![ident.to_string()]].concat())
@@ -304,7 +309,7 @@ fn module_of(file: &Path) -> Module {
     parts.filter(|part| part != "lib").collect()
 }
 
-/// The files of the crate; its binary and the crate for the browser are others.
+/// The files of the library, without the binary and the crate for the browser.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path());

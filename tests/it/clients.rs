@@ -1,4 +1,4 @@
-//! Clients as they are: what other people's programs send, who have not read our documentation.
+//! Compatibility with common clients: cursor spellings, encodings, hosts, origins, flags and signals.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     NOW, TestApp, built_site, cookie_name, events, next,
-    process::{Server, exit_status, refused, tidings},
+    process::{Server, exit_status, start_refused, tidings},
     table,
-    tls::{Files, Identity},
+    tls::{CertificateFiles, Identity},
 };
 
 const CURSORS: &str = r#"
@@ -66,22 +66,22 @@ const SLASHES: &str = r#"
 "#;
 
 #[tokio::test]
-async fn cursors_come_in_many_spellings() {
-    table::ask(&TestApp::start(&[]).await, CURSORS).await;
+async fn cursors_are_accepted_in_many_spellings() {
+    table::check(&TestApp::start(&[]).await, CURSORS).await;
 }
 
 #[tokio::test]
-async fn an_upload_survives_what_logs_hold() {
-    table::ask(&TestApp::start(&[]).await, UPLOADS).await;
+async fn an_upload_accepts_lines_that_are_invalid_or_too_long() {
+    table::check(&TestApp::start(&[]).await, UPLOADS).await;
 }
 
 #[tokio::test]
 async fn a_trailing_slash_is_not_another_address() {
-    table::ask(&TestApp::start(&[]).await, SLASHES).await;
+    table::check(&TestApp::start(&[]).await, SLASHES).await;
 }
 
 #[tokio::test]
-async fn a_line_that_was_cut_fits_and_says_so() {
+async fn a_line_that_is_too_long_is_cut_and_marked() {
     let app = TestApp::start(&["--max-message-bytes", "32"]).await;
     app.publish_lines("log", format!("{}\n", "ü".repeat(40))).await;
     let log = app.log("log").await;
@@ -101,15 +101,15 @@ fn deflated(text: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bodies_come_compressed() {
+async fn compressed_bodies_are_decoded() {
     let app = TestApp::start(&[]).await;
     let send = async |path: &str, encoding: &str, body: Vec<u8>| {
         let request = app.client.post(format!("{}{path}", app.url));
-        let answer = request.header("content-encoding", encoding).body(body).send().await;
-        let answer = answer.expect("an answer");
-        let status = answer.status();
-        let accepted = answer.headers().get(header::ACCEPT_ENCODING).cloned();
-        let problem: Value = answer.json().await.expect("JSON");
+        let response = request.header("content-encoding", encoding).body(body).send().await;
+        let response = response.expect("a response");
+        let status = response.status();
+        let accepted = response.headers().get(header::ACCEPT_ENCODING).cloned();
+        let problem: Value = response.json().await.expect("JSON");
         (status, problem["type"].as_str().unwrap_or_default().to_owned(), accepted)
     };
     let (created, ok) = (StatusCode::CREATED, StatusCode::OK);
@@ -126,17 +126,17 @@ async fn bodies_come_compressed() {
     let texts: Vec<_> = app.log("news").await.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["✅ one", "two", "three", "four", "five", "six"]);
 
-    // A bomb: a hundred megabytes in a hundred kilobytes.
+    // A decompression bomb: 100 MiB in about 100 KiB.
     let bomb = gzipped(&vec![0; 100 * 1024 * 1024]);
     let (status, problem, _) = send("/streams/news", "gzip", bomb).await;
     assert_eq!(
         (status, problem.as_str()),
         (StatusCode::PAYLOAD_TOO_LARGE, "/problems#message-too-large")
     );
-    let whole = gzipped("x".repeat(10_000).as_bytes());
-    let mut damaged = whole.clone();
+    let intact = gzipped("x".repeat(10_000).as_bytes());
+    let mut damaged = intact.clone();
     damaged[12] ^= 0xff;
-    let cut_short = whole[..whole.len() - 9].to_vec();
+    let cut_short = intact[..intact.len() - 9].to_vec();
     for body in [damaged, cut_short, b"not compressed at all".to_vec()] {
         let (status, problem, _) = send("/streams/news", "gzip", body).await;
         assert_eq!(
@@ -153,31 +153,32 @@ async fn bodies_come_compressed() {
     assert_eq!(app.log("news").await.len(), 6, "nothing else was stored");
 }
 
-/// Runs a program that is a client, and gives back what it printed. None where there is no such program,
-/// which is said.
-fn client(program: &str, arguments: &[&str]) -> Option<String> {
+/// Runs a client program and returns its output; `None`, with a message, where it is not installed.
+fn run_client(program: &str, arguments: &[&str]) -> Option<String> {
     let Ok(output) = Command::new(program).args(arguments).output() else {
         println!("skipped: {program} cannot be run");
         return None;
     };
-    let said = [output.stdout, output.stderr].concat();
-    Some(String::from_utf8_lossy(&said).into_owned())
+    let printed = [output.stdout, output.stderr].concat();
+    Some(String::from_utf8_lossy(&printed).into_owned())
 }
 
-/// How clients of several kinds send 5 MB, which is too much, and what they print of the answer.
-fn send_too_much(url: &str, folder: &Path) -> Vec<(&'static str, Option<String>, String)> {
+/// Sends 5 MB, which is too large, with several clients: the name of each, its output (`None` where it is
+/// not installed), and the expected end of the output.
+fn send_too_large_body(url: &str, folder: &Path) -> Vec<(&'static str, Option<String>, String)> {
     let large = folder.join("large");
     std::fs::write(&large, vec![b'x'; 5_000_000]).expect("a file");
     let file = format!("@{}", large.display());
     let curl = |expect: &str, version: &str| {
         let head = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", version, "-H", expect];
-        client("curl", &[&head[..], &["--data-binary", &file, url]].concat())
+        run_client("curl", &[&head[..], &["--data-binary", &file, url]].concat())
     };
     let node = r#"
         process.env.NODE_TLS_REJECT_UNAUTHORIZED = 0;
         process.removeAllListeners("warning");
-        const answer = await fetch(process.argv[1], { method: "POST", body: "x".repeat(5_000_000) });
-        console.log(answer.status, (await answer.json()).type);"#;
+        const body = "x".repeat(5_000_000);
+        const response = await fetch(process.argv[1], { method: "POST", body });
+        console.log(response.status, (await response.json()).type);"#;
     let python = r#"
 import ssl, sys, urllib.request, urllib.error
 context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
@@ -188,50 +189,62 @@ except urllib.error.HTTPError as error:
     let problem = "413 /problems#message-too-large\n";
     vec![
         ("curl", curl("Expect:", "--http1.1"), "413".to_owned()),
-        ("curl that asks before", curl("Expect: 100-continue", "--http1.1"), "413".to_owned()),
+        (
+            "curl with Expect: 100-continue",
+            curl("Expect: 100-continue", "--http1.1"),
+            "413".to_owned(),
+        ),
         ("curl, HTTP/2 over TLS", curl("Expect:", "--http2"), "413".to_owned()),
-        ("fetch", client("node", &["--input-type=module", "-e", node, url]), problem.to_owned()),
-        ("urllib", client("python3", &["-c", python, url]), "413".to_owned()),
+        (
+            "fetch",
+            run_client("node", &["--input-type=module", "-e", node, url]),
+            problem.to_owned(),
+        ),
+        ("urllib", run_client("python3", &["-c", python, url]), "413".to_owned()),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_arrives_while_the_client_still_sends() {
+async fn a_refusal_arrives_while_the_client_is_still_sending() {
     let (identity, folder) = (Identity::new(), tempfile::tempdir().expect("a folder"));
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let (certificate, key) = (files.certificate(), files.key());
     let tls = ["--tls-cert", certificate.as_str(), "--tls-key", key.as_str()];
     let (plain, secure) = (TestApp::start(&[]).await, TestApp::start(&tls).await);
     for app in [plain, secure] {
         let url = format!("{}/streams/news", app.url);
         let folder = folder.path().to_owned();
-        let said = tokio::task::spawn_blocking(move || {
-            (0..3).flat_map(|_| send_too_much(&url, &folder)).collect::<Vec<_>>()
+        let runs = tokio::task::spawn_blocking(move || {
+            (0..3).flat_map(|_| send_too_large_body(&url, &folder)).collect::<Vec<_>>()
         });
-        for (client, said, expected) in said.await.expect("no panic") {
-            let said = said.unwrap_or_else(|| expected.clone());
-            assert!(said.ends_with(&expected), "{client} at {}: {said}", app.url);
+        for (client, printed, expected) in runs.await.expect("no panic") {
+            let printed = printed.unwrap_or_else(|| expected.clone());
+            assert!(printed.ends_with(&expected), "{client} at {}: {printed}", app.url);
         }
     }
 }
 
 #[test]
-fn a_page_of_another_site_cannot_reach_it_under_a_name_of_its_own() {
+fn requests_with_an_unknown_host_are_refused_unless_tokens_are_required() {
     let site = built_site();
-    let ask = |server: &Server, host: &str| {
+    let publish = |server: &Server, host: &str| {
         let mut connection = TcpStream::connect(&server.address).expect("a connection");
         let request = format!(
             "POST /streams/x HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx"
         );
         connection.write_all(request.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        let _ = connection.read_to_string(&mut answer);
-        let status = answer.get(9..12).expect("a status").to_owned();
-        (status, answer)
+        let mut response = String::new();
+        let _ = connection.read_to_string(&mut response);
+        let status = response.get(9..12).expect("a status").to_owned();
+        (status, response)
     };
-    let mut without = tidings();
-    without.env_remove("TIDINGS_ALLOW_HOST").args(["--listen", "127.0.0.1:0", "--site-root"]);
-    let server = Server::spawn(without.arg(site.path()).args(["--allow-host", "box.lan"]));
+    let mut without_tokens = tidings();
+    without_tokens.env_remove("TIDINGS_ALLOW_HOST").args([
+        "--listen",
+        "127.0.0.1:0",
+        "--site-root",
+    ]);
+    let server = Server::spawn(without_tokens.arg(site.path()).args(["--allow-host", "box.lan"]));
     for host in [
         "localhost",
         "LOCALHOST:3000",
@@ -242,7 +255,7 @@ fn a_page_of_another_site_cannot_reach_it_under_a_name_of_its_own() {
         "box.lan:8080",
         "BOX.lan.",
     ] {
-        assert_eq!(ask(&server, host).0, "201", "{host}");
+        assert_eq!(publish(&server, host).0, "201", "{host}");
     }
     for host in [
         "evil.example",
@@ -252,22 +265,22 @@ fn a_page_of_another_site_cannot_reach_it_under_a_name_of_its_own() {
         "box.lan.evil",
         "",
     ] {
-        let (status, answer) = ask(&server, host);
+        let (status, response) = publish(&server, host);
         assert_eq!(status, "421", "{host}");
         assert!(
-            answer.contains("/problems#unknown-host") && answer.contains("--allow-host"),
-            "{answer}"
+            response.contains("/problems#unknown-host") && response.contains("--allow-host"),
+            "{response}"
         );
     }
     let secret = ["--secret", "a secret of a length that is enough"];
-    let mut guarded = tidings();
-    guarded.env_remove("TIDINGS_ALLOW_HOST").args(["--listen", "127.0.0.1:0", "--site-root"]);
-    let server = Server::spawn(guarded.arg(site.path()).args(secret));
-    assert_eq!(ask(&server, "tidings.example").0, "401", "tokens protect it");
+    let mut with_tokens = tidings();
+    with_tokens.env_remove("TIDINGS_ALLOW_HOST").args(["--listen", "127.0.0.1:0", "--site-root"]);
+    let server = Server::spawn(with_tokens.arg(site.path()).args(secret));
+    assert_eq!(publish(&server, "tidings.example").0, "401", "any host, but a token is required");
 }
 
 #[tokio::test]
-async fn one_site_has_two_spellings() {
+async fn an_origin_matches_its_host_with_the_default_port_and_in_any_case() {
     let app = TestApp::start(&[]).await;
     for (host, origin, status) in [
         ("h:80", "http://h", StatusCode::CREATED),
@@ -278,12 +291,12 @@ async fn one_site_has_two_spellings() {
     ] {
         let request = app.client.request(Method::POST, format!("{}/streams/x", app.url));
         let request = request.header("host", host).header("origin", origin).body("x");
-        assert_eq!(request.send().await.expect("an answer").status(), status, "{host} {origin}");
+        assert_eq!(request.send().await.expect("a response").status(), status, "{host} {origin}");
     }
 }
 
 #[tokio::test]
-async fn a_page_of_an_allowed_origin_can_read_refusals_too() {
+async fn a_page_of_an_allowed_origin_can_read_refusals() {
     let app = TestApp::start(&[
         "--allow-origin",
         "http://other.example",
@@ -294,12 +307,12 @@ async fn a_page_of_an_allowed_origin_can_read_refusals_too() {
     ])
     .await;
     let origin = ("origin", "http://other.example");
-    // One request that is being answered is as many as there may be.
+    // One upload in progress uses up the limit of one concurrent request.
     let (sender, body) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
     let upload = app.client.post(format!("{}/streams/log?lines", app.url));
     let upload = tokio::spawn(upload.body(reqwest::Body::wrap_stream(body)).send());
     sender.unbounded_send(Ok("one\n")).expect("a reader");
-    // The upload is being answered once its first line is there.
+    // The upload is being handled once its first line is published.
     let _watching = app.watch("log", "").await;
     for path in ["/streams/log/messages", "/streams/log/events"] {
         let mut refusal = app.get_with(path, &[origin]).await;
@@ -316,14 +329,14 @@ async fn a_page_of_an_allowed_origin_can_read_refusals_too() {
         assert!(exposed.contains("retry-after") && exposed.contains("x-request-id"), "{exposed}");
     }
     drop(sender);
-    upload.await.expect("no panic").expect("an answer");
+    upload.await.expect("no panic").expect("a response");
 }
 
 #[tokio::test]
-async fn over_tls_only_a_cookie_of_this_very_host_counts() {
+async fn over_tls_only_cookies_with_the_host_prefix_are_accepted() {
     const SECRET: &str = "a secret of a length that is enough";
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let (certificate, key) = (files.certificate(), files.key());
     let flags = ["--tls-cert", certificate.as_str(), "--tls-key", key.as_str(), "--secret", SECRET];
     let mut app = TestApp::start(&flags).await;
@@ -336,22 +349,22 @@ async fn over_tls_only_a_cookie_of_this_very_host_counts() {
         (format!("{name}={token}"), StatusCode::UNAUTHORIZED),
         (format!("__Host-{name}={token}"), StatusCode::NOT_FOUND),
     ] {
-        let answer = app.get_with("/streams/x/messages", &[("cookie", &cookie)]).await;
-        assert_eq!(answer.status(), status, "{cookie}");
+        let response = app.get_with("/streams/x/messages", &[("cookie", &cookie)]).await;
+        assert_eq!(response.status(), status, "{cookie}");
     }
 }
 
 #[tokio::test]
-async fn text_is_utf_8_for_clients_that_ask() {
+async fn event_streams_declare_utf_8() {
     let app = TestApp::start(&[]).await;
     app.publish("news", "✅ naïve").await;
-    let answer = app.get("/streams/news/events").await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream; charset=utf-8");
-    assert_eq!(next(&mut events(answer)).await.data, "✅ naïve");
+    let response = app.get("/streams/news/events").await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+    assert_eq!(next(&mut events(response)).await.data, "✅ naïve");
 }
 
 #[test]
-fn switches_and_addresses_are_written_in_many_ways() {
+fn booleans_and_addresses_are_accepted_in_many_spellings() {
     let site = built_site();
     let start = |variables: &[(&str, &str)], arguments: &[&str]| {
         let mut command = tidings();
@@ -359,20 +372,21 @@ fn switches_and_addresses_are_written_in_many_ways() {
         command.envs(variables.iter().copied());
         command
     };
-    let everywhere = ["--listen", "0.0.0.0:0"];
+    let public_address = ["--listen", "0.0.0.0:0"];
     for yes in ["1", "true", "yes", "on", "TRUE", "Yes", "y", "t"] {
-        drop(Server::spawn(&mut start(&[("TIDINGS_OPEN", yes)], &everywhere)));
+        drop(Server::spawn(&mut start(&[("TIDINGS_OPEN", yes)], &public_address)));
     }
     for no in ["0", "false", "no", "off", "OFF", ""] {
-        let (output, said) = refused(&mut start(&[("TIDINGS_OPEN", no)], &everywhere));
-        assert_eq!(output.status.code(), Some(2), "{no}: {said}");
-        assert!(said.contains("others can reach"), "{no}: {said}");
+        let (output, stderr) = start_refused(&mut start(&[("TIDINGS_OPEN", no)], &public_address));
+        assert_eq!(output.status.code(), Some(2), "{no}: {stderr}");
+        assert!(stderr.contains("other machines can reach"), "{no}: {stderr}");
     }
-    let (output, said) = refused(&mut start(&[("TIDINGS_OPEN", "perhaps")], &everywhere));
+    let (output, stderr) =
+        start_refused(&mut start(&[("TIDINGS_OPEN", "perhaps")], &public_address));
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("--open") && said.contains("perhaps"), "{said}");
+    assert!(stderr.contains("--open") && stderr.contains("perhaps"), "{stderr}");
 
-    // What compose files give for what is not set.
+    // Compose files set a variable without a value to the empty string.
     let empty = [
         "PUBLIC",
         "ALLOW_ORIGIN",
@@ -390,26 +404,27 @@ fn switches_and_addresses_are_written_in_many_ways() {
     let server = Server::spawn(command.current_dir(folder.path()));
     assert!(server.address.starts_with("127.0.0.1:"), "{}", server.address);
     for secret in ["TIDINGS_SECRET", "TIDINGS_SECRET_FILE"] {
-        let (output, said) = refused(&mut start(&[(secret, "")], &["--listen", "127.0.0.1:0"]));
-        assert_ne!(output.status.code(), Some(0), "{secret}: {said}");
-        assert!(said.contains("--secret"), "{secret}: {said}");
+        let (output, stderr) =
+            start_refused(&mut start(&[(secret, "")], &["--listen", "127.0.0.1:0"]));
+        assert_ne!(output.status.code(), Some(0), "{secret}: {stderr}");
+        assert!(stderr.contains("--secret"), "{secret}: {stderr}");
     }
     drop(Server::spawn(&mut start(&[], &["--listen", "[::ffff:127.0.0.1]:0"])));
     drop(Server::spawn(&mut start(&[], &["--listen", "127.0.0.1:0", "--log-format", "JSON"])));
     for host in ["box.lan:8080", "http://box.lan", "a b", ""] {
-        let (output, said) = refused(&mut start(&[], &["--allow-host", host]));
-        assert_eq!(output.status.code(), Some(2), "{host}: {said}");
-        assert!(said.contains("--allow-host"), "{host}: {said}");
+        let (output, stderr) = start_refused(&mut start(&[], &["--allow-host", host]));
+        assert_eq!(output.status.code(), Some(2), "{host}: {stderr}");
+        assert!(stderr.contains("--allow-host"), "{host}: {stderr}");
     }
-    for nowhere in ["nowhere.invalid:3000", "localhost", "localhost:port", "127.0.0.1"] {
-        let (output, said) = refused(&mut start(&[], &["--listen", nowhere]));
-        assert_eq!(output.status.code(), Some(2), "{nowhere}: {said}");
-        assert!(said.contains("--listen") && said.contains(nowhere), "{nowhere}: {said}");
+    for address in ["nowhere.invalid:3000", "localhost", "localhost:port", "127.0.0.1"] {
+        let (output, stderr) = start_refused(&mut start(&[], &["--listen", address]));
+        assert_eq!(output.status.code(), Some(2), "{address}: {stderr}");
+        assert!(stderr.contains("--listen") && stderr.contains(address), "{address}: {stderr}");
     }
 }
 
 #[test]
-fn a_secret_file_may_begin_with_what_editors_write() {
+fn a_secret_file_may_have_a_byte_order_mark_and_line_breaks() {
     let (folder, site) = (tempfile::tempdir().expect("a folder"), built_site());
     let file = folder.path().join("secret");
     let secret = "0123456789abcdef0123456789abcdef";
@@ -425,7 +440,7 @@ fn a_secret_file_may_begin_with_what_editors_write() {
         .map(|text| token(&text));
     let server = Server::start(site.path(), &["--secret", secret]);
     for token in tokens {
-        let answer = client(
+        let printed = run_client(
             "curl",
             &[
                 "-s",
@@ -438,11 +453,14 @@ fn a_secret_file_may_begin_with_what_editors_write() {
                 &format!("{}/streams/x/messages", server.url()),
             ],
         );
-        assert!(answer.is_none_or(|answer| answer == "404"), "it may watch what is not there");
+        assert!(
+            printed.is_none_or(|status| status == "404"),
+            "allowed, but there is no such stream"
+        );
     }
 }
 
-/// Whether these tests were started with SIGHUP ignored, which what they start inherits.
+/// Whether SIGHUP is ignored in this process, which child processes inherit.
 #[cfg(target_os = "linux")]
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").expect("a process");
@@ -452,23 +470,23 @@ fn hangup_is_ignored() -> bool {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_terminal_that_is_closed_lets_the_server_drain() {
+fn hangup_of_the_terminal_drains_the_server_unless_it_is_ignored() {
     let site = built_site();
     if hangup_is_ignored() {
         println!("skipped: these tests run under nohup");
     } else {
         let mut server = Server::start(site.path(), &[]);
-        // The shell sends it, and then the system.
+        // The shell sends the signal, and then the system sends it again.
         server.signal("HUP");
         server.signal("HUP");
         assert_eq!(exit_status(&mut server.process), Some(0));
     }
-    // But for one that was to outlive its terminal.
+    // A server under nohup outlives its terminal.
     let mut command = Command::new("nohup");
     command.arg(crate::support::process::program()).env("TIDINGS_DATA", ":memory:");
     command.args(["--listen", "127.0.0.1:0", "--site-root"]).arg(site.path());
     let mut server = Server::spawn(&mut command);
     server.signal("HUP");
     std::thread::sleep(std::time::Duration::from_secs(2));
-    assert_eq!(server.process.try_wait().expect("a process"), None, "it goes on");
+    assert_eq!(server.process.try_wait().expect("a process"), None, "it is running");
 }

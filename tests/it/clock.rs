@@ -1,11 +1,11 @@
-//! The clock was wrong: ids are right again as soon as it is, as far as the order within one stream
-//! allows, and what is too old goes.
+//! A clock that was wrong: once it is right, ids have the right time again, as far as the order within
+//! a stream allows, and retention by age works.
 
 use std::{path::Path, time::Duration};
 
 use crate::support::{NOW, TestApp};
 
-/// Ten years.
+/// Ten years, in milliseconds.
 const AHEAD: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 const MINUTE: u64 = 60 * 1000;
 
@@ -14,8 +14,8 @@ fn parts(id: &str) -> (u64, u64) {
     (millis.parse().expect("a number"), seq.parse().expect("a number"))
 }
 
-/// A store into which somebody published while the clock was ten years ahead.
-async fn written_ahead(file: &Path) -> String {
+/// Publishes into a store while the clock is ten years ahead; returns the id.
+async fn publish_ahead_of_time(file: &Path) -> String {
     let app = TestApp::start_on(file, NOW + AHEAD, &[]).await;
     let id = app.publish("news", "from the future").await;
     app.stop().await;
@@ -23,51 +23,52 @@ async fn written_ahead(file: &Path) -> String {
 }
 
 #[tokio::test]
-async fn new_streams_take_the_time_of_day() {
+async fn new_streams_use_the_corrected_clock() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
-    let wrong = written_ahead(&file).await;
+    let wrong = publish_ahead_of_time(&file).await;
     let app = TestApp::start_on(&file, NOW, &[]).await;
     let before = parts(&app.publish("before", "a stream of its own").await).0;
-    let held = app.publish("news", "within a stream time does not go back").await;
-    assert_eq!(parts(&held).0, parts(&wrong).0);
+    let clamped = app.publish("news", "time does not go back within a stream").await;
+    assert_eq!(parts(&clamped).0, parts(&wrong).0);
     app.delete("news").await;
-    let again = app.publish("news", "another generation").await;
+    let recreated = app.publish("news", "another generation").await;
     let after = app.publish("after", "another stream").await;
-    for millis in [before, parts(&again).0, parts(&after).0] {
+    for millis in [before, parts(&recreated).0, parts(&after).0] {
         assert!((NOW..NOW + MINUTE).contains(&millis), "{millis}");
     }
-    assert!(parts(&again).1 > parts(&held).1, "sequences go on: {again} after {held}");
-    for old in [wrong, held] {
+    assert!(parts(&recreated).1 > parts(&clamped).1, "{recreated} after {clamped}");
+    for old in [wrong, clamped] {
         assert_eq!(app.get(&format!("/streams/news/messages?after={old}")).await.status(), 404);
     }
 }
 
-/// Waits until a stream holds so many messages, or is gone; minutes pass in no time.
-async fn until(app: &TestApp, stream: &str, count: Option<usize>) {
+/// Waits until a stream holds `count` messages, or does not exist (`None`); the clock is paused, so that
+/// minutes take milliseconds.
+async fn wait_for_count(app: &TestApp, stream: &str, count: Option<usize>) {
     tokio::time::pause();
     let mut messages = None;
     for _ in 0..3_000 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let answer = app.get(&format!("/streams/{stream}/messages")).await;
-        let found = answer.status() == 200;
-        let page: serde_json::Value = answer.json().await.expect("JSON");
+        let response = app.get(&format!("/streams/{stream}/messages")).await;
+        let found = response.status() == 200;
+        let page: serde_json::Value = response.json().await.expect("JSON");
         messages = page["messages"].as_array().map(Vec::len).filter(|_| found);
         if messages == count {
             tokio::time::resume();
             return;
         }
     }
-    panic!("{messages:?} messages stay");
+    panic!("{messages:?} messages remain");
 }
 
 #[tokio::test]
-async fn what_is_dated_ahead_goes_by_its_age_all_the_same() {
+async fn messages_with_ids_in_the_future_are_removed_by_their_age() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
-    written_ahead(&file).await;
+    publish_ahead_of_time(&file).await;
     let keep = ["--keep-age", "15m"];
-    // Two sweeps: time enough to see that ids are ahead of the clock.
+    // Time for two sweeps, in which the server detects that ids are ahead of the clock.
     let start = async |after: u64| {
         let app = TestApp::start_on(&file, NOW + after, &keep).await;
         tokio::time::pause();
@@ -76,26 +77,26 @@ async fn what_is_dated_ahead_goes_by_its_age_all_the_same() {
         app
     };
     let app = start(0).await;
-    assert_eq!(app.log("news").await.len(), 1, "it is young, for all that is known");
+    assert_eq!(app.log("news").await.len(), 1, "it is not known to be too old");
     app.stop().await;
     let app = start(10 * MINUTE).await;
     app.publish("news", "later").await;
     assert_eq!(app.log("news").await.len(), 2);
     app.stop().await;
     let app = start(20 * MINUTE).await;
-    until(&app, "news", Some(1)).await;
+    wait_for_count(&app, "news", Some(1)).await;
     assert_eq!(app.log("news").await[0].1, "later");
     app.stop().await;
     let app = start(40 * MINUTE).await;
-    until(&app, "news", Some(0)).await;
+    wait_for_count(&app, "news", Some(0)).await;
     app.stop().await;
     let app = start(3 * 24 * 60 * MINUTE).await;
-    until(&app, "news", None).await;
+    wait_for_count(&app, "news", None).await;
 }
 
-/// While the clock is behind, and when it is right again, nothing goes before its time.
+/// No message is removed too early while the clock is behind, or when it is right again.
 #[tokio::test]
-async fn a_clock_that_was_behind_costs_no_message() {
+async fn a_clock_that_was_behind_removes_no_message() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
     let keep = ["--keep-age", "15m"];

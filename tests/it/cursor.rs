@@ -1,4 +1,4 @@
-//! Going on from a cursor.
+//! Resuming the counter from a cursor.
 
 use std::time::Duration;
 
@@ -9,45 +9,45 @@ use tokio::time::Instant;
 
 use crate::support::{NOW, TestApp, all_events, events, sequences};
 
-const HEADER: &str = "last-event-id";
+const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The id of value `n` in a run that began an hour ago: everything in it is due.
-fn old(n: u64) -> String {
+/// The id of value `n` in a run that began an hour ago, all of whose values are due.
+fn past_id(n: u64) -> String {
     format!("{}-{n}", NOW - 3_600_000)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_goes_on_after_every_value() {
+async fn a_run_resumes_after_any_value() {
     let app = TestApp::start(&[]).await;
     for n in 1..=20 {
         let expected: Vec<_> = (n + 1..=21).collect();
-        let by_header = app.get_with("/stream", &[(HEADER, &old(n))]).await;
+        let by_header = app.get_with("/stream", &[(LAST_EVENT_ID, &past_id(n))]).await;
         assert_eq!(sequences(&all_events(by_header).await), expected);
-        let by_query = app.get(&format!("/stream?last_event_id={}", old(n))).await;
+        let by_query = app.get(&format!("/stream?last_event_id={}", past_id(n))).await;
         assert_eq!(sequences(&all_events(by_query).await), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_header_wins() {
+async fn the_header_takes_precedence_over_the_query() {
     let app = TestApp::start(&[]).await;
-    for query in [old(3).as_str(), "garbage", "earliest"] {
+    for query in [past_id(3).as_str(), "garbage", "earliest"] {
         let path = format!("/stream?last_event_id={query}");
-        let events = all_events(app.get_with(&path, &[(HEADER, &old(18))]).await).await;
+        let events = all_events(app.get_with(&path, &[(LAST_EVENT_ID, &past_id(18))]).await).await;
         assert_eq!(sequences(&events), [19, 20, 21], "{query}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resumed_run_is_where_time_says_it_should_be() {
+async fn a_resumed_run_sends_each_value_when_it_is_due() {
     let app = TestApp::start(&[]).await;
-    // Value 6 came due half a second ago, value 7 comes in half a second.
-    let last = format!("{}-2", NOW - 5_500);
+    // Value 6 was due half a second ago, value 7 is due in half a second.
+    let id = |n: u64| format!("{}-{n}", NOW - 6_500 + n * 1000);
     let begin = Instant::now();
-    let mut stream = events(app.get_with("/stream", &[(HEADER, &last)]).await);
+    let mut stream = events(app.get_with("/stream", &[(LAST_EVENT_ID, &id(2))]).await);
     for n in 3..=21_u64 {
         let event = stream.next().await.expect("an event").expect("valid");
-        assert_eq!(event.id, format!("{}-{n}", NOW - 5_500));
+        assert_eq!(event.id, id(n));
         let due = if n <= 6 { 0 } else { 500 + (n - 7) * 1000 };
         let late = begin.elapsed().as_millis().saturating_sub(u128::from(due));
         assert!(begin.elapsed() >= Duration::from_millis(due) && late < 10, "value {n}");
@@ -55,18 +55,19 @@ async fn a_resumed_run_is_where_time_says_it_should_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cursor_is_confirmed_before_anything_follows_it() {
+async fn a_cursor_is_confirmed_with_a_ping_before_the_next_value() {
     let app = TestApp::start(&[]).await;
     let response = app.get(&format!("/stream?last_event_id={NOW}-1")).await;
     let text = response.text().await.expect("text");
     let expected = format!(
-        "retry: 15000\nevent: ping\nid: {NOW}-1\ndata: {{}}\n\nevent: new_message\nid: {NOW}-2\n"
+        "retry: 15000\nevent: ping\nid: {NOW}-1\ndata: {{}}\n\nevent: new_message\nid: {}-2\n",
+        NOW + 1000
     );
     assert!(text.starts_with(&expected), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_for_the_ends_and_nothing_begin_a_run() {
+async fn an_empty_cursor_earliest_and_latest_start_a_new_run() {
     let app = TestApp::start(&[]).await;
     for query in
         ["", "?last_event_id=", "?last_event_id=earliest", "?last_event_id=latest", "?lastEventId="]
@@ -79,22 +80,22 @@ async fn words_for_the_ends_and_nothing_begin_a_run() {
             "{query}"
         );
     }
-    let empty = events(app.get_with("/stream", &[(HEADER, "")]).await).next().await;
+    let empty = events(app.get_with("/stream", &[(LAST_EVENT_ID, "")]).await).next().await;
     assert_eq!(empty.expect("an event").expect("valid").event, "new_message");
 }
 
 #[tokio::test]
-async fn whoever_has_the_end_is_sent_away_for_good() {
+async fn a_reader_with_the_id_of_the_end_gets_204() {
     let app = TestApp::start(&[]).await;
-    let by_header = app.get_with("/stream", &[(HEADER, &old(21))]).await;
+    let by_header = app.get_with("/stream", &[(LAST_EVENT_ID, &past_id(21))]).await;
     assert_eq!(by_header.status(), StatusCode::NO_CONTENT);
-    let by_query = app.get(&format!("/stream?last_event_id={}", old(21))).await;
+    let by_query = app.get(&format!("/stream?last_event_id={}", past_id(21))).await;
     assert_eq!(by_query.status(), StatusCode::NO_CONTENT);
 }
 
-/// What a counter can not have given: garbage, other spellings, the future, another stream's.
+/// Cursors that no counter has sent: garbage, other spellings, ids of the future and of other streams.
 fn bad_cursors() -> Vec<String> {
-    let foreign = [format!("{NOW}-0"), old(22), format!("{NOW}-18446744073709551615")];
+    let foreign = [format!("{NOW}-0"), past_id(22), format!("{NOW}-18446744073709551615")];
     let future = [format!("{}-1", NOW + 60_000), "18446744073709551615-1".to_owned()];
     let garbage = ["x", "1", "-", "1-", "-1", "1-1-1", "01-1", "Earliest", "0x1-1", "1.5-2"];
     garbage.iter().map(ToString::to_string).chain(foreign).chain(future).collect()
@@ -126,13 +127,13 @@ async fn a_bad_cursor_in_the_query_is_refused() {
 async fn a_bad_cursor_in_the_header_is_answered_with_a_reset() {
     let app = TestApp::start(&[]).await;
     for cursor in bad_cursors().iter().map(String::as_str).chain(["\u{e9}", " \t x"]) {
-        let mut stream = events(app.get_with("/stream", &[(HEADER, cursor)]).await);
+        let mut stream = events(app.get_with("/stream", &[(LAST_EVENT_ID, cursor)]).await);
         let reset = stream.next().await.expect("an event").expect("valid");
         assert_eq!((reset.event.as_str(), reset.id.as_str()), ("reset", ""), "{cursor}");
-        let why: Value = serde_json::from_str(&reset.data).expect("JSON");
-        assert_eq!(why["reason"], "unknown-cursor");
+        let data: Value = serde_json::from_str(&reset.data).expect("JSON");
+        assert_eq!(data["reason"], "unknown-cursor");
         let first = stream.next().await.expect("an event").expect("valid");
         assert_eq!(first.data, "Counter value 1");
-        assert_eq!(why["oldest"], first.id, "what follows is everything there is");
+        assert_eq!(data["oldest"], first.id, "a whole run follows");
     }
 }

@@ -1,4 +1,4 @@
-//! What a server is deployed with: the files beside the code that name its flags.
+//! Deployment files: the flags and variables in them exist, and systemd accepts the unit.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::process::tidings;
 
-/// Where it is, installed.
+/// The path of the installed program.
 const PROGRAM: &str = "/opt/tidings/tidings";
 
 fn read(file: &str) -> String {
@@ -16,44 +16,44 @@ fn read(file: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
-/// The arguments of the server in the line that begins so.
-fn arguments(file: &str, begins: &str) -> Vec<String> {
+/// The arguments of the server in the line that begins with `prefix`.
+fn arguments(file: &str, prefix: &str) -> Vec<String> {
     let text = read(file);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(begins));
-    let line = line.unwrap_or_else(|| panic!("{file} has no {begins}"));
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(prefix));
+    let line = line.unwrap_or_else(|| panic!("{file} has no {prefix}"));
     serde_json::from_str(line)
         .unwrap_or_else(|_| line.split_whitespace().map(str::to_owned).collect())
 }
 
 #[test]
-fn only_what_can_be_set_is_set() {
-    for (file, begins) in [
+fn deployment_files_use_only_known_flags_and_variables() {
+    for (file, prefix) in [
         ("deploy/tidings.service", "ExecStart="),
         ("compose.yaml", "command: "),
         ("Dockerfile", "ENTRYPOINT "),
     ] {
-        let mut arguments = arguments(file, begins);
+        let mut arguments = arguments(file, prefix);
         arguments.retain(|argument| argument != PROGRAM);
-        // Flags that it does not know it refuses before it comes to the last.
+        // An unknown flag is refused before `--help` is reached.
         let output = tidings().args(&arguments).arg("--help").output().expect("a process");
-        assert_eq!(output.status.code(), Some(0), "{file}: {arguments:?}: {}", said(&output));
-        let manual = said(&output);
+        assert_eq!(output.status.code(), Some(0), "{file}: {arguments:?}: {}", printed(&output));
+        let help = printed(&output);
 
         let text = read(file);
-        let of_a_name = |c: char| c.is_ascii_uppercase() || c == '_';
+        let is_in_name = |c: char| c.is_ascii_uppercase() || c == '_';
         for (at, _) in text.match_indices("TIDINGS_") {
-            let name = text[at..].split(|c| !of_a_name(c)).next().unwrap_or_default();
-            assert!(manual.contains(&format!("{name}=")), "{file}: {name}");
+            let name = text[at..].split(|c| !is_in_name(c)).next().unwrap_or_default();
+            assert!(help.contains(&format!("{name}=")), "{file}: {name}");
         }
     }
 }
 
 #[test]
-fn the_unit_is_one_that_systemd_understands() {
+fn systemd_accepts_the_unit() {
     let unit = read("deploy/tidings.service");
     assert!(unit.contains(PROGRAM));
     let folder = tempfile::tempdir().expect("a folder");
@@ -61,8 +61,8 @@ fn the_unit_is_one_that_systemd_understands() {
     fs::write(&file, unit.replace(PROGRAM, env!("CARGO_BIN_EXE_tidings"))).expect("a file");
     match Command::new("systemd-analyze").arg("verify").arg(&file).output() {
         Ok(output) => {
-            assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
+            assert!(output.status.success() && printed(&output).is_empty(), "{}", printed(&output));
         }
-        Err(_) => eprintln!("there is no systemd here to ask"),
+        Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
     }
 }

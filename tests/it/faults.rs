@@ -1,5 +1,5 @@
-//! A disk that fails, below `SQLite`: nothing that was acknowledged is lost, nothing that is said not
-//! to be stored is stored, and what is not known is settled by a retry with the same key.
+//! Disk failures below `SQLite`: no acknowledged message is lost, no message reported as not stored is
+//! stored, and an unknown outcome is settled by a retry with the same idempotency key.
 
 #![cfg(target_os = "linux")]
 
@@ -20,23 +20,24 @@ use tokio::{
 };
 
 use crate::support::{
-    all_pages, built_site, chance,
+    built_site,
     faults::{EIO, ENOSPC, Faults, always_fail},
     process::{Server, tidings},
+    read_history, seeded_rng,
 };
 
-/// A server whose disk can be made to fail.
-struct Faulty {
+/// A server with fault injection.
+struct FaultyServer {
     server: Server,
     client: Client,
     faults: Faults,
     file: PathBuf,
     site: TempDir,
-    /// Of the store, and of the faults.
+    /// The folders of the store and of the fault rules.
     folders: [TempDir; 2],
 }
 
-impl Faulty {
+impl FaultyServer {
     fn start() -> Self {
         let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         let file = folders[0].path().join("tidings.db");
@@ -46,8 +47,8 @@ impl Faulty {
         Self { server, client, faults, file, site, folders }
     }
 
-    /// Kills the server and starts it on a disk that is as good as new.
-    fn replace(self) -> Self {
+    /// Kills the server, and starts another one without faults on its store.
+    fn restart_without_faults(self) -> Self {
         let Self { server, client, faults, file, site, folders } = self;
         server.kill();
         faults.set(&[]);
@@ -60,16 +61,16 @@ impl Faulty {
     }
 
     async fn publish(&self, text: &str) -> Response {
-        publish(&self.client, &self.url(), text).await.expect("an answer")
+        publish(&self.client, &self.url(), text).await.expect("a response")
     }
 
     /// The texts that the stream holds.
     async fn log(&self) -> Vec<String> {
-        let log = all_pages(&self.client, &format!("{}/messages", self.url())).await;
+        let log = read_history(&self.client, &format!("{}/messages", self.url())).await;
         log.into_iter().map(|(_, text)| text).collect()
     }
 
-    async fn until_ready(&self) {
+    async fn wait_until_ready(&self) {
         for _ in 0..600 {
             let ready = self.client.get(format!("{}/health/ready", self.server.url())).send().await;
             if ready.is_ok_and(|ready| ready.status() == 200) {
@@ -89,7 +90,7 @@ fn spawn(file: &Path, faults: &Faults, site: &Path) -> Server {
     Server::spawn(&mut command)
 }
 
-/// Publishes a message; its text is its key too.
+/// Publishes a message whose text is also its idempotency key.
 async fn publish(client: &Client, url: &str, text: &str) -> reqwest::Result<Response> {
     client.post(url).header("idempotency-key", text).body(text.to_owned()).send().await
 }
@@ -102,13 +103,13 @@ async fn problem(response: Response) -> Value {
     response.json().await.expect("JSON")
 }
 
-/// The flush of a commit fails, and the disk takes nothing more that could tell what became of it;
-/// then the server dies. What it wrote is there: to say that nothing was stored would have been wrong.
+/// The sync of a commit fails, and so do the writes that could find out its outcome; then the server is
+/// killed. The message is stored, so a response that it is not would have been wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_fails_is_not_claimed_to_have_stored_nothing() {
-    let app = Faulty::start();
+async fn a_failed_commit_is_reported_as_unknown() {
+    let app = FaultyServer::start();
     assert_eq!(app.publish("first").await.status(), 201);
-    app.faults.forget_calls();
+    app.faults.clear_calls();
     assert_eq!(app.publish("before").await.status(), 201);
     let written = |(call, name, _): &(String, String, String)| call == "write" && name == "-wal";
     let writes = app.faults.calls().iter().filter(|call| written(call)).count();
@@ -122,80 +123,81 @@ async fn a_commit_that_fails_is_not_claimed_to_have_stored_nothing() {
     let detail = problem["detail"].as_str().expect("text");
     assert!(detail.contains("same Idempotency-Key") && detail.contains("I/O"), "{detail}");
     let ready = app.client.get(format!("{}/health/ready", app.server.url())).send().await;
-    assert_eq!(ready.expect("an answer").status(), 503);
-    assert_eq!(app.log().await, ["first", "before"], "readers see what is durable");
+    assert_eq!(ready.expect("a response").status(), 503);
+    assert_eq!(app.log().await, ["first", "before"], "readers see only durable messages");
 
-    let app = app.replace();
-    assert_eq!(app.log().await, ["first", "before", "unknown"], "it was stored after all");
-    let again = app.publish("unknown").await;
-    assert!(again.status() == 201 && is_replayed(&again));
+    let app = app.restart_without_faults();
+    assert_eq!(app.log().await, ["first", "before", "unknown"], "it was stored");
+    let retry = app.publish("unknown").await;
+    assert!(retry.status() == 201 && is_replayed(&retry));
     assert_eq!(app.log().await, ["first", "before", "unknown"]);
 }
 
-/// The same, but the server lives on, and so does the disk.
+/// The server keeps running, and the disk works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_settles_what_was_unknown() {
-    let app = Faulty::start();
+async fn a_retry_settles_an_unknown_outcome() {
+    let app = FaultyServer::start();
     assert_eq!(app.publish("before").await.status(), 201);
     app.faults.set(&[always_fail("sync", "-wal", EIO)]);
     assert_eq!(app.publish("unknown").await.status(), 500);
     let end = app.client.post(format!("{}/end", app.url())).send().await;
-    assert_eq!(end.expect("an answer").status(), 500);
+    assert_eq!(end.expect("a response").status(), 500);
     let delete = app.client.delete(app.url()).send().await;
-    assert_eq!(delete.expect("an answer").status(), 500);
+    assert_eq!(delete.expect("a response").status(), 500);
     app.faults.set(&[]);
-    app.until_ready().await;
+    app.wait_until_ready().await;
     assert_eq!(app.publish("unknown").await.status(), 201);
     assert_eq!(app.log().await, ["before", "unknown"]);
-    let app = app.replace();
+    let app = app.restart_without_faults();
     assert_eq!(app.log().await, ["before", "unknown"]);
 }
 
-/// Where the server can find out what became of a commit it says so, and it is so.
+/// Where the server can determine that a failed commit stored nothing, it responds so, and nothing is
+/// stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_be_known_is_not_left_open() {
-    let app = Faulty::start();
+async fn a_failed_commit_with_a_known_outcome_is_reported_as_not_stored() {
+    let app = FaultyServer::start();
     assert_eq!(app.publish("before").await.status(), 201);
     let name = "-wal";
     let rules = [
-        // A single failure: the next transaction tells.
+        // A single failure: the next transaction shows the outcome.
         format!("sync {name} 0 1 fail {EIO}"),
         format!("sync {name} 0 1 late {EIO}"),
-        // What makes a transaction one is written last.
+        // The commit frame of a transaction is written last.
         format!("write {name} 0 1 fail {ENOSPC}"),
         format!("write {name} 0 1 torn {EIO}"),
         format!("write {name} 1 1 torn {ENOSPC}"),
     ];
-    for round in ["the log is new", "it was begun anew"] {
+    for round in ["a new write-ahead log", "a restarted write-ahead log"] {
         for rule in &rules {
-            app.faults.forget_calls();
+            app.faults.clear_calls();
             app.faults.set(std::slice::from_ref(rule));
             let refused = app.publish(&format!("refused {rule}")).await;
-            assert!(app.faults.have_acted(), "{rule}");
+            assert!(app.faults.any_triggered(), "{rule}");
             assert_eq!(refused.status(), 503, "{round}: {rule}");
             assert_eq!(problem(refused).await["type"], "/problems#store-unavailable", "{rule}");
             app.faults.set(&[]);
-            app.until_ready().await;
+            app.wait_until_ready().await;
         }
-        // So long that it is moved into the file, and written over from its beginning.
+        // Enough for a checkpoint, after which the log is overwritten from its beginning.
         for number in 0..120 {
             let text = format!("{number}").repeat(20_000);
-            let answer = app.client.post(app.url()).body(text).send().await.expect("an answer");
-            assert_eq!(answer.status(), 201);
+            let response = app.client.post(app.url()).body(text).send().await.expect("a response");
+            assert_eq!(response.status(), 201);
         }
     }
-    let app = app.replace();
-    let mut short = app.log().await;
-    short.retain(|text| text.len() < 100);
-    assert_eq!(short, ["before"]);
+    let app = app.restart_without_faults();
+    let mut short_texts = app.log().await;
+    short_texts.retain(|text| text.len() < 100);
+    assert_eq!(short_texts, ["before"]);
     let stored = app.publish(&format!("refused {}", rules[0])).await;
     assert!(stored.status() == 201 && !is_replayed(&stored), "nothing was stored");
 }
 
-/// What was acknowledged is in the write-ahead log, whatever becomes of the file.
+/// Acknowledged messages are in the write-ahead log, even if the database file cannot be written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_cannot_be_written_loses_nothing() {
-    let app = Faulty::start();
+async fn no_message_is_lost_while_checkpoints_fail() {
+    let app = FaultyServer::start();
     app.faults.set(&[
         always_fail("sync", ".", EIO),
         always_fail("write", ".", EIO),
@@ -205,162 +207,175 @@ async fn a_file_that_cannot_be_written_loses_nothing() {
     for number in 0..150 {
         let text = format!("{number}").repeat(20_000);
         assert_eq!(
-            app.client.post(app.url()).body(text.clone()).send().await.expect("an answer").status(),
+            app.client
+                .post(app.url())
+                .body(text.clone())
+                .send()
+                .await
+                .expect("a response")
+                .status(),
             201
         );
         texts.push(text);
     }
-    assert!(app.faults.have_acted(), "what is written ahead was to be moved into the file");
-    let app = app.replace();
+    assert!(app.faults.any_triggered(), "no checkpoint was attempted");
+    let app = app.restart_without_faults();
     assert!(app.log().await == texts);
 }
 
-/// What is written ahead grows while the file cannot be written: that is said, once, and is over when
-/// the file can be written again.
+/// The write-ahead log grows while checkpoints fail: the server logs it once, is not ready, and recovers
+/// when the file can be written again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_cannot_be_written_is_loud() {
-    let app = Faulty::start();
+async fn failing_checkpoints_are_reported() {
+    let app = FaultyServer::start();
     let fill = async || {
         for number in 0..150 {
             let text = format!("{number}").repeat(20_000);
-            let answer = app.client.post(app.url()).body(text).send().await.expect("an answer");
-            assert_eq!(answer.status(), 201, "it is in the write-ahead log");
+            let response = app.client.post(app.url()).body(text).send().await.expect("a response");
+            assert_eq!(response.status(), 201, "it is in the write-ahead log");
         }
     };
     app.faults.set(&[always_fail("write", ".", EIO)]);
     fill().await;
     let ready = app.client.get(format!("{}/health/ready", app.server.url())).send().await;
-    let ready = ready.expect("an answer");
+    let ready = ready.expect("a response");
     assert_eq!(ready.status(), 503);
     let problem = problem(ready).await;
     let detail = problem["detail"].as_str().expect("text");
     assert!(detail.contains("Not ready") && detail.contains("I/O"), "{detail}");
     fill().await;
-    app.faults.forget_calls();
+    app.faults.clear_calls();
     app.faults.set(&[]);
-    app.until_ready().await;
-    let moved = |(call, name, done): &(String, String, String)| {
-        [call.as_str(), name.as_str(), done.as_str()] == ["write", ".", "pass"]
+    app.wait_until_ready().await;
+    let is_checkpoint = |(call, name, action): &(String, String, String)| {
+        [call.as_str(), name.as_str(), action.as_str()] == ["write", ".", "pass"]
     };
-    assert!(app.faults.calls().iter().any(moved), "it found out by itself");
-    let Faulty { server, .. } = app;
-    let said = server.kill_and_hear();
-    let complaints = said.matches("its write-ahead log grows").count();
-    assert_eq!(complaints, 1, "{said}");
+    assert!(
+        app.faults.calls().iter().any(is_checkpoint),
+        "a checkpoint succeeds without a request"
+    );
+    let FaultyServer { server, .. } = app;
+    let log = server.kill_and_read_log();
+    let reports = log.matches("its write-ahead log grows").count();
+    assert_eq!(reports, 1, "{log}");
 }
 
-/// What a publisher heard of a message.
+/// The outcome of a publication as its publisher knows it; `Unknown` also if no response arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+enum Outcome {
     Stored,
     NotStored,
     Unknown,
 }
 
-/// Publishers that do not repeat anything, and what they heard.
+/// Publishers that do not retry, and the outcome of each message.
 struct Publishers {
-    heard: Arc<Mutex<BTreeMap<String, Heard>>>,
+    outcomes: Arc<Mutex<BTreeMap<String, Outcome>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Publishers {
-    fn start(app: &Faulty, round: usize) -> Self {
-        let heard = Arc::<Mutex<BTreeMap<_, _>>>::default();
+    fn start(app: &FaultyServer, round: usize) -> Self {
+        let outcomes = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let publish_all = |publisher: usize| {
-            let (client, url, heard) = (app.client.clone(), app.url(), Arc::clone(&heard));
+            let (client, url, outcomes) = (app.client.clone(), app.url(), Arc::clone(&outcomes));
             tokio::spawn(async move {
                 for number in 0.. {
                     let text = format!("{round}/{publisher}/{number}");
-                    let (said, gone) = match publish(&client, &url, &text).await {
-                        Ok(answer) => (answer.status().as_u16(), false),
+                    let (status, is_server_gone) = match publish(&client, &url, &text).await {
+                        Ok(response) => (response.status().as_u16(), false),
                         Err(_) => (0, true),
                     };
-                    let said = match said {
-                        201 => Heard::Stored,
-                        503 => Heard::NotStored,
-                        0 | 500 => Heard::Unknown,
+                    let outcome = match status {
+                        201 => Outcome::Stored,
+                        503 => Outcome::NotStored,
+                        0 | 500 => Outcome::Unknown,
                         other => panic!("{other}"),
                     };
-                    heard.lock().await.insert(text, said);
-                    if gone {
+                    outcomes.lock().await.insert(text, outcome);
+                    if is_server_gone {
                         return;
                     }
-                    if said != Heard::Stored {
+                    if outcome != Outcome::Stored {
                         sleep(Duration::from_millis(5)).await;
                     }
                 }
             })
         };
         let tasks = (0..4).map(publish_all).collect();
-        Self { heard, tasks }
+        Self { outcomes, tasks }
     }
 
-    /// They end with the server.
-    async fn stop(self) -> BTreeMap<String, Heard> {
+    /// Waits until they end, which they do when the server is killed; returns the outcomes.
+    async fn stop(self) -> BTreeMap<String, Outcome> {
         for task in self.tasks {
             task.await.expect("no panic");
         }
-        Arc::into_inner(self.heard).expect("they have ended").into_inner()
+        Arc::into_inner(self.outcomes).expect("the only owner").into_inner()
     }
 }
 
-/// Faults at random, and kills.
+/// Random faults, and kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_fails_nothing_is_lost_or_wrongly_claimed() {
+async fn random_faults_lose_nothing_and_every_response_is_right() {
     const ROUNDS: usize = 12;
-    let mut chance = chance();
-    let mut app = Faulty::start();
-    let mut heard = BTreeMap::new();
+    let mut rng = seeded_rng();
+    let mut app = FaultyServer::start();
+    let mut outcomes = BTreeMap::new();
     for round in 0..ROUNDS {
         let publishers = Publishers::start(&app, round);
-        for _ in 0..chance.usize(1..4) {
-            sleep(Duration::from_millis(chance.u64(20..150))).await;
-            let rule = |chance: &mut fastrand::Rng| {
-                let call = chance.choice(["sync", "sync", "write", "truncate"]).expect("one");
-                let name = chance.choice(["-wal", "-wal", ".", "*"]).expect("one");
-                let times = chance.choice([1, 1, 2, 7, -1]).expect("one");
-                let action = chance.choice(["fail 5", "fail 28", "torn 5", "late 5", "delay 40"]);
-                format!("{call} {name} {} {times} {}", chance.u32(0..20), action.expect("one"))
+        for _ in 0..rng.usize(1..4) {
+            sleep(Duration::from_millis(rng.u64(20..150))).await;
+            let rule = |rng: &mut fastrand::Rng| {
+                let call = rng.choice(["sync", "sync", "write", "truncate"]).expect("a choice");
+                let name = rng.choice(["-wal", "-wal", ".", "*"]).expect("a choice");
+                let times = rng.choice([1, 1, 2, 7, -1]).expect("a choice");
+                let action = rng.choice(["fail 5", "fail 28", "torn 5", "late 5", "delay 40"]);
+                format!("{call} {name} {} {times} {}", rng.u32(0..20), action.expect("a choice"))
             };
-            app.faults.set(&[rule(&mut chance), rule(&mut chance)]);
-            if chance.bool() {
-                sleep(Duration::from_millis(chance.u64(20..150))).await;
+            app.faults.set(&[rule(&mut rng), rule(&mut rng)]);
+            if rng.bool() {
+                sleep(Duration::from_millis(rng.u64(20..150))).await;
                 app.faults.set(&[]);
             }
         }
-        sleep(Duration::from_millis(chance.u64(20..150))).await;
-        app = spawn_blocking(move || app.replace()).await.expect("no panic");
-        heard.extend(publishers.stop().await);
-        // Each once, and the more often the claims are looked at the better.
+        sleep(Duration::from_millis(rng.u64(20..150))).await;
+        app = spawn_blocking(move || app.restart_without_faults()).await.expect("no panic");
+        outcomes.extend(publishers.stop().await);
+        // Each message is stored once or not at all, as its outcome says; checked after every round.
         let log = app.log().await;
         let mut times: HashMap<&str, usize> = HashMap::new();
         for text in &log {
             *times.entry(text).or_default() += 1;
         }
-        for (text, heard) in &heard {
-            match (times.get(&**text).copied().unwrap_or(0), heard) {
-                (1, Heard::Stored | Heard::Unknown) | (0, Heard::NotStored | Heard::Unknown) => {}
-                (times, heard) => panic!("{text}: {heard:?}, and stored {times} times"),
+        for (text, outcome) in &outcomes {
+            match (times.get(&**text).copied().unwrap_or(0), outcome) {
+                (1, Outcome::Stored | Outcome::Unknown)
+                | (0, Outcome::NotStored | Outcome::Unknown) => {}
+                (times, outcome) => panic!("{text}: {outcome:?}, and stored {times} times"),
             }
         }
         for text in times.keys() {
-            assert!(heard.contains_key(*text), "{text}: it was not published");
+            assert!(outcomes.contains_key(*text), "{text}: it was not published");
         }
     }
-    let count = |which| heard.values().filter(|heard| **heard == which).count();
+    let count = |counted| outcomes.values().filter(|outcome| **outcome == counted).count();
     println!(
         "{} stored, {} not stored, {} unknown",
-        count(Heard::Stored),
-        count(Heard::NotStored),
-        count(Heard::Unknown)
+        count(Outcome::Stored),
+        count(Outcome::NotStored),
+        count(Outcome::Unknown)
     );
-    assert!(count(Heard::Stored) > 100 && count(Heard::NotStored) + count(Heard::Unknown) > 10);
-    let open: Vec<_> = heard.iter().filter(|(_, heard)| **heard == Heard::Unknown).collect();
-    for (text, _) in &open {
+    assert!(
+        count(Outcome::Stored) > 100 && count(Outcome::NotStored) + count(Outcome::Unknown) > 10
+    );
+    let unknown: Vec<_> =
+        outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Unknown).collect();
+    for (text, _) in &unknown {
         assert_eq!(app.publish(text).await.status(), 201, "{text}");
     }
     let log = app.log().await;
-    for (text, _) in open {
+    for (text, _) in unknown {
         assert_eq!(log.iter().filter(|stored| *stored == text).count(), 1, "{text}");
     }
 }

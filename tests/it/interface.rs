@@ -1,4 +1,4 @@
-//! The HTTP interface, row by row (see `support::table` for how rows are read).
+//! The HTTP interface as tables of requests and responses (see `support::table` for the format).
 
 use crate::support::{TestApp, table};
 
@@ -8,7 +8,7 @@ const PUBLISH: &str = r#"
     POST /streams/news       | content-type: application/json   | {"a":"three"}       | 201 | json | {"id":"T-3","at":"AT"}
     POST /streams/news       | content-type: image/png          | \r\nfour\0          | 201 | json | {"id":"T-4","at":"AT"}
     POST /streams/news       | content-type: nonsense           | \n                  | 201 | json | {"id":"T-5","at":"AT"}
-    POST /streams/news?x=y   | -                                | a parameter of no meaning | 400 | problem | malformed-query parameter
+    POST /streams/news?x=y   | -                                | an unknown parameter | 400 | problem | malformed-query parameter
     POST /streams/news       | -                                | no parameter        | 201 | json | {"id":"T-6","at":"AT"}
     POST /streams/news       | -                                | {x*65536}           | 201 | json | {"id":"T-7","at":"AT"}
     POST /streams/0          | -                                | the shortest name   | 201 | json | {"id":"T-1","at":"AT"}
@@ -120,7 +120,7 @@ const END_AND_DELETE: &str = r#"
     DELETE /streams/play      | - | -            | 204 | - | -
     DELETE /streams/play      | - | -            | 404 | problem | no-such-stream
     GET /streams/play/messages | - | -           | 404 | problem | no-such-stream
-    POST /streams/play        | - | a new life   | 201 | json | {"id":"T-3","at":"AT"}
+    POST /streams/play        | - | recreated    | 201 | json | {"id":"T-3","at":"AT"}
     POST /streams/play/end    | - | -            | 200 | json | {"id":"T-4","at":"AT"}
     GET /streams/play/messages | - | -           | 200 | json | …"ended":{"id":"T-4","at":"AT","data":"End of the stream"}}
 "#;
@@ -192,17 +192,17 @@ const EVENTS: &str = r#"
     GET /streams/radio/events?last_event_id=1-2-3 | - | - | 400 | problem | malformed-cursor
     GET /streams/radio/events?last_event_id=%ff  | - | - | 400 | problem | malformed-cursor
     GET /streams/radio/events?last_event_id=T-1&last_event_id=T-1 | - | - | 400 | problem | malformed-query
-    GET /streams/radio/events                    | last-event-id: rubbish | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events                    | last-event-id: \xff | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events                    | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
-    GET /streams/radio/events?last_event_id=1000000000000-2 | - | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: rubbish | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":"T-1"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: \xff | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":"T-1"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":"T-1"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events?last_event_id=1000000000000-2 | - | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":"T-1"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
     GET /streams/radio/events?last_event_id=0-1  | - | - | 200 | sse | retry: 15000\nevent: reset\n
     GET /streams/radio/events?last_event_id=0-0  | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\n
     GET /streams/radio/events?last_event_id=18446744073709551615-18446744073709551615 | - | - | 200 | sse | retry: 15000\nevent: reset\n
 
     GET /streams/none/events                     | - | - | 200 | sse | retry: 15000\nevent: ping\ndata: {}\n\n
     GET /streams/none/events?last_event_id=latest | - | - | 200 | sse | retry: 15000\nevent: ping\nid: 0-0\ndata: {}\n\n
-    GET /streams/none/events                     | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":null,"reason":"unknown-cursor"}\n\n
+    GET /streams/none/events                     | last-event-id: 1000000000000-2 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":null}\n\n
 
     POST /streams/radio/end                      | - | bye | 200 | json | {…}
     GET /streams/radio/events                    | - | - | 200 | sse | retry: 15000\nevent: new_message\nid: T-1\ndata: a\n\nevent: new_message\nid: T-2\ndata: b\n\nevent: new_message\nid: T-3\ndata: c\n\nevent: end_event\nid: T-4\ndata: bye\n\n
@@ -211,7 +211,7 @@ const EVENTS: &str = r#"
     GET /streams/radio/events?last_event_id=T-4  | - | - | 204 | - | -
     GET /streams/radio/events                    | last-event-id: T-4 | - | 204 | - | -
     GET /streams/radio/events?last_event_id=T-1  | last-event-id: T-4 | - | 204 | - | -
-    GET /streams/radio/events                    | last-event-id: 1000000000000-4 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"oldest":"T-1","reason":"unknown-cursor"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
+    GET /streams/radio/events                    | last-event-id: 1000000000000-4 | - | 200 | sse | retry: 15000\nevent: reset\ndata: {"reason":"unknown-cursor","oldest":"T-1"}\n\nevent: new_message\nid: T-1\ndata: a\n\n
 "#;
 
 const METHODS: &str = r"
@@ -250,84 +250,87 @@ const TOO_MANY: &str = r#"
 "#;
 
 #[tokio::test]
-async fn publishing() {
-    table::ask(&TestApp::start(&[]).await, PUBLISH).await;
+async fn publishing_responds_as_specified() {
+    table::check(&TestApp::start(&[]).await, PUBLISH).await;
 }
 
 #[tokio::test]
-async fn names_of_streams() {
-    table::ask(&TestApp::start(&[]).await, NAMES).await;
+async fn malformed_stream_names_are_refused() {
+    table::check(&TestApp::start(&[]).await, NAMES).await;
 }
 
 #[tokio::test]
-async fn publishing_lines() {
-    table::ask(&TestApp::start(&[]).await, LINES).await;
+async fn uploads_of_lines_respond_as_specified() {
+    table::check(&TestApp::start(&[]).await, LINES).await;
 }
 
 #[tokio::test]
-async fn idempotency_keys() {
-    table::ask(&TestApp::start(&[]).await, KEYS).await;
+async fn a_retry_with_its_key_is_stored_once() {
+    table::check(&TestApp::start(&[]).await, KEYS).await;
 }
 
 #[tokio::test]
-async fn ending_and_deleting() {
-    table::ask(&TestApp::start(&[]).await, END_AND_DELETE).await;
+async fn streams_can_be_ended_and_deleted() {
+    table::check(&TestApp::start(&[]).await, END_AND_DELETE).await;
 }
 
 #[tokio::test]
-async fn history() {
-    table::ask(&TestApp::start(&[]).await, HISTORY).await;
+async fn the_history_is_paged_by_cursor() {
+    table::check(&TestApp::start(&[]).await, HISTORY).await;
 }
 
 #[tokio::test]
-async fn watching() {
-    table::ask(&TestApp::start(&[]).await, EVENTS).await;
+async fn an_event_stream_starts_after_its_cursor() {
+    table::check(&TestApp::start(&[]).await, EVENTS).await;
 }
 
 #[tokio::test]
-async fn methods() {
-    table::ask(&TestApp::start(&[]).await, METHODS).await;
+async fn unsupported_methods_and_cross_site_requests_are_refused() {
+    table::check(&TestApp::start(&[]).await, METHODS).await;
 }
 
 #[tokio::test]
-async fn as_many_streams_as_there_may_be() {
-    table::ask(&TestApp::start(&["--max-streams", "2"]).await, TOO_MANY).await;
+async fn the_number_of_streams_is_limited() {
+    table::check(&TestApp::start(&["--max-streams", "2"]).await, TOO_MANY).await;
 }
 
 #[test]
-fn every_problem_is_provoked() {
-    /// What takes more than one request, and where it is provoked.
-    const ELSEWHERE: [(&str, &str); 24] = [
-        ("too-much-for-a-key", "publish::an_upload_is_resumed_in_pieces"),
-        ("incomplete-body", "publish::a_body_that_breaks_off_is_not_a_message"),
-        ("request-timeout", "connections::a_body_that_drips_is_not_waited_for"),
-        ("token-missing", "access::who_may_do_what"),
-        ("token-invalid", "access::who_may_do_what"),
-        ("token-expired", "access::who_may_do_what"),
-        ("not-permitted", "access::who_may_do_what"),
-        ("token-unfit", "access::who_may_do_what"),
-        ("token-too-large", "sign_in::a_token_that_no_browser_keeps_is_refused"),
-        ("tls-required", "tls::plain_http_on_the_port_for_tls_is_told_so"),
-        ("unknown-host", "clients::a_page_of_another_site_cannot_reach_it_under_a_name_of_its_own"),
-        ("unsupported-encoding", "clients::bodies_come_compressed"),
-        ("malformed-encoding", "clients::bodies_come_compressed"),
-        ("too-many-messages", "limits::who_publishes_too_fast_has_to_wait"),
-        ("too-many-watchers", "limits::an_address_may_watch_so_much"),
-        ("too-many-requests", "limits::an_address_is_answered_so_much_at_the_same_time"),
-        ("too-many-reads", "limits::who_reads_too_fast_has_to_wait"),
-        ("too-many-sign-ins", "limits::who_guesses_tokens_has_to_wait"),
-        ("server-full", "limits::so_many_may_watch"),
-        ("memory-exhausted", "slow::uploads_that_stall_over_http_1"),
-        ("draining", "publish::a_server_that_stops_takes_no_more"),
-        ("store-unavailable", "store::a_full_disk_is_survived"),
-        ("outcome-unknown", "faults::a_commit_that_fails_is_not_claimed_to_have_stored_nothing"),
-        ("internal", "page::a_file_that_can_not_be_read_is_the_fault_of_the_server"),
+fn every_problem_is_tested() {
+    /// Problems that take more than one request, with the test of each.
+    const TESTED_ELSEWHERE: [(&str, &str); 24] = [
+        ("too-much-for-a-key", "publish::an_upload_is_resumed_in_parts_with_keys"),
+        ("incomplete-body", "publish::an_incomplete_body_is_not_published"),
+        ("request-timeout", "connections::a_slow_request_body_times_out"),
+        ("token-missing", "access::each_request_is_allowed_or_refused_by_its_token"),
+        ("token-invalid", "access::each_request_is_allowed_or_refused_by_its_token"),
+        ("token-expired", "access::each_request_is_allowed_or_refused_by_its_token"),
+        ("not-permitted", "access::each_request_is_allowed_or_refused_by_its_token"),
+        ("token-unfit", "access::each_request_is_allowed_or_refused_by_its_token"),
+        ("token-too-large", "sign_in::a_token_too_large_for_a_cookie_is_refused"),
+        ("tls-required", "tls::plain_http_on_the_tls_port_gets_a_problem"),
+        (
+            "unknown-host",
+            "clients::requests_with_an_unknown_host_are_refused_unless_tokens_are_required",
+        ),
+        ("unsupported-encoding", "clients::compressed_bodies_are_decoded"),
+        ("malformed-encoding", "clients::compressed_bodies_are_decoded"),
+        ("too-many-messages", "limits::publishing_over_the_rate_is_refused"),
+        ("too-many-watchers", "limits::watchers_of_an_address_are_limited"),
+        ("too-many-requests", "limits::concurrent_requests_of_an_address_are_limited"),
+        ("too-many-reads", "limits::reading_over_the_rate_is_refused"),
+        ("too-many-sign-ins", "limits::sign_in_attempts_over_the_rate_are_refused"),
+        ("server-full", "limits::watchers_of_all_addresses_are_limited"),
+        ("memory-exhausted", "slow::stalled_uploads_over_http_1_stay_within_the_budget"),
+        ("draining", "publish::a_stopping_server_refuses_to_publish"),
+        ("store-unavailable", "store::a_server_survives_a_full_disk"),
+        ("outcome-unknown", "faults::a_failed_commit_is_reported_as_unknown"),
+        ("internal", "page::a_file_that_cannot_be_read_is_an_internal_error"),
     ];
     let tables =
         [PUBLISH, NAMES, LINES, KEYS, END_AND_DELETE, HISTORY, EVENTS, METHODS, TOO_MANY].concat();
     let rows = table::slugs(&tables);
     for kind in tidings::problem::ALL {
-        let elsewhere = ELSEWHERE.iter().any(|(slug, _)| *slug == kind.slug);
+        let elsewhere = TESTED_ELSEWHERE.iter().any(|(slug, _)| *slug == kind.slug);
         assert!(rows.contains(&kind.slug) != elsewhere, "{}", kind.slug);
     }
 }

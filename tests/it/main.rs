@@ -1,34 +1,34 @@
-//! Tests at the boundary: the real server, real HTTP, an SSE parser that is not ours.
+//! Integration tests at the boundary: the real server, real HTTP, an independent SSE parser.
 
 mod access;
 mod architecture;
 mod backup;
-mod bytes;
 mod clients;
 mod clock;
 mod connections;
-mod contents;
 mod cursor;
-mod cuts;
 mod deploy;
 mod erasure;
 mod faults;
+mod fuzz;
+mod generations;
+mod handover;
 mod interface;
-mod joint;
 mod kill;
-mod life;
 mod limits;
 mod logs;
 mod malformed;
 mod memory;
 mod metrics;
 mod migrate;
+mod network_cuts;
 mod page;
 mod process;
 mod proxies;
 mod publish;
 mod reporting;
 mod retention;
+mod round_trip;
 mod sign_in;
 mod slow;
 mod store;

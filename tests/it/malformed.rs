@@ -1,4 +1,4 @@
-//! What is not HTTP, or not quite: refused as the sender's fault, or cut, and harmless.
+//! Malformed HTTP: refused with a 4xx or closed, and no request smuggling.
 
 use std::time::Duration;
 
@@ -10,31 +10,32 @@ use tokio::{
 
 use crate::support::TestApp;
 
-/// What comes back until the server closes, and whether it closes.
-async fn answers(app: &TestApp, request: &[u8]) -> (String, bool) {
+/// Sends raw bytes; returns the responses, and whether the server closes the connection.
+async fn send_raw(app: &TestApp, request: &[u8]) -> (String, bool) {
     let mut connection = TcpStream::connect(app.address()).await.expect("a connection");
-    // It may be closed while we are still sending.
+    // The server may close the connection before everything is sent.
     let _ = connection.write_all(request).await;
-    let mut answer = Vec::new();
-    let reading = connection.read_to_end(&mut answer);
+    let mut response = Vec::new();
+    let reading = connection.read_to_end(&mut response);
     let closed = tokio::time::timeout(Duration::from_mins(1), reading).await.is_ok();
-    (String::from_utf8_lossy(&answer).into_owned(), closed)
+    (String::from_utf8_lossy(&response).into_owned(), closed)
 }
 
-fn statuses(answer: &str) -> Vec<&str> {
-    let heads = answer.split("HTTP/1.1 ").skip(1);
+/// The status codes of all responses in a text.
+fn statuses(response: &str) -> Vec<&str> {
+    let heads = response.split("HTTP/1.1 ").skip(1);
     heads.map(|head| head.get(..3).unwrap_or(head)).collect()
 }
 
-/// The server may say that the client is wrong, once, or nothing; then it closes.
+/// The server sends at most one response, a 4xx, and closes the connection.
 #[tokio::test]
-async fn what_is_not_http_is_refused_or_cut() {
+async fn malformed_requests_are_refused_and_the_connection_is_closed() {
     let app = TestApp::start(&["--header-timeout", "500ms", "--body-timeout", "500ms"]).await;
     let huge = "x".repeat(20_000);
     let many = (0..200).fold(String::new(), |many, n| many + &format!("a{n}: b\r\n"));
-    let begin = "POST /streams/news HTTP/1.1\r\nhost: x\r\n";
+    let head = "POST /streams/news HTTP/1.1\r\nhost: x\r\n";
     for request in [
-        // The first line.
+        // The request line.
         "\0".to_owned(),
         "nonsense\r\n\r\n".to_owned(),
         "GET\r\n\r\n".to_owned(),
@@ -61,70 +62,70 @@ async fn what_is_not_http_is_refused_or_cut() {
         "GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n".to_owned(),
         "GET / HTTP/1.1\r\nhost: x\r\na: b\0c\r\n\r\n".to_owned(),
         "GET / HTTP/1.1\r\nhost: x\r\na: b\rc: d\r\n\r\n".to_owned(),
-        // How long the body is.
-        format!("{begin}content-length: -1\r\n\r\nx"),
-        format!("{begin}content-length: 1x\r\n\r\nx"),
-        format!("{begin}content-length: +1\r\n\r\nx"),
-        format!("{begin}content-length: 99999999999999999999999\r\n\r\nx"),
-        format!("{begin}content-length: 1\r\ncontent-length: 2\r\n\r\nxy"),
-        format!("{begin}content-length: 1, 2\r\n\r\nxy"),
-        format!("{begin}transfer-encoding: gzip\r\n\r\nx"),
-        format!("{begin}transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
-        format!("{begin}transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        // The length of the body.
+        format!("{head}content-length: -1\r\n\r\nx"),
+        format!("{head}content-length: 1x\r\n\r\nx"),
+        format!("{head}content-length: +1\r\n\r\nx"),
+        format!("{head}content-length: 99999999999999999999999\r\n\r\nx"),
+        format!("{head}content-length: 1\r\ncontent-length: 2\r\n\r\nxy"),
+        format!("{head}content-length: 1, 2\r\n\r\nxy"),
+        format!("{head}transfer-encoding: gzip\r\n\r\nx"),
+        format!("{head}transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+        format!("{head}transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"),
         // The body.
-        format!("{begin}transfer-encoding: chunked\r\n\r\nnumber\r\n"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\nx"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\n1;{huge}\r\nx\r\n0\r\n\r\n"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\n1\nx\n0\n\n"),
-        format!("{begin}content-length: 5\r\n\r\nx"),
+        format!("{head}transfer-encoding: chunked\r\n\r\nnumber\r\n"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n"),
+        format!("{head}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\nx"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n1;{huge}\r\nx\r\n0\r\n\r\n"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n1\nx\n0\n\n"),
+        format!("{head}content-length: 5\r\n\r\nx"),
     ] {
-        let (answer, closed) = answers(&app, request.as_bytes()).await;
+        let (response, closed) = send_raw(&app, request.as_bytes()).await;
         let shown: String = request.chars().take(100).collect();
-        assert!(closed, "it stays open: {shown:?}");
-        let statuses = statuses(&answer);
-        assert!(statuses.len() <= 1, "{shown:?}: {answer}");
-        assert!(statuses.iter().all(|status| status.starts_with('4')), "{shown:?}: {answer}");
+        assert!(closed, "the connection stays open: {shown:?}");
+        let statuses = statuses(&response);
+        assert!(statuses.len() <= 1, "{shown:?}: {response}");
+        assert!(statuses.iter().all(|status| status.starts_with('4')), "{shown:?}: {response}");
     }
     assert_eq!(app.get("/streams/news/messages").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(app.get("/health/ready").await.status(), StatusCode::OK);
 }
 
-/// Where two could understand something else by the same bytes, there is one request or none: what
-/// was smuggled in behind it is not carried out.
+/// Request smuggling: where a proxy and the server could disagree about the end of a request, the server
+/// handles one request or none, never the one hidden in the body.
 #[tokio::test]
-async fn nothing_is_smuggled_in() {
+async fn smuggled_requests_are_not_executed() {
     let app = TestApp::start(&["--header-timeout", "500ms", "--body-timeout", "500ms"]).await;
-    let inner = "POST /streams/smuggled HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx";
-    let begin = "POST /streams/news HTTP/1.1\r\nhost: x\r\n";
+    let hidden = "POST /streams/smuggled HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx";
+    let head = "POST /streams/news HTTP/1.1\r\nhost: x\r\n";
     for request in [
-        format!("{begin}content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{inner}"),
-        format!("{begin}transfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\n{inner}"),
+        format!("{head}content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("{head}transfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\n{hidden}"),
         format!(
-            "{begin}transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{inner}"
+            "{head}transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{hidden}"
         ),
-        format!("{begin}transfer-encoding:\x0bchunked\r\n\r\n0\r\n\r\n{inner}"),
-        format!("{begin}transfer-encoding : chunked\r\n\r\n0\r\n\r\n{inner}"),
-        format!("{begin}content-length: 0\r\ncontent-length: 70\r\n\r\n{inner}"),
-        format!("{begin}content-length: 0, 70\r\n\r\n{inner}"),
-        format!("{begin}transfer-encoding: chunked\r\n\r\n0\r\nx: y\r\nz\r\n\r\n{inner}"),
-        format!("GET / HTTP/1.1\r\nhost: x\r\na: b\r\r\n\r\n{inner}"),
+        format!("{head}transfer-encoding:\x0bchunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("{head}transfer-encoding : chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("{head}content-length: 0\r\ncontent-length: 70\r\n\r\n{hidden}"),
+        format!("{head}content-length: 0, 70\r\n\r\n{hidden}"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n0\r\nx: y\r\nz\r\n\r\n{hidden}"),
+        format!("GET / HTTP/1.1\r\nhost: x\r\na: b\r\r\n\r\n{hidden}"),
     ] {
-        let (answer, closed) = answers(&app, request.as_bytes()).await;
-        assert!(closed, "it stays open: {request:?}");
+        let (response, closed) = send_raw(&app, request.as_bytes()).await;
+        assert!(closed, "the connection stays open: {request:?}");
         assert!(
-            !answer.contains("HTTP/1.1 201 ") && !answer.contains("HTTP/1.1 5"),
-            "{request:?}: {answer}"
+            !response.contains("HTTP/1.1 201 ") && !response.contains("HTTP/1.1 5"),
+            "{request:?}: {response}"
         );
         let smuggled = app.get("/streams/smuggled/messages").await;
-        assert_eq!(smuggled.status(), StatusCode::NOT_FOUND, "{request:?}: {answer}");
+        assert_eq!(smuggled.status(), StatusCode::NOT_FOUND, "{request:?}: {response}");
     }
 }
 
-/// Odd, but HTTP: answered as anything else.
+/// Requests that are unusual, but valid HTTP.
 #[tokio::test]
-async fn what_is_merely_odd_is_answered() {
+async fn unusual_but_valid_requests_are_served() {
     let app = TestApp::start(&[]).await;
     for (request, status) in [
         ("GET /health/live HTTP/1.0\r\n\r\n", "200"),
@@ -156,12 +157,12 @@ async fn what_is_merely_odd_is_answered() {
             "201",
         ),
     ] {
-        let (answer, closed) = answers(&app, request.as_bytes()).await;
-        let statuses: Vec<_> = statuses(&answer.replace("HTTP/1.0 ", "HTTP/1.1 "))
+        let (response, closed) = send_raw(&app, request.as_bytes()).await;
+        let statuses: Vec<_> = statuses(&response.replace("HTTP/1.0 ", "HTTP/1.1 "))
             .into_iter()
             .map(str::to_owned)
             .filter(|status| status != "100")
             .collect();
-        assert_eq!((statuses, closed), (vec![status.to_owned()], true), "{request:?}: {answer}");
+        assert_eq!((statuses, closed), (vec![status.to_owned()], true), "{request:?}: {response}");
     }
 }

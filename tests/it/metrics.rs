@@ -1,28 +1,28 @@
-//! The metrics: each moves as it should, gauges come back to nothing, and Prometheus can read them.
+//! The metrics: counters count, gauges return to zero, and the exposition is valid `OpenMetrics`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{TestApp, events, lines, next};
 
-/// What a server says of itself: the value of each series.
+/// The value of each series in one scrape.
 struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
-    /// Asks once. What is not an exposition that Prometheus takes fails.
+    /// Scrapes once; panics if the exposition is invalid.
     async fn of(app: &TestApp) -> Self {
-        let answer = app.client.get(&app.metrics).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
+        let response = app.client.get(&app.metrics).send().await.expect("a response");
+        assert_eq!(response.status(), 200);
         assert_eq!(
-            answer.headers()["content-type"],
+            response.headers()["content-type"],
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         );
-        Self(parse(&answer.text().await.expect("text")))
+        Self(parse(&response.text().await.expect("text")))
     }
 
-    /// The sum of all series whose name and labels begin so.
-    fn get(&self, series: &str) -> f64 {
-        let found: Vec<_> = self.0.iter().filter(|(name, _)| name.starts_with(series)).collect();
-        assert!(!found.is_empty(), "there is no {series}");
+    /// The sum of all series whose name and labels begin with `prefix`.
+    fn get(&self, prefix: &str) -> f64 {
+        let found: Vec<_> = self.0.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        assert!(!found.is_empty(), "there is no {prefix}");
         found.into_iter().map(|(_, value)| value).sum()
     }
 
@@ -30,26 +30,26 @@ impl Scrape {
         (self.get(series) - f64::from(value)).abs() < f64::EPSILON
     }
 
-    /// Each series has its value.
-    fn says(&self, expected: &[(&str, u32)]) {
+    /// Asserts that each series has its value.
+    fn assert_values(&self, expected: &[(&str, u32)]) {
         for (series, value) in expected {
-            assert!(self.has(series, *value), "{series} is {} and not {value}", self.get(series));
+            assert!(self.has(series, *value), "{series} is {}, not {value}", self.get(series));
         }
     }
 }
 
-/// Asks until a series has this value.
-async fn until(app: &TestApp, series: &str, value: u32) {
+/// Scrapes until a series has this value.
+async fn wait_for_value(app: &TestApp, series: &str, value: u32) {
     for _ in 0..3_000 {
         if Scrape::of(app).await.has(series, value) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{series} stays {}", Scrape::of(app).await.get(series));
+    panic!("{series} remains {}", Scrape::of(app).await.get(series));
 }
 
-/// The series of an exposition in the text format of `OpenMetrics` 1.0, whose rules it has to follow.
+/// Parses an exposition in the `OpenMetrics` 1.0 text format; panics if it breaks a rule of the format.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let body = text.strip_suffix("# EOF\n").expect("an end");
     let (mut series, mut kinds) = (BTreeMap::new(), BTreeMap::new());
@@ -57,17 +57,17 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     for line in body.lines() {
         if let Some(described) = line.strip_prefix("# ") {
             let (word, rest) = described.split_once(' ').expect("a word");
-            let (name, said) = rest.split_once(' ').expect("a name");
-            assert!(!said.is_empty(), "{line}");
+            let (name, value) = rest.split_once(' ').expect("a name");
+            assert!(!value.is_empty(), "{line}");
             match word {
                 "HELP" => family = (name.to_owned(), ""),
                 "TYPE" => {
                     assert_eq!(name, family.0, "{line}");
-                    assert!(["counter", "gauge", "histogram", "info"].contains(&said), "{line}");
-                    family.1 = said;
-                    assert_eq!(kinds.insert(name.to_owned(), said), None, "{name} comes twice");
+                    assert!(["counter", "gauge", "histogram", "info"].contains(&value), "{line}");
+                    family.1 = value;
+                    assert_eq!(kinds.insert(name.to_owned(), value), None, "{name} is repeated");
                 }
-                "UNIT" => assert!(name == family.0 && name.ends_with(said), "{line}"),
+                "UNIT" => assert!(name == family.0 && name.ends_with(value), "{line}"),
                 _ => panic!("{line}"),
             }
             continue;
@@ -75,13 +75,13 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         let (labelled, value) = line.rsplit_once(' ').expect("a value");
         let name = labelled.split('{').next().expect("a name");
         let suffix = name.strip_prefix(&family.0).unwrap_or_else(|| panic!("{line}"));
-        let fits: &[&str] = match family.1 {
+        let suffixes: &[&str] = match family.1 {
             "counter" => &["_total"],
             "histogram" => &["_bucket", "_sum", "_count"],
             "info" => &["_info"],
             _ => &[""],
         };
-        assert!(fits.contains(&suffix), "{line} is no {}", family.1);
+        assert!(suffixes.contains(&suffix), "{line} is not a {}", family.1);
         if let Some(labels) = labelled.strip_prefix(name).filter(|labels| !labels.is_empty()) {
             let labels = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
             for label in labels.expect("labels").split("\",") {
@@ -91,7 +91,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         }
         let value: f64 = value.parse().expect("a number");
         assert!(value >= 0.0, "{line}");
-        assert!(series.insert(labelled.to_owned(), value).is_none(), "{line} comes twice");
+        assert!(series.insert(labelled.to_owned(), value).is_none(), "{line} is repeated");
     }
     for (name, kind) in kinds {
         assert!(kind != "histogram" || is_cumulative(&series, &name), "{name}");
@@ -99,24 +99,25 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     series
 }
 
-/// Whether the buckets of each histogram of a family rise, to the number of all.
+/// Whether the last buckets of the histograms of a family sum up to their counts.
 fn is_cumulative(series: &BTreeMap<String, f64>, family: &str) -> bool {
-    let sum = |ending: &str| -> f64 {
-        let of = series.iter().filter(|(name, _)| name.starts_with(&format!("{family}_{ending}")));
-        of.map(|(_, value)| value).sum()
+    let sum = |suffix: &str| -> f64 {
+        let found =
+            series.iter().filter(|(name, _)| name.starts_with(&format!("{family}_{suffix}")));
+        found.map(|(_, value)| value).sum()
     };
-    let all = series.iter().filter(|(name, _)| {
+    let last = series.iter().filter(|(name, _)| {
         name.starts_with(&format!("{family}_bucket")) && name.contains("le=\"+Inf\"")
     });
-    let all: f64 = all.map(|(_, value)| value).sum();
-    (all - sum("count")).abs() < f64::EPSILON && sum("bucket") >= all
+    let last: f64 = last.map(|(_, value)| value).sum();
+    (last - sum("count")).abs() < f64::EPSILON && sum("bucket") >= last
 }
 
 #[tokio::test]
-async fn what_is_published_is_counted() {
+async fn published_messages_are_counted() {
     let app = TestApp::start(&[]).await;
     let before = Scrape::of(&app).await;
-    before.says(&[
+    before.assert_values(&[
         ("tidings_streams", 0),
         ("tidings_stored_messages", 0),
         ("tidings_published_messages_total", 0),
@@ -125,16 +126,16 @@ async fn what_is_published_is_counted() {
     app.publish_lines("b", lines((0..10).map(|n| n.to_string()))).await;
     for _ in 0..3 {
         let key = app.client.post(format!("{}/streams/a", app.url)).header("idempotency-key", "k");
-        assert_eq!(key.body("two").send().await.expect("an answer").status(), 201);
+        assert_eq!(key.body("two").send().await.expect("a response").status(), 201);
     }
     let form = app.client.post(format!("{}/api/publish", app.url));
     let form = form.header("content-type", "application/x-www-form-urlencoded");
-    let sent = form.body("stream=a&text=three").send().await.expect("an answer");
+    let sent = form.body("stream=a&text=three").send().await.expect("a response");
     assert!(sent.status().is_success() || sent.status().is_redirection(), "{}", sent.status());
     app.end("b").await;
 
     let after = Scrape::of(&app).await;
-    after.says(&[
+    after.assert_values(&[
         ("tidings_published_messages_total", 13),
         ("tidings_idempotent_replays_total", 2),
         ("tidings_streams", 2),
@@ -148,12 +149,12 @@ async fn what_is_published_is_counted() {
     assert!(after.get("process_start_time_seconds") > 1.7e9);
 
     app.delete("a").await;
-    until(&app, "tidings_streams", 1).await;
-    until(&app, "tidings_stored_messages", 10).await;
+    wait_for_value(&app, "tidings_streams", 1).await;
+    wait_for_value(&app, "tidings_stored_messages", 10).await;
 }
 
 #[tokio::test]
-async fn what_is_read_is_counted_and_gauges_come_back_to_nothing() {
+async fn delivered_messages_are_counted_and_gauges_return_to_zero() {
     let app = TestApp::start(&["--counter-delay", "1h"]).await;
     let ids = [app.publish("news", "one").await, app.publish("news", "two").await];
     let mut early = app.watch("news", "earliest").await;
@@ -164,7 +165,7 @@ async fn what_is_read_is_counted_and_gauges_come_back_to_nothing() {
     }
     next(&mut early).await;
     let open = Scrape::of(&app).await;
-    open.says(&[
+    open.assert_values(&[
         ("tidings_watchers{kind=\"stored\"}", 2),
         ("tidings_watchers{kind=\"counter\"}", 1),
         ("tidings_watched_streams", 1),
@@ -173,28 +174,28 @@ async fn what_is_read_is_counted_and_gauges_come_back_to_nothing() {
         ("tidings_resets_total", 0),
         ("tidings_slowest_reader_lag_messages", 0),
     ]);
-    // Four times `event: new_message`, and more.
+    // More than four times `event: new_message`.
     assert!(open.get("tidings_delivered_bytes_total") > 72.0);
 
     drop((early, late, counter));
-    until(&app, "tidings_watchers", 0).await;
-    until(&app, "tidings_watched_streams", 0).await;
+    wait_for_value(&app, "tidings_watchers", 0).await;
+    wait_for_value(&app, "tidings_watched_streams", 0).await;
 }
 
 #[tokio::test]
-async fn resets_are_counted_by_their_reason() {
+async fn resets_are_counted_by_reason() {
     let app = TestApp::start(&[]).await;
     app.publish("news", "one").await;
-    let mut lost = app.watch("news", "1000000000000-7").await;
-    let mut lost_run = events(app.get_with("/stream", &[("last-event-id", "rubbish")]).await);
-    for reader in [&mut lost, &mut lost_run] {
+    let mut reader = app.watch("news", "1000000000000-7").await;
+    let mut counter_reader = events(app.get_with("/stream", &[("last-event-id", "rubbish")]).await);
+    for reader in [&mut reader, &mut counter_reader] {
         assert_eq!(next(reader).await.event, "reset");
     }
-    next(&mut lost).await;
+    next(&mut reader).await;
     app.delete("news").await;
-    assert_eq!(next(&mut lost).await.event, "reset");
+    assert_eq!(next(&mut reader).await.event, "reset");
     let scrape = Scrape::of(&app).await;
-    scrape.says(&[
+    scrape.assert_values(&[
         ("tidings_resets_total{reason=\"unknown-cursor\"}", 2),
         ("tidings_resets_total{reason=\"deleted\"}", 1),
         ("tidings_resets_total{reason=\"trimmed\"}", 0),
@@ -214,9 +215,9 @@ async fn requests_and_refusals_are_counted() {
     let page = [("accept", "text/html")];
     assert_eq!(app.get_with("/nowhere", &page).await.status(), 404);
     assert_eq!(app.get_with("/streams/Bad", &page).await.status(), 400);
-    // Whoever makes up methods and paths makes no series.
-    let strange = "INVENTED".parse().expect("a method");
-    assert_eq!(app.send(strange, "/streams/news", "").await.status(), 405);
+    // An unknown method or path does not create a series.
+    let unknown = "INVENTED".parse().expect("a method");
+    assert_eq!(app.send(unknown, "/streams/news", "").await.status(), 405);
 
     let scrape = Scrape::of(&app).await;
     for (slug, value) in [
@@ -229,7 +230,7 @@ async fn requests_and_refusals_are_counted() {
         ("connections", 0),
     ] {
         let series = format!("tidings_refusals_total{{reason=\"{slug}\"}}");
-        scrape.says(&[(&series, value)]);
+        scrape.assert_values(&[(&series, value)]);
     }
     for (route, method, class, value) in [
         ("/streams/{name}", "POST", "2xx", 1),
@@ -240,7 +241,7 @@ async fn requests_and_refusals_are_counted() {
     ] {
         let labels = format!("{{route=\"{route}\",method=\"{method}\",status=\"{class}\"}}");
         let series = format!("tidings_requests_total{labels}");
-        scrape.says(&[(&series, value)]);
+        scrape.assert_values(&[(&series, value)]);
     }
     let durations = "tidings_request_duration_seconds_count{route=\"/streams/{name}\"";
     assert!(scrape.get(durations) >= 4.0);
@@ -249,9 +250,9 @@ async fn requests_and_refusals_are_counted() {
     }
 }
 
-/// An upload takes as long as its publisher pleases: it says nothing of the server.
+/// The publisher decides how long an upload takes, so it does not count as latency of the server.
 #[tokio::test]
-async fn uploads_of_lines_are_no_latency() {
+async fn uploads_of_lines_are_not_in_the_duration_histogram() {
     let app = TestApp::start(&[]).await;
     app.publish_lines("log", lines((0..3).map(|n| n.to_string()))).await;
     let scrape = Scrape::of(&app).await;
@@ -261,14 +262,14 @@ async fn uploads_of_lines_are_no_latency() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_is_seen_to_be_behind() {
+async fn the_lag_of_a_stalled_reader_is_reported() {
     let app = TestApp::start(&[]).await;
     app.publish("news", "one").await;
     let path = "/streams/news/events?last_event_id=latest";
     let stalled = app.get(path).await;
-    until(&app, "tidings_watchers", 1).await;
-    Scrape::of(&app).await.says(&[("tidings_slowest_reader_lag_messages", 0)]);
-    // More than the buffers on the way hold.
+    wait_for_value(&app, "tidings_watchers", 1).await;
+    Scrape::of(&app).await.assert_values(&[("tidings_slowest_reader_lag_messages", 0)]);
+    // More than all buffers on the way hold.
     let text = "x".repeat(16 * 1024);
     for _ in 0..20 {
         app.publish_lines("news", lines((0..50).map(|_| text.clone()))).await;
@@ -283,19 +284,19 @@ async fn a_reader_that_does_not_read_is_seen_to_be_behind() {
     }
     assert!(lag > 100.0 && lag <= 1_000.0, "{lag}");
 
-    // Once it reads, it comes to the head; and when it goes, nobody is behind.
+    // When it reads, its lag returns to zero.
     let mut reader = events(stalled);
     for _ in 0..1_000 {
         next(&mut reader).await;
     }
-    until(&app, "tidings_slowest_reader_lag_messages", 0).await;
+    wait_for_value(&app, "tidings_slowest_reader_lag_messages", 0).await;
     drop(reader);
-    until(&app, "tidings_watchers", 0).await;
+    wait_for_value(&app, "tidings_watchers", 0).await;
 }
 
-/// A publisher that is held back holds next to nothing meanwhile.
+/// An upload that waits for its rate limit reserves little memory.
 #[tokio::test]
-async fn lines_that_wait_for_their_rate_reserve_no_more_than_they_are() {
+async fn lines_that_wait_for_the_rate_limit_reserve_only_their_size() {
     const BODIES: &str = "tidings_memory_bytes{part=\"bodies\"}";
     let app = TestApp::start(&["--publish-rate", "10"]).await;
     let upload = |stream: &str, key: Option<&str>| {
@@ -308,12 +309,12 @@ async fn lines_that_wait_for_their_rate_reserve_no_more_than_they_are() {
     while app.log("a").await.len() < 100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    until(&app, BODIES, 0).await;
+    wait_for_value(&app, BODIES, 0).await;
     without_key.abort();
     let with_key = upload("b", Some("key"));
     for attempt in 0.. {
         let bytes = Scrape::of(&app).await.get(BODIES);
-        // Its text, and what a request takes beside it.
+        // Its text, and the overhead of a request.
         if (1_000_000.0..1_100_000.0).contains(&bytes) {
             break;
         }
@@ -321,11 +322,11 @@ async fn lines_that_wait_for_their_rate_reserve_no_more_than_they_are() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     with_key.abort();
-    until(&app, BODIES, 0).await;
+    wait_for_value(&app, BODIES, 0).await;
 }
 
 #[tokio::test]
-async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
+async fn memory_in_use_is_reported_and_returns_to_zero() {
     let app = TestApp::start(&[]).await;
     for _ in 0..4 {
         app.publish("news", &"x".repeat(60 * 1024)).await;
@@ -333,9 +334,9 @@ async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
     let [bodies, answers, tails, streams] = ["bodies", "answers", "tails", "streams"]
         .map(|part| format!("tidings_memory_bytes{{part=\"{part}\"}}"));
     let none = [(&*bodies, 0), (&*answers, 0), (&*tails, 0), (&*streams, 0)];
-    Scrape::of(&app).await.says(&none);
+    Scrape::of(&app).await.assert_values(&none);
 
-    // A body that has not come to its end, an answer that is not read, and a stream that is watched.
+    // An unfinished body, a response that is not read, and a watched stream.
     let (sender, body) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
     let post = app.client.post(format!("{}/streams/news", app.url));
     let upload = tokio::spawn(post.body(reqwest::Body::wrap_stream(body)).send());
@@ -350,7 +351,7 @@ async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
     app.publish("news", "one").await;
     for _ in 0..3_000 {
         let scrape = Scrape::of(&app).await;
-        // What one may take is reserved as a whole.
+        // The maximum size of a body is reserved at once.
         if scrape.get(&bodies) >= 65_536.0 && scrape.get(&answers) > 0.0 && scrape.get(&tails) > 0.0
         {
             break;
@@ -361,26 +362,26 @@ async fn memory_in_use_is_seen_and_comes_back_to_nothing() {
     for part in [&bodies, &answers, &tails] {
         assert!(scrape.get(part) > 0.0, "{part}");
     }
-    scrape.says(&[
+    scrape.assert_values(&[
         ("tidings_memory_waits_total{part=\"bodies\"}", 0),
         ("tidings_memory_refusals_total{part=\"answers\"}", 0),
     ]);
 
     drop((sender, watching, unread));
-    upload.await.expect("no panic").expect("an answer");
+    upload.await.expect("no panic").expect("a response");
     for (part, _) in none {
-        until(&app, part, 0).await;
+        wait_for_value(&app, part, 0).await;
     }
 }
 
 #[tokio::test]
-async fn there_is_nothing_else_on_that_port_and_no_metrics_on_the_other() {
+async fn the_metrics_port_serves_only_metrics_and_the_main_port_none() {
     let app = TestApp::start(&[]).await;
     let base = app.metrics.strip_suffix("/metrics").expect("a path");
     for path in ["/", "/streams", "/health/live"] {
-        let answer = app.client.get(format!("{base}{path}")).send().await.expect("an answer");
-        assert_eq!(answer.status(), 404, "{path}");
+        let response = app.client.get(format!("{base}{path}")).send().await.expect("a response");
+        assert_eq!(response.status(), 404, "{path}");
     }
-    assert_eq!(app.client.post(&app.metrics).send().await.expect("an answer").status(), 405);
+    assert_eq!(app.client.post(&app.metrics).send().await.expect("a response").status(), 405);
     assert_eq!(app.get("/metrics").await.status(), 404);
 }

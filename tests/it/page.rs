@@ -1,4 +1,4 @@
-//! The pages and files, as they leave the server.
+//! The rendered pages and the files of the site, with their headers.
 
 use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::support::{NOW, TestApp, events};
 
-const A_BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 
 fn between<'text>(text: &'text str, before: &str, after: &str) -> &'text str {
     let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}"));
@@ -18,7 +18,7 @@ fn between<'text>(text: &'text str, before: &str, after: &str) -> &'text str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_page_says_the_first_value_and_goes_on_from_it() {
+async fn the_page_shows_the_first_value_and_resumes_after_it() {
     let app = TestApp::start(&[]).await;
     let response = app.get("/").await;
     assert_eq!(response.headers()["cache-control"], "private, no-cache, no-transform");
@@ -37,7 +37,7 @@ async fn the_page_says_the_first_value_and_goes_on_from_it() {
 }
 
 #[tokio::test]
-async fn the_page_says_how_to_listen_without_it() {
+async fn the_page_without_scripts_shows_a_curl_command() {
     let app = TestApp::start(&[]).await;
     let html = app.get_with("/", &[("host", "tidings.example:8080")]).await.text().await;
     let html = html.expect("text");
@@ -46,15 +46,15 @@ async fn the_page_says_how_to_listen_without_it() {
 
     let html = app.get_with("/", &[("host", "a;id$(x)")]).await.text().await.expect("text");
     let hint = between(&html, "<noscript>", "</noscript>");
-    assert!(hint.contains("curl -N localhost/stream"), "nothing for a shell to run: {hint}");
+    assert!(hint.contains("curl -N localhost/stream"), "no shell code in the hint: {hint}");
 }
 
 #[tokio::test]
-async fn scripts_run_by_nonce_only() {
+async fn scripts_run_only_with_a_nonce() {
     let app = TestApp::start(&[]).await;
     let mut nonces = Vec::new();
     for path in ["/", "/", "/problems", "/nothing"] {
-        let response = app.get_with(path, &[A_BROWSER]).await;
+        let response = app.get_with(path, &[BROWSER]).await;
         let policy = response.headers()["content-security-policy"].to_str().expect("text");
         assert!(!policy.contains("unsafe-inline") && !policy.contains("'unsafe-eval'"), "{policy}");
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
@@ -72,7 +72,7 @@ async fn scripts_run_by_nonce_only() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_security_headers() {
+async fn every_response_has_the_security_headers() {
     let app = TestApp::start(&[]).await;
     for path in ["/", "/stream", "/nothing", "/favicon.svg", "/health/live"] {
         let response = app.get(path).await;
@@ -89,12 +89,12 @@ async fn every_answer_carries_the_security_headers() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
+async fn an_unknown_path_gets_a_page_or_a_problem_by_accept() {
     let app = TestApp::start(&[]).await;
     let long = format!("/{}", "a".repeat(10_000));
     let paths = ["/nothing", "/pkg/", "/pkg/nothing.js", "/../etc/passwd", "/%ff", "/a/b?c"];
     for path in paths.into_iter().chain([long.as_str()]) {
-        let page = app.get_with(path, &[A_BROWSER]).await;
+        let page = app.get_with(path, &[BROWSER]).await;
         assert_eq!(page.status(), StatusCode::NOT_FOUND, "{path}");
         assert!(page.text().await.expect("text").contains("<h1>Nothing here</h1>"), "{path}");
 
@@ -103,13 +103,13 @@ async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
         let problem: Value = problem.json().await.expect("JSON");
         assert_eq!(problem["type"], "/problems#not-found", "{path}");
     }
-    let posted = app.client.post(format!("{}/nothing", app.url)).send().await.expect("an answer");
+    let posted = app.client.post(format!("{}/nothing", app.url)).send().await.expect("a response");
     assert_eq!(posted.status(), StatusCode::NOT_FOUND);
 }
 
-/// What no client of ours sends, but anyone can.
+/// Request targets that are not paths.
 #[tokio::test]
-async fn a_request_without_a_path_is_answered() {
+async fn unusual_request_targets_get_a_response() {
     let app = TestApp::start(&[]).await;
     let address = app.url.strip_prefix("http://").expect("a URL");
     for target in ["a:80", "*", "http://a", "http://a?b", "/../../etc/passwd", "/%2e%2e/etc/passwd"]
@@ -119,20 +119,23 @@ async fn a_request_without_a_path_is_answered() {
             "GET {target} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\nconnection: close\r\n\r\n"
         );
         connection.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer).await.expect("an answer");
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 ") && !answer.contains("root:"), "{target}: {answer}");
+        let mut response = Vec::new();
+        connection.read_to_end(&mut response).await.expect("a response");
+        let response = String::from_utf8_lossy(&response);
+        assert!(
+            response.starts_with("HTTP/1.1 ") && !response.contains("root:"),
+            "{target}: {response}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_method_that_does_not_fit_is_a_problem() {
+async fn an_unsupported_method_gets_a_problem() {
     let app = TestApp::start(&[]).await;
     for path in ["/", "/stream", "/health/live"] {
         for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
             let request = app.client.request(method, format!("{}{path}", app.url));
-            let response = request.send().await.expect("an answer");
+            let response = request.send().await.expect("a response");
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
             assert_eq!(response.headers()["allow"], "GET,HEAD", "{path}");
             let problem: Value = response.json().await.expect("JSON");
@@ -142,7 +145,7 @@ async fn a_method_that_does_not_fit_is_a_problem() {
 }
 
 #[tokio::test]
-async fn every_problem_is_explained_where_its_type_leads() {
+async fn the_problems_page_explains_every_problem() {
     let app = TestApp::start(&[]).await;
     let html = app.get("/problems").await.text().await.expect("text");
     for problem in tidings::problem::ALL {
@@ -151,7 +154,7 @@ async fn every_problem_is_explained_where_its_type_leads() {
 }
 
 #[tokio::test]
-async fn built_files_are_compressed_and_kept_for_ever() {
+async fn built_files_are_compressed_and_immutable() {
     let app = TestApp::start(&[]).await;
     let browser = [("accept-encoding", "gzip, br")];
     let script = app.get_with("/pkg/tidings.AAA.js", &browser).await;
@@ -165,19 +168,19 @@ async fn built_files_are_compressed_and_kept_for_ever() {
 }
 
 #[tokio::test]
-async fn pages_are_compressed_and_nothing_else_is() {
+async fn only_pages_are_compressed_on_the_fly() {
     let app = TestApp::start(&[]).await;
-    app.publish("news", "said").await;
+    app.publish("news", "one").await;
     let gzip = ("accept-encoding", "gzip, br");
     for path in ["/", "/streams", "/streams/news", "/problems", "/sign-in"] {
-        let page = app.get_with(path, &[gzip, A_BROWSER]).await;
+        let page = app.get_with(path, &[gzip, BROWSER]).await;
         assert_eq!(page.headers()["content-encoding"], "gzip", "{path}");
-        assert!(page.headers().contains_key("content-length"), "{path}: as a whole");
+        assert!(page.headers().contains_key("content-length"), "{path}: compressed at once");
         let vary: Vec<_> = page.headers().get_all("vary").iter().collect();
         assert_eq!(vary, ["accept", "accept-encoding"], "{path}");
     }
     let text = app.get_with("/", &[gzip, ("accept", "text/plain")]).await;
-    assert!(!text.headers().contains_key("content-encoding"), "a page that is fetched as text");
+    assert!(!text.headers().contains_key("content-encoding"), "a page that is requested as text");
     for path in ["/stream", "/streams/news/messages", "/health/live", "/nothing"] {
         let other = app.get_with(path, &[gzip]).await;
         assert!(!other.headers().contains_key("content-encoding"), "{path}");
@@ -186,29 +189,28 @@ async fn pages_are_compressed_and_nothing_else_is() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_can_not_be_read_is_the_fault_of_the_server() {
+async fn a_file_that_cannot_be_read_is_an_internal_error() {
     let app = TestApp::start(&[]).await;
-    std::os::unix::fs::symlink("circle.svg", app.site().join("circle.svg")).expect("a link");
-    let response = app.get("/circle.svg").await;
+    std::os::unix::fs::symlink("loop.svg", app.site().join("loop.svg")).expect("a link");
+    let response = app.get("/loop.svg").await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let problem: Value = response.json().await.expect("JSON");
     assert_eq!(problem["type"], "/problems#internal");
 }
 
-/// What a browser without JavaScript gets back from a form that is refused.
+/// The page that a browser without JavaScript gets when its form is refused.
 #[tokio::test]
-async fn a_refused_form_keeps_a_message_and_says_why() {
+async fn a_refused_form_keeps_the_message_and_shows_the_problem() {
     let app = TestApp::start(&[]).await;
     let send = async |path: &str, form: &str| {
-        let request =
-            app.client.post(format!("{}{path}", app.url)).header(A_BROWSER.0, A_BROWSER.1);
+        let request = app.client.post(format!("{}{path}", app.url)).header(BROWSER.0, BROWSER.1);
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let response = request.body(form.to_owned()).send().await.expect("an answer");
+        let response = request.body(form.to_owned()).send().await.expect("a response");
         (response.status(), response.text().await.expect("text"))
     };
     app.publish("news", "the only message").await;
     let (status, _) = send("/api/end", "stream=news&text=that+was+all").await;
-    assert_eq!(status, StatusCode::OK, "it leads back to the stream");
+    assert_eq!(status, StatusCode::OK, "redirected to the stream");
 
     let (status, html) = send("/api/publish", "stream=news&text=too+late").await;
     assert_eq!(status, StatusCode::CONFLICT);

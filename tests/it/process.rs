@@ -1,4 +1,4 @@
-//! The server as a process: how it starts, refuses to start, and stops.
+//! The server process: start-up errors, signals and exit codes.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,24 +8,24 @@ use std::{
 
 use crate::support::{
     built_site,
-    process::{Server, refused, tidings},
+    process::{Server, start_refused, tidings},
 };
 
-/// Opens the event stream and reads until the first value has come.
-fn listen(server: &Server) -> TcpStream {
+/// Opens the event stream of the counter and reads its first value.
+fn watch_counter(server: &Server) -> TcpStream {
     let mut connection = TcpStream::connect(&server.address).expect("a connection");
     connection.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
-    let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains("Counter value 1\n") {
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains("Counter value 1\n") {
         let mut byte = [0];
         connection.read_exact(&mut byte).expect("a byte");
-        seen.push(byte[0]);
+        received.push(byte[0]);
     }
     connection
 }
 
 #[test]
-fn bad_values_are_refused_by_name() {
+fn invalid_values_are_reported_with_their_flag() {
     for (flag, value) in [
         ("--listen", "nowhere"),
         ("--counter-count", "0"),
@@ -51,22 +51,22 @@ fn bad_values_are_refused_by_name() {
         ("--log", "tidings=loud"),
         ("--log-format", "xml"),
     ] {
-        let (output, said) = refused(tidings().args([flag, value]));
-        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {said}");
-        assert!(said.contains(flag) && said.contains(value), "{flag} {value}: {said}");
+        let (output, stderr) = start_refused(tidings().args([flag, value]));
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {stderr}");
+        assert!(stderr.contains(flag) && stderr.contains(value), "{flag} {value}: {stderr}");
         if value.is_empty() {
-            // A variable that is empty counts as unset.
+            // An empty variable counts as unset.
             continue;
         }
         let variable =
             format!("TIDINGS{}", flag.replace("--", "_").replace('-', "_").to_uppercase());
-        let (output, said) = refused(tidings().env(&variable, value));
-        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
+        let (output, stderr) = start_refused(tidings().env(&variable, value));
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {stderr}");
     }
 }
 
 #[test]
-fn the_help_is_the_manual() {
+fn the_help_lists_flags_and_variables() {
     let output = tidings().arg("--help").output().expect("a process");
     let help = String::from_utf8(output.stdout).expect("text");
     for flag in ["listen", "site-root", "counter-count", "counter-delay", "retry", "allow-origin"] {
@@ -76,38 +76,38 @@ fn the_help_is_the_manual() {
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line() {
+fn a_port_in_use_is_reported_in_one_line() {
     let site = built_site();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let command = &mut tidings();
-    let (output, said) =
-        refused(command.args(["--listen", &address, "--site-root"]).arg(site.path()));
+    let (output, stderr) =
+        start_refused(command.args(["--listen", &address, "--site-root"]).arg(site.path()));
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("--listen"), "{stderr}");
 }
 
 #[test]
-fn a_missing_site_is_one_clear_line() {
+fn a_missing_site_is_reported_in_one_line() {
     let empty = tempfile::tempdir().expect("a folder");
     for folder in [empty.path(), Path::new("/nowhere/at/all")] {
-        let (output, said) = refused(tidings().arg("--site-root").arg(folder));
+        let (output, stderr) = start_refused(tidings().arg("--site-root").arg(folder));
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(
-            said.contains(folder.to_str().expect("text")) && said.contains("--site-root"),
-            "{said}"
+            stderr.contains(folder.to_str().expect("text")) && stderr.contains("--site-root"),
+            "{stderr}"
         );
     }
 }
 
 #[test]
-fn a_signal_lets_readers_go_and_ends_well() {
+fn a_signal_closes_event_streams_and_exits_with_0() {
     let site = built_site();
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(site.path(), &[]);
-        let mut reader = listen(&server);
+        let mut reader = watch_counter(&server);
         server.signal(signal);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
@@ -117,12 +117,12 @@ fn a_signal_lets_readers_go_and_ends_well() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_exits_at_once() {
     let site = built_site();
     let fast = ["--counter-delay", "0ms", "--counter-count", "1000000"];
     let mut server = Server::start(site.path(), &fast);
-    // One that takes nothing more holds up the drain: more is sent than buffers hold.
-    let _stalled = listen(&server);
+    // A stalled reader delays the shutdown: more is sent than buffers hold.
+    let _stalled = watch_counter(&server);
     std::thread::sleep(std::time::Duration::from_secs(3));
     server.signal("TERM");
     std::thread::sleep(std::time::Duration::from_secs(1));
@@ -132,7 +132,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn logs_are_json_on_demand() {
+fn json_logs_have_a_json_object_per_line() {
     let site = built_site();
     let mut server = Server::start(site.path(), &["--log-format", "json"]);
     server.signal("TERM");

@@ -1,4 +1,4 @@
-//! The configurations of proxies in `deploy`, each with the proxy itself, where it is installed.
+//! The reverse proxy configurations in `deploy`, each tested with the proxy itself where it is installed.
 
 use std::{
     fs,
@@ -15,15 +15,15 @@ use tokio::sync::mpsc;
 
 use crate::support::{
     TestApp, events, next,
-    tls::{Identity, free_port, until_somebody_listens},
+    tls::{Identity, free_port, wait_for_listener},
 };
 
-/// A proxy before a server, killed when it is dropped.
+/// A proxy in front of a server, killed when it is dropped.
 struct Proxy {
     process: Child,
     url: String,
-    /// Where it takes plain HTTP, if it does.
-    plain: Option<String>,
+    /// The URL of its plain HTTP listener, if it has one.
+    plain_url: Option<String>,
     client: Client,
     identity: Identity,
     _folder: TempDir,
@@ -36,16 +36,16 @@ impl Drop for Proxy {
     }
 }
 
-/// What is different here from where the configuration is meant for.
-struct Here {
-    app: String,
+/// The addresses and files of the test, which replace those in a configuration.
+struct ProxySetup {
+    app_address: String,
     port: u16,
     plain_port: u16,
     folder: TempDir,
     identity: Identity,
 }
 
-impl Here {
+impl ProxySetup {
     fn new(app: &TestApp) -> Self {
         let (folder, identity) = (TempDir::new().expect("a folder"), Identity::new());
         let file = |name: &str, content: &str| {
@@ -54,19 +54,20 @@ impl Here {
         file("certificate.pem", &identity.certificate);
         file("key.pem", &identity.key);
         file("both.pem", &(identity.certificate.clone() + &identity.key));
-        let app = app.address().to_owned();
-        Self { app, port: free_port(), plain_port: free_port(), folder, identity }
+        let app_address = app.address().to_owned();
+        Self { app_address, port: free_port(), plain_port: free_port(), folder, identity }
     }
 
     fn folder(&self) -> &str {
         self.folder.path().to_str().expect("text")
     }
 
-    /// Puts a configuration of ours in the folder, with some of its text replaced.
-    fn configure(&self, name: &str, replaced: &[(&str, String)]) -> String {
+    /// Copies a configuration into the folder, with the replacements and the address of the server.
+    fn configure(&self, name: &str, replacements: &[(&str, String)]) -> String {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
         let mut text = fs::read_to_string(file).expect("a configuration");
-        for (from, to) in replaced.iter().chain(&[("127.0.0.1:3000", self.app.clone())]) {
+        for (from, to) in replacements.iter().chain(&[("127.0.0.1:3000", self.app_address.clone())])
+        {
             assert!(text.contains(from), "{name} has no {from:?}");
             text = text.replace(from, to);
         }
@@ -75,15 +76,15 @@ impl Here {
         file.to_str().expect("text").to_owned()
     }
 
-    async fn start(self, command: &mut Command, plain: bool) -> Proxy {
+    async fn start(self, command: &mut Command, has_plain_http: bool) -> Proxy {
         command.current_dir(self.folder()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("a process");
         let Self { identity, folder, .. } = self;
         let client = identity.client().redirect(Policy::none()).build().expect("a client");
-        let plain = plain.then(|| format!("http://127.0.0.1:{}", self.plain_port));
+        let plain_url = has_plain_http.then(|| format!("http://127.0.0.1:{}", self.plain_port));
         let url = format!("https://localhost:{}", self.port);
-        let proxy = Proxy { process, url, plain, client, identity, _folder: folder };
-        until_somebody_listens(self.port);
+        let proxy = Proxy { process, url, plain_url, client, identity, _folder: folder };
+        wait_for_listener(self.port);
         while proxy.get("/health/live").await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -91,59 +92,59 @@ impl Here {
     }
 }
 
-/// Whether there is such a program.
+/// Whether a program is installed.
 fn is_installed(program: &str, version: &str) -> bool {
     let output = Command::new(program).arg(version).output();
-    let is_there = output.is_ok_and(|output| output.status.success());
-    if !is_there {
+    let is_installed = output.is_ok_and(|output| output.status.success());
+    if !is_installed {
         println!("skipped: {program} is not installed");
     }
-    is_there
+    is_installed
 }
 
 impl Proxy {
     async fn get(&self, path: &str) -> StatusCode {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
-        answer.expect("an answer").status()
+        let response = self.client.get(format!("{}{path}", self.url)).send().await;
+        response.expect("a response").status()
     }
 
     async fn watch(&self, cursor: &str) -> Response {
         let request = self.client.get(format!("{}/streams/news/events", self.url));
-        request.header("last-event-id", cursor).send().await.expect("an answer")
+        request.header("last-event-id", cursor).send().await.expect("a response")
     }
 
-    /// Watches from another address of this machine, with an invented header.
-    async fn watch_as(&self, address: [u8; 4], says: &str) -> Response {
+    /// Watches from another loopback address, with a forged `x-forwarded-for` header.
+    async fn watch_from(&self, address: [u8; 4], forwarded_for: &str) -> Response {
         let client = self.identity.client().local_address(IpAddr::from(address)).build();
         let request = client.expect("a client").get(format!("{}/streams/news/events", self.url));
-        request.header("x-forwarded-for", says).send().await.expect("an answer")
+        request.header("x-forwarded-for", forwarded_for).send().await.expect("a response")
     }
 
     async fn publish(&self, text: &'static str) {
         let request = self.client.post(format!("{}/streams/news", self.url)).body(text);
-        // As a form of ours is sent by a browser that says no more.
-        let answer = request.header(header::ORIGIN, &self.url).send().await.expect("an answer");
-        assert_eq!(answer.status(), StatusCode::CREATED);
+        // As a browser without `Sec-Fetch-Site` sends a form of the site.
+        let response = request.header(header::ORIGIN, &self.url).send().await.expect("a response");
+        assert_eq!(response.status(), StatusCode::CREATED);
     }
 }
 
-/// Everything that the proxy must let through as it is.
-async fn lets_all_through(app: TestApp, proxy: Proxy) {
-    let page = proxy.client.get(&proxy.url).send().await.expect("an answer");
+/// Asserts that everything works through the proxy.
+async fn check_proxy(app: TestApp, proxy: Proxy) {
+    let page = proxy.client.get(&proxy.url).send().await.expect("a response");
     assert_eq!((page.status(), page.version()), (StatusCode::OK, Version::HTTP_2));
     assert!(page.text().await.expect("a page").contains("<html"));
-    if let Some(plain) = &proxy.plain {
-        let answer = proxy.client.get(format!("{plain}/streams/news")).send().await;
-        let answer = answer.expect("an answer");
-        assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
-        assert!(answer.headers()["location"].to_str().expect("text").starts_with("https://"));
+    if let Some(plain_url) = &proxy.plain_url {
+        let response = proxy.client.get(format!("{plain_url}/streams/news")).send().await;
+        let response = response.expect("a response");
+        assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+        assert!(response.headers()["location"].to_str().expect("text").starts_with("https://"));
     }
 
-    // An event comes while the stream stays open, and a line while the upload does.
+    // Events are not buffered while the stream is open, nor lines while the upload goes on.
     let mut reader = events(proxy.watch("").await);
     proxy.publish("one").await;
-    let one = next(&mut reader).await;
-    assert_eq!(one.data, "one");
+    let first_event = next(&mut reader).await;
+    assert_eq!(first_event.data, "one");
     let (lines, mut receiver) = mpsc::unbounded_channel::<&str>();
     let body = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
     let body = Body::wrap_stream(futures::StreamExt::map(body, Ok::<_, std::io::Error>));
@@ -155,44 +156,44 @@ async fn lets_all_through(app: TestApp, proxy: Proxy) {
         assert_eq!(next(&mut reader).await.data, line);
     }
     drop(lines);
-    let taken = upload.await.expect("no panic").expect("an answer").json::<Value>().await;
-    assert_eq!(taken.expect("JSON")["taken"], 2);
+    let result = upload.await.expect("no panic").expect("a response").json::<Value>().await;
+    assert_eq!(result.expect("JSON")["taken"], 2);
     let large: &str = "x".repeat(65_536).leak();
     proxy.publish(large).await;
     assert_eq!(next(&mut reader).await.data, large);
 
-    // The page says where it is: over TLS, whatever the server itself speaks.
+    // The page shows its public https URL, although the server itself uses plain HTTP.
     let page = proxy.client.get(format!("{}/streams/news", proxy.url)).send().await;
-    assert!(page.expect("an answer").text().await.expect("a page").contains(&proxy.url));
+    assert!(page.expect("a response").text().await.expect("a page").contains(&proxy.url));
 
-    // Each client has limits of its own, whatever it says of itself; one that does not come through
-    // the proxy is not believed either.
-    let one_watches = proxy.watch_as([127, 0, 0, 2], "127.0.0.3").await;
-    assert_eq!(one_watches.status(), StatusCode::OK);
-    let again = proxy.watch_as([127, 0, 0, 2], "127.0.0.4").await;
-    assert_eq!(again.status(), StatusCode::TOO_MANY_REQUESTS);
-    let other = proxy.watch_as([127, 0, 0, 3], "127.0.0.2").await;
+    // Each client has limits of its own: a forged header has no effect, neither through the proxy nor from
+    // a client that connects to the server directly.
+    let first = proxy.watch_from([127, 0, 0, 2], "127.0.0.3").await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let second = proxy.watch_from([127, 0, 0, 2], "127.0.0.4").await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    let other = proxy.watch_from([127, 0, 0, 3], "127.0.0.2").await;
     assert_eq!(other.status(), StatusCode::OK);
-    let beside = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 4])).build();
-    let beside = beside.expect("a client").get(format!("{}/streams/news/events", app.url));
-    let beside = beside.header("x-forwarded-for", "127.0.0.2").send().await.expect("an answer");
-    assert_eq!(beside.status(), StatusCode::OK);
-    drop((one_watches, other, beside));
+    let direct = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 4])).build();
+    let direct = direct.expect("a client").get(format!("{}/streams/news/events", app.url));
+    let direct = direct.header("x-forwarded-for", "127.0.0.2").send().await.expect("a response");
+    assert_eq!(direct.status(), StatusCode::OK);
+    drop((first, other, direct));
 
-    // A reader goes on where it was; one that leaves is seen to leave.
+    // A reader that disconnects is noticed, and can resume.
     drop(reader);
-    app.until_none_is_open().await;
-    let resumed = proxy.watch(&one.id).await;
+    app.wait_until_no_stream_is_open().await;
+    let resumed = proxy.watch(&first_event.id).await;
     assert_eq!(resumed.headers()["content-type"], "text/event-stream; charset=utf-8");
 
     app.shutdown.begin();
-    let text = resumed.text().await.expect("a proper end");
+    let text = resumed.text().await.expect("a complete response");
     assert!(text.contains("data: two") && !text.contains("data: one"), "{text}");
     assert!(text.contains("\nretry: ") && text.ends_with("event: ping\ndata: {}\n\n"));
     app.server.await.expect("no panic").expect("no failure");
 }
 
-async fn app() -> TestApp {
+async fn start_behind_proxy() -> TestApp {
     TestApp::start(&[
         "--open",
         "--trusted-proxy",
@@ -204,76 +205,76 @@ async fn app() -> TestApp {
 }
 
 #[tokio::test]
-async fn nginx() {
+async fn the_nginx_configuration_works() {
     if !is_installed("nginx", "-v") {
         return;
     }
-    let app = app().await;
-    let here = Here::new(&app);
-    let folder = here.folder().to_owned();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {folder}/{what};"))
+    let app = start_behind_proxy().await;
+    let setup = ProxySetup::new(&app);
+    let folder = setup.folder().to_owned();
+    let temp_paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {folder}/{name};"))
         .concat();
-    let file = here.configure(
+    let file = setup.configure(
         "nginx.conf",
         &[
             ("user www-data;", String::new()),
             ("/run/", format!("{folder}/")),
             ("/var/log/nginx/", format!("{folder}/")),
             ("/etc/ssl/tidings/", format!("{folder}/")),
-            ("http {", format!("http {{ {temporary}")),
-            ("listen 80;", format!("listen 127.0.0.1:{};", here.plain_port)),
+            ("http {", format!("http {{ {temp_paths}")),
+            ("listen 80;", format!("listen 127.0.0.1:{};", setup.plain_port)),
             ("listen [::]:80;", String::new()),
-            ("listen 443 ", format!("listen 127.0.0.1:{} ", here.port)),
+            ("listen 443 ", format!("listen 127.0.0.1:{} ", setup.port)),
             ("listen [::]:443 ssl http2;", String::new()),
         ],
     );
     let command = &mut Command::new("nginx");
     command.args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c", &file]);
-    let proxy = here.start(command, true).await;
-    lets_all_through(app, proxy).await;
+    let proxy = setup.start(command, true).await;
+    check_proxy(app, proxy).await;
 }
 
 #[tokio::test]
-async fn caddy() {
+async fn the_caddy_configuration_works() {
     if !is_installed("caddy", "version") {
         return;
     }
-    let app = app().await;
-    let here = Here::new(&app);
-    let folder = here.folder().to_owned();
-    // It can not get a certificate here.
+    let app = start_behind_proxy().await;
+    let setup = ProxySetup::new(&app);
+    let folder = setup.folder().to_owned();
+    // It cannot obtain a certificate in a test.
     let site = format!(
         "{{\nadmin off\nauto_https off\n}}\n\nhttps://localhost:{} {{\n\
          tls {folder}/certificate.pem {folder}/key.pem\n",
-        here.port
+        setup.port
     );
-    let file = here.configure("Caddyfile", &[("tidings.example {\n", site)]);
+    let file = setup.configure("Caddyfile", &[("tidings.example {\n", site)]);
     let command = &mut Command::new("caddy");
     command.args(["run", "--adapter", "caddyfile", "--config", &file]);
-    let proxy = here.start(command.env("HOME", folder), false).await;
-    lets_all_through(app, proxy).await;
+    let proxy = setup.start(command.env("HOME", folder), false).await;
+    check_proxy(app, proxy).await;
 }
 
 #[tokio::test]
-async fn haproxy() {
+async fn the_haproxy_configuration_works() {
     if !is_installed("haproxy", "-v") {
         return;
     }
-    let app = app().await;
-    let here = Here::new(&app);
-    let file = here.configure(
+    let app = start_behind_proxy().await;
+    let setup = ProxySetup::new(&app);
+    let file = setup.configure(
         "haproxy.cfg",
         &[
             ("user haproxy", String::new()),
             ("group haproxy", String::new()),
-            // As many as an ordinary user may have.
+            // Within the limit of open files of an ordinary user.
             ("maxconn 20000", "maxconn 100".to_owned()),
-            ("bind :80", format!("bind 127.0.0.1:{}", here.plain_port)),
-            ("bind :443 ", format!("bind 127.0.0.1:{} ", here.port)),
-            ("/etc/ssl/tidings/", format!("{}/", here.folder())),
+            ("bind :80", format!("bind 127.0.0.1:{}", setup.plain_port)),
+            ("bind :443 ", format!("bind 127.0.0.1:{} ", setup.port)),
+            ("/etc/ssl/tidings/", format!("{}/", setup.folder())),
         ],
     );
-    let proxy = here.start(Command::new("haproxy").args(["-db", "-f", &file]), true).await;
-    lets_all_through(app, proxy).await;
+    let proxy = setup.start(Command::new("haproxy").args(["-db", "-f", &file]), true).await;
+    check_proxy(app, proxy).await;
 }

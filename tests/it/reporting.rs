@@ -1,7 +1,7 @@
-//! Failing to report is never a failure: standard output and error that are full, closed, broken or
-//! never read change nothing about what the server does.
+//! Standard output and standard error that are full, closed, broken or never read do not affect the
+//! server: it only counts the log lines that it drops.
 //!
-//! `TIDINGS_SERVER=target/release/tidings cargo test --test it reporting` tries the release.
+//! `TIDINGS_SERVER=target/release/tidings cargo test --test it reporting` tests a release build.
 
 use std::{
     fs,
@@ -18,42 +18,43 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    TestApp, all_pages, built_site,
-    process::{exit_status, program, refused, tidings},
+    TestApp, built_site,
+    process::{exit_status, program, start_refused, tidings},
+    read_history,
 };
 
 /// How many messages are published before the disk is filled.
 const MESSAGES: usize = 1_000;
 
-/// What becomes of what the server says on an output.
+/// The kind of file that standard output or standard error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    /// A device that is full.
+enum OutputKind {
+    /// A full device (`/dev/full`).
     Full,
     /// Closed before the server starts.
     Closed,
-    /// A pipe whose reader is gone.
+    /// A pipe whose reader is closed.
     Broken,
     /// A pipe that is never read.
     Unread,
     /// A file on the disk that fills up.
     File,
-    /// Thrown away.
+    /// `/dev/null`.
     Null,
 }
 
-impl Output {
-    /// How a shell redirects the output with this number.
-    fn redirect(self, number: u8, folder: &Path) -> String {
+impl OutputKind {
+    /// The redirection of this file descriptor in a shell; empty if [`stdio`](Self::stdio) sets it up.
+    fn redirect(self, descriptor: u8, folder: &Path) -> String {
         match self {
-            Self::Full => format!("{number}>/dev/full"),
-            Self::Closed => format!("{number}>&-"),
-            Self::File => format!("{number}>>'{}/tidings.log'", folder.display()),
+            Self::Full => format!("{descriptor}>/dev/full"),
+            Self::Closed => format!("{descriptor}>&-"),
+            Self::File => format!("{descriptor}>>'{}/tidings.log'", folder.display()),
             Self::Broken | Self::Unread | Self::Null => String::new(),
         }
     }
 
-    /// What the output is before that, and what keeps it so.
+    /// The output before the redirection, and the reader that keeps its pipe open.
     fn stdio(self) -> (Stdio, Option<PipeReader>) {
         match self {
             Self::Broken | Self::Unread => {
@@ -65,13 +66,13 @@ impl Output {
     }
 }
 
-/// How large the files of the server may become.
+/// The limit on the size of the server's files, in bytes.
 const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
-/// More than the lines that wait for a reader, the pipe included.
+/// More lines than fit into the queue of the log writer and the pipe.
 const MANY_LINES: usize = 8_000;
 
 /// A server whose files cannot grow beyond [`MAX_FILE_BYTES`].
-struct Server {
+struct LimitedServer {
     process: Child,
     url: String,
     metrics: String,
@@ -81,20 +82,20 @@ struct Server {
     _unread: [Option<PipeReader>; 2],
 }
 
-impl Server {
-    async fn start(stdout: Output, stderr: Output) -> Self {
+impl LimitedServer {
+    async fn start(stdout: OutputKind, stderr: OutputKind) -> Self {
         let (folder, site) = (tempfile::tempdir().expect("a folder"), built_site());
         let redirects =
             [stdout.redirect(1, folder.path()), stderr.redirect(2, folder.path())].join(" ");
         let blocks = MAX_FILE_BYTES / 512;
         let run = format!(r#"trap "" XFSZ; ulimit -S -f {blocks}; exec "$0" "$@" {redirects}"#);
-        if stderr == Output::File {
-            // There is room for some lines more.
+        if stderr == OutputKind::File {
+            // Leaves room for some more lines.
             let filler = "2026 filler\n".repeat((MAX_FILE_BYTES - 20_000) / 12);
             fs::write(folder.path().join("tidings.log"), filler).expect("a file");
         }
         let ((out, out_reader), (err, err_reader)) = (stdout.stdio(), stderr.stdio());
-        // The output that says where it is may be lost.
+        // The addresses are chosen here, because the output with the URL may be lost.
         let [listen, metrics] = [free_address(), free_address()];
         let process = Command::new("sh")
             .args(["-c", &run])
@@ -127,24 +128,24 @@ impl Server {
     }
 
     async fn get(&self, url: &str) -> Response {
-        let answer = self.client.get(url).timeout(Duration::from_mins(1)).send().await;
-        answer.unwrap_or_else(|error| panic!("{url} is not answered: {error}"))
+        let response = self.client.get(url).timeout(Duration::from_mins(1)).send().await;
+        response.unwrap_or_else(|error| panic!("{url}: no response: {error}"))
     }
 
     async fn status(&self, path: &str) -> StatusCode {
         self.get(&format!("{}{path}", self.url)).await.status()
     }
 
-    /// Publishes once; gives the id where it was stored.
+    /// Publishes a message; returns its id, or `None` if the response is 503.
     async fn publish(&self, text: &str) -> Option<String> {
         let request = self.client.post(format!("{}/streams/news", self.url)).body(text.to_owned());
-        let answer = request.timeout(Duration::from_mins(1)).send().await;
-        let answer = answer.unwrap_or_else(|error| panic!("{text:.20} is not answered: {error}"));
-        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let response = request.timeout(Duration::from_mins(1)).send().await;
+        let response = response.unwrap_or_else(|error| panic!("{text:.20}: no response: {error}"));
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             return None;
         }
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        let accepted: Value = answer.json().await.expect("JSON");
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let accepted: Value = response.json().await.expect("JSON");
         accepted["id"].as_str().map(str::to_owned)
     }
 
@@ -158,15 +159,15 @@ impl Server {
     }
 }
 
-/// An address that is free now, on a host of its own.
+/// A loopback address with a port that is currently free.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
 }
 
-/// Publishes, fills the disk, frees it, publishes again: with these outputs as with any.
-async fn serves(stdout: Output, stderr: Output) {
-    let mut server = Server::start(stdout, stderr).await;
+/// Asserts that a server with these outputs works: publishes, fills the disk, frees it, publishes again.
+async fn assert_server_works(stdout: OutputKind, stderr: OutputKind) {
+    let mut server = LimitedServer::start(stdout, stderr).await;
     let mut published = Vec::new();
     for n in 0..MESSAGES {
         let text = format!("message {n}");
@@ -174,13 +175,13 @@ async fn serves(stdout: Output, stderr: Output) {
         published.push((id, text));
     }
     let history = format!("{}/streams/news/messages", server.url);
-    assert!(all_pages(&server.client, &history).await == published, "nothing twice, none missing");
+    assert!(read_history(&server.client, &history).await == published, "each message once");
 
-    if stderr == Output::Unread {
-        let asked = futures::stream::iter(0..MANY_LINES).for_each_concurrent(16, async |_| {
+    if stderr == OutputKind::Unread {
+        let requests = futures::stream::iter(0..MANY_LINES).for_each_concurrent(16, async |_| {
             assert_eq!(server.status("/nowhere").await, StatusCode::NOT_FOUND);
         });
-        asked.await;
+        requests.await;
     }
     let large = "x".repeat(60_000);
     loop {
@@ -192,7 +193,7 @@ async fn serves(stdout: Output, stderr: Output) {
     }
     assert_eq!(server.status("/health/ready").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(server.status("/health/live").await, StatusCode::OK);
-    assert!(all_pages(&server.client, &history).await == published, "readers go on");
+    assert!(read_history(&server.client, &history).await == published, "reading is still possible");
 
     let process = server.process.id().to_string();
     let lift = Command::new("prlimit").args(["--pid", &process, "--fsize=unlimited"]).status();
@@ -205,8 +206,8 @@ async fn serves(stdout: Output, stderr: Output) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             stored = server.publish(&large).await;
         }
-        published.push((stored.expect("it finds out by itself"), large));
-        // Once what was written ahead has been moved into the file, too.
+        published.push((stored.expect("the server recovers without a restart"), large));
+        // Ready again after the next checkpoint.
         for _ in 0..600 {
             if server.status("/health/ready").await == StatusCode::OK {
                 break;
@@ -214,63 +215,67 @@ async fn serves(stdout: Output, stderr: Output) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(server.status("/health/ready").await, StatusCode::OK);
-        assert!(all_pages(&server.client, &history).await == published);
+        assert!(read_history(&server.client, &history).await == published);
     }
 
     let dropped = server.dropped_lines().await;
     match stderr {
-        Output::Full | Output::Broken | Output::Unread | Output::File => assert!(dropped > 0),
-        // What is closed is replaced by what throws away.
-        Output::Closed | Output::Null => assert_eq!(dropped, 0),
+        OutputKind::Full | OutputKind::Broken | OutputKind::Unread | OutputKind::File => {
+            assert!(dropped > 0);
+        }
+        // A closed output is replaced by `/dev/null`.
+        OutputKind::Closed | OutputKind::Null => assert_eq!(dropped, 0),
     }
     let kill = Command::new("sh").args(["-c", &format!("kill -s TERM {process}")]).status();
     assert!(kill.expect("a shell").success());
     assert_eq!(exit_status(&mut server.process), Some(0), "{stdout:?} {stderr:?}");
-    if stderr == Output::File {
-        is_whole(&fs::read_to_string(server.folder.path().join("tidings.log")).expect("text"));
+    if stderr == OutputKind::File {
+        assert_complete_log(
+            &fs::read_to_string(server.folder.path().join("tidings.log")).expect("text"),
+        );
     }
 }
 
-/// A log says how many lines are missing, and has no half ones but where the disk was full.
-fn is_whole(log: &str) {
-    let at = log.find("log lines were dropped").expect("it is said");
-    let (_, said) = log[at..].split_once("dropped=").expect("a field");
-    let dropped = said.lines().next().and_then(|number| number.parse::<u64>().ok());
-    assert!(dropped.is_some_and(|dropped| dropped > 0), "{}", &said[..said.len().min(40)]);
+/// Asserts that a log reports the number of dropped lines, has no partial lines, and goes on to the end.
+fn assert_complete_log(log: &str) {
+    let at = log.find("log lines were dropped").expect("a notice");
+    let (_, rest) = log[at..].split_once("dropped=").expect("a field");
+    let dropped = rest.lines().next().and_then(|number| number.parse::<u64>().ok());
+    assert!(dropped.is_some_and(|dropped| dropped > 0), "{}", &rest[..rest.len().min(40)]);
     let torn = log.lines().filter(|line| !line.starts_with("20")).count();
     assert_eq!(torn, 0, "each line begins with the time");
-    assert!(log.trim_end().ends_with("stopped"), "it goes on to the end");
+    assert!(log.trim_end().ends_with("stopped"), "the log goes on to the end");
 }
 
 #[tokio::test]
-async fn standard_error_is_full() {
-    serves(Output::Null, Output::Full).await;
+async fn a_server_works_while_standard_error_is_full() {
+    assert_server_works(OutputKind::Null, OutputKind::Full).await;
 }
 
 #[tokio::test]
-async fn standard_error_is_closed() {
-    serves(Output::Null, Output::Closed).await;
+async fn a_server_works_while_standard_error_is_closed() {
+    assert_server_works(OutputKind::Null, OutputKind::Closed).await;
 }
 
 #[tokio::test]
-async fn standard_error_is_broken() {
-    serves(Output::Null, Output::Broken).await;
+async fn a_server_works_while_standard_error_is_broken() {
+    assert_server_works(OutputKind::Null, OutputKind::Broken).await;
 }
 
 #[tokio::test]
-async fn standard_error_is_never_read() {
-    serves(Output::Null, Output::Unread).await;
+async fn a_server_works_while_standard_error_is_never_read() {
+    assert_server_works(OutputKind::Null, OutputKind::Unread).await;
 }
 
 #[tokio::test]
-async fn standard_error_is_a_file_on_the_disk_that_fills_up() {
-    serves(Output::Null, Output::File).await;
+async fn a_server_works_while_standard_error_is_a_file_on_a_full_disk() {
+    assert_server_works(OutputKind::Null, OutputKind::File).await;
 }
 
 #[tokio::test]
-async fn standard_output_is_of_no_use_either() {
-    for output in [Output::Full, Output::Closed, Output::Broken, Output::Unread] {
-        let mut server = Server::start(output, output).await;
+async fn a_server_works_while_neither_output_can_be_written() {
+    for output in [OutputKind::Full, OutputKind::Closed, OutputKind::Broken, OutputKind::Unread] {
+        let mut server = LimitedServer::start(output, output).await;
         let id = server.publish("hello").await;
         assert!(id.is_some(), "{output:?}");
         let process = server.process.id();
@@ -281,7 +286,7 @@ async fn standard_output_is_of_no_use_either() {
 }
 
 #[test]
-fn a_token_that_cannot_be_written_is_no_success() {
+fn the_token_command_fails_if_the_token_cannot_be_written() {
     let full = fs::File::options().write(true).open("/dev/full").expect("a device");
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef";
     let arguments = ["token", "--for", "x", "--watch", "*"];
@@ -290,31 +295,31 @@ fn a_token_that_cannot_be_written_is_no_success() {
     let output = child.stderr(Stdio::piped()).spawn().expect("a process").wait_with_output();
     let output = output.expect("an end");
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.starts_with("tidings: the token cannot be written"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.starts_with("tidings: the token cannot be written"), "{stderr}");
 }
 
 #[test]
-fn a_refusal_that_cannot_be_written_is_still_one() {
+fn a_start_up_error_that_cannot_be_written_still_exits_with_1() {
     let full = || fs::File::options().write(true).open("/dev/full").expect("a device");
-    let mut bad = tidings();
-    bad.args(["--site-root", "/nowhere/at/all"]).stderr(full());
-    assert_eq!(bad.status().expect("a process").code(), Some(1));
-    let (output, _) = refused(tidings().args(["--site-root", "/nowhere/at/all"]));
+    let mut command = tidings();
+    command.args(["--site-root", "/nowhere/at/all"]).stderr(full());
+    assert_eq!(command.status().expect("a process").code(), Some(1));
+    let (output, _) = start_refused(tidings().args(["--site-root", "/nowhere/at/all"]));
     assert_eq!(output.status.code(), Some(1));
 }
 
 #[tokio::test]
-async fn what_everything_depends_on_does_not_die_in_silence() {
+async fn the_server_ends_when_a_supervised_task_ends() {
     for (name, panics) in [("fan-out", true), ("sweep of old messages", false)] {
         let app = TestApp::start(&[]).await;
         app.publish("news", "hello").await;
         app.supervisor.spawn(name, async move {
             assert!(!panics, "out of luck");
         });
-        let ended = app.server.await.expect("no panic").expect_err("it cannot go on");
-        let said = ended.to_string();
-        let why = if panics { "panicked: out of luck" } else { "ended, which it never should" };
-        assert!(said.contains(name) && said.contains(why), "{said}");
+        let ended = app.server.await.expect("no panic").expect_err("a failure");
+        let message = ended.to_string();
+        let reason = if panics { "panicked: out of luck" } else { "ended unexpectedly" };
+        assert!(message.contains(name) && message.contains(reason), "{message}");
     }
 }

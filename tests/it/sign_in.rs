@@ -1,4 +1,4 @@
-//! Signing in and out, as a browser without scripts does.
+//! Signing in and out with forms, as a browser without JavaScript does.
 
 use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{NOW, TestApp, cookie_name};
 
 const SECRET: &str = "a secret of a length that is enough";
-const OTHER: &str = "another secret, for another server";
+const OTHER_SECRET: &str = "another secret, for another server";
 
 fn token() -> String {
     let exp = NOW / 1000 + 3600;
@@ -16,12 +16,12 @@ fn token() -> String {
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
 }
 
-async fn guarded() -> TestApp {
+async fn start_with_tokens() -> TestApp {
     TestApp::start(&["--secret", SECRET, "--public", "status-*"]).await
 }
 
+/// Sends a request as a browser: a `POST` of the form, or a `GET` without one; follows no redirect.
 async fn send(app: &TestApp, path: &str, cookie: &str, form: Option<&str>) -> Response {
-    // Whoever follows would not see where to.
     let client = Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client");
     let url = format!("{}{path}", app.url);
     let request = match form {
@@ -32,17 +32,18 @@ async fn send(app: &TestApp, path: &str, cookie: &str, form: Option<&str>) -> Re
             .body(form.to_owned()),
     };
     let request = request.header("accept", "text/html").header("cookie", cookie);
-    request.send().await.expect("an answer")
+    request.send().await.expect("a response")
 }
 
+/// The value of a header, or an empty text.
 fn header_of(response: &Response, name: &header::HeaderName) -> String {
     let value = response.headers().get(name);
     value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
-async fn in_and_out() {
-    let app = guarded().await;
+async fn signing_in_sets_a_cookie_and_signing_out_clears_it() {
+    let app = start_with_tokens().await;
     let token = token();
     let form = format!("token={token}&to=%2Fstreams%2Fci-1%3Fat%3D1-2");
     let response = send(&app, "/api/sign-in", "", Some(&form)).await;
@@ -53,16 +54,16 @@ async fn in_and_out() {
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
         assert!(cookie.contains(attribute), "{attribute}: {cookie}");
     }
-    assert!(!cookie.contains("Secure"), "over plain HTTP it would never come back: {cookie}");
+    assert!(!cookie.contains("Secure"), "over plain HTTP the browser would not send it: {cookie}");
 
-    let kept = format!("{}={token}", cookie_name(SECRET));
-    let page = send(&app, "/streams/ci-1", &kept, None).await;
+    let signed_in = format!("{}={token}", cookie_name(SECRET));
+    let page = send(&app, "/streams/ci-1", &signed_in, None).await;
     assert_eq!(page.status(), StatusCode::OK);
     let page = page.text().await.expect("text");
     assert!(page.contains("Ada") && page.contains("/api/sign-out"), "{page}");
     assert!(page.contains("name=\"text\"") && !page.contains(&token), "{page}");
 
-    let response = send(&app, "/api/sign-out", &kept, Some("to=%2F")).await;
+    let response = send(&app, "/api/sign-out", &signed_in, Some("to=%2F")).await;
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
     assert_eq!(header_of(&response, &header::LOCATION), "/");
     assert!(
@@ -72,14 +73,14 @@ async fn in_and_out() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_not_for_guests_asks_them_to_sign_in() {
-    let app = guarded().await;
-    let kept = format!("{}={}", cookie_name(SECRET), token());
+async fn a_page_without_permission_shows_the_sign_in_form() {
+    let app = start_with_tokens().await;
+    let signed_in = format!("{}={}", cookie_name(SECRET), token());
     for (path, cookie, status) in [
         ("/streams/ci-1", "", StatusCode::UNAUTHORIZED),
         ("/streams/ci-1?before=1-2", "", StatusCode::UNAUTHORIZED),
         ("/streams/ci-1", &format!("{}=nonsense", cookie_name(SECRET)), StatusCode::UNAUTHORIZED),
-        ("/streams/other", &kept, StatusCode::FORBIDDEN),
+        ("/streams/other", &signed_in, StatusCode::FORBIDDEN),
     ] {
         let page = send(&app, path, cookie, None).await;
         assert_eq!(page.status(), status, "{path}");
@@ -92,32 +93,32 @@ async fn a_page_that_is_not_for_guests_asks_them_to_sign_in() {
         assert_eq!(send(&app, path, cookie, None).await.status(), StatusCode::OK, "{path}");
     }
     // The right to watch is not the right to publish.
-    let page = send(&app, "/streams/log", &kept, None).await.text().await.expect("text");
+    let page = send(&app, "/streams/log", &signed_in, None).await.text().await.expect("text");
     assert!(!page.contains("/api/publish") && !page.contains("/api/end"), "{page}");
 }
 
 #[tokio::test]
-async fn the_list_shows_what_one_may_watch() {
-    let app = guarded().await;
+async fn the_list_shows_only_streams_that_may_be_watched() {
+    let app = start_with_tokens().await;
     let all = json!({ "name": "a", "publish": ["*"], "watch": ["*"], "exp": NOW });
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
     let all = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).expect("a token");
     for stream in ["ci-1", "status-1", "other"] {
         let post = app.client.post(format!("{}/streams/{stream}", app.url)).bearer_auth(&all);
-        assert_eq!(post.body("x").send().await.expect("an answer").status(), StatusCode::CREATED);
+        assert_eq!(post.body("x").send().await.expect("a response").status(), StatusCode::CREATED);
     }
-    let kept = format!("{}={}", cookie_name(SECRET), token());
-    for (cookie, shown) in [("", [false, true, false]), (&kept, [true, true, false])] {
+    let signed_in = format!("{}={}", cookie_name(SECRET), token());
+    for (cookie, expected) in [("", [false, true, false]), (&signed_in, [true, true, false])] {
         let page = send(&app, "/streams", cookie, None).await.text().await.expect("text");
-        let seen = ["ci-1", "status-1", "other"]
+        let listed = ["ci-1", "status-1", "other"]
             .map(|stream| page.contains(&format!("href=\"/streams/{stream}\"")));
-        assert_eq!(seen, shown);
+        assert_eq!(listed, expected);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_with_the_form() {
-    let app = guarded().await;
+async fn an_invalid_token_is_refused_with_the_form() {
+    let app = start_with_tokens().await;
     for (form, status) in [
         ("token=nonsense&to=/streams/ci-1", StatusCode::UNAUTHORIZED),
         ("token=&to=/streams/ci-1", StatusCode::UNAUTHORIZED),
@@ -136,8 +137,8 @@ async fn what_is_no_token_is_refused_with_the_form() {
 }
 
 #[tokio::test]
-async fn a_link_to_the_form_leads_nowhere_else() {
-    let app = guarded().await;
+async fn sign_in_does_not_redirect_to_other_sites() {
+    let app = start_with_tokens().await;
     let token = token();
     for to in
         ["//evil.example", "https://evil.example", "/%5Cevil.example", "/%09/evil.example", "evil"]
@@ -154,8 +155,8 @@ async fn a_link_to_the_form_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn who_may_not_is_led_back_to_the_stream() {
-    let app = guarded().await;
+async fn a_refused_form_leads_back_to_its_stream_after_sign_in() {
+    let app = start_with_tokens().await;
     for path in ["/api/publish", "/api/end"] {
         let form = Some("stream=ci-1&text=half+a+thought");
         let page = send(&app, path, "", form).await;
@@ -163,7 +164,7 @@ async fn who_may_not_is_led_back_to_the_stream() {
         let page = page.text().await.expect("text");
         assert!(page.contains("name=\"to\" value=\"/streams/ci-1\""), "{path}: {page}");
     }
-    // Where one may watch, what was written is still there.
+    // If the stream may be watched, its page keeps the text.
     let page = send(&app, "/api/publish", "", Some("stream=status-1&text=half+a+thought")).await;
     assert_eq!(page.status(), StatusCode::UNAUTHORIZED);
     let page = page.text().await.expect("text");
@@ -171,8 +172,9 @@ async fn who_may_not_is_led_back_to_the_stream() {
 }
 
 #[tokio::test]
-async fn two_servers_of_one_host_do_not_sign_each_other_out() {
-    let (first, second) = (guarded().await, TestApp::start(&["--secret", OTHER]).await);
+async fn servers_on_one_host_use_different_cookies() {
+    let (first, second) =
+        (start_with_tokens().await, TestApp::start(&["--secret", OTHER_SECRET]).await);
     let name = |response: &Response| {
         let cookie = header_of(response, &header::SET_COOKIE);
         cookie.split('=').next().expect("a name").to_owned()
@@ -184,14 +186,14 @@ async fn two_servers_of_one_host_do_not_sign_each_other_out() {
 }
 
 #[tokio::test]
-async fn signing_out_forgets_every_cookie_of_ours() {
-    let flags = ["--secret", OTHER, "--previous-secret", SECRET];
+async fn signing_out_clears_the_cookies_of_both_secrets() {
+    let flags = ["--secret", OTHER_SECRET, "--previous-secret", SECRET];
     let app = TestApp::start(&flags).await;
-    let old = format!("{}={}; other=1", cookie_name(SECRET), token());
-    let response = send(&app, "/api/sign-out", &old, Some("to=/")).await;
+    let old_cookies = format!("{}={}; other=1", cookie_name(SECRET), token());
+    let response = send(&app, "/api/sign-out", &old_cookies, Some("to=/")).await;
     let cookies: Vec<_> = response.headers().get_all(header::SET_COOKIE).iter().collect();
     assert_eq!(cookies.len(), 2, "{cookies:?}");
-    for name in [cookie_name(SECRET), cookie_name(OTHER)] {
+    for name in [cookie_name(SECRET), cookie_name(OTHER_SECRET)] {
         assert!(cookies.iter().any(|cookie| {
             cookie.to_str().is_ok_and(|cookie| cookie.starts_with(&format!("{name}=;")))
         }));
@@ -199,8 +201,8 @@ async fn signing_out_forgets_every_cookie_of_ours() {
 }
 
 #[tokio::test]
-async fn a_token_that_no_browser_keeps_is_refused() {
-    let app = guarded().await;
+async fn a_token_too_large_for_a_cookie_is_refused() {
+    let app = start_with_tokens().await;
     let names: Vec<_> = (0..400).map(|n| format!("stream-{n}")).collect();
     let claims = json!({ "name": "Ada", "watch": names, "exp": NOW / 1000 + 3600 });
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
@@ -209,8 +211,8 @@ async fn a_token_that_no_browser_keeps_is_refused() {
     let page = send(&app, "/api/sign-in", "", Some(&format!("token={large}&to=/"))).await;
     assert_eq!(page.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(!page.headers().contains_key(header::SET_COOKIE));
-    assert!(page.text().await.expect("text").contains("Browsers keep a token of at most"));
-    let app_itself = app.client.get(format!("{}/streams/stream-1/messages", app.url));
-    let answer = app_itself.bearer_auth(&large).send().await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::NOT_FOUND, "a program may use it");
+    assert!(page.text().await.expect("text").contains("Browsers store a token of at most"));
+    let request = app.client.get(format!("{}/streams/stream-1/messages", app.url));
+    let response = request.bearer_auth(&large).send().await.expect("a response");
+    assert_eq!(response.status(), StatusCode::NOT_FOUND, "a program may use it");
 }

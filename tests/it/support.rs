@@ -1,12 +1,12 @@
-//! What makes a test five lines long.
+//! Test support: a server on a free port, its client, and the parts of event streams.
 
 #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
 pub(crate) mod faults;
 pub(crate) mod process;
+pub(crate) mod reconnecting;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod tls;
-pub(crate) mod visitor;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -21,10 +21,10 @@ use tidings::server::{
 };
 use tokio::{task::JoinHandle, time::Instant};
 
-/// The time of day at which every server of a test starts.
+/// The Unix time at which the server of a test starts, in milliseconds.
 pub(crate) const NOW: u64 = 1_763_891_234_567;
 
-/// All come from one address, and mean no harm.
+/// Flags that lift the limits per client: all clients of a test have the same address.
 const UNLIMITED: [&str; 10] = [
     "--read-rate",
     "0",
@@ -38,12 +38,12 @@ const UNLIMITED: [&str; 10] = [
     "*",
 ];
 
-/// A server on a port of its own, whose time of day follows tokio's clock.
+/// A server on a free port, whose time of day follows tokio's clock.
 pub(crate) struct TestApp {
     pub(crate) url: String,
-    /// Where plain HTTP is sent on to TLS, if it is.
+    /// The URL of the redirect to HTTPS, if there is one.
     pub(crate) redirect: Option<String>,
-    /// Where its metrics are.
+    /// The URL of the metrics.
     pub(crate) metrics: String,
     pub(crate) client: Client,
     pub(crate) shutdown: Shutdown,
@@ -57,7 +57,7 @@ impl TestApp {
         Self::start_at(NOW, &[&["--data", ":memory:"], arguments].concat()).await
     }
 
-    /// A server that keeps its messages in a file, and begins at another time of day.
+    /// A server with a store in `file`, started at the Unix time `now` in milliseconds.
     pub(crate) async fn start_on(file: &Path, now: u64, arguments: &[&str]) -> Self {
         let file = file.to_str().expect("text");
         Self::start_at(now, &[&["--data", file], arguments].concat()).await
@@ -75,7 +75,7 @@ impl TestApp {
         let metrics = listeners.metrics_url().expect("an address").expect("a listener");
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
-        let clock = Clock::Following { millis: now, origin: Instant::now() };
+        let clock = Clock::Tokio { millis: now, origin: Instant::now() };
         let access = config.access.rules(clock).expect("secrets");
         let streams = Streams::open(&config, clock, &supervisor).await.expect("a store");
         let server = Server { config, site, access, streams, clock, shutdown: shutdown.clone() };
@@ -103,7 +103,7 @@ impl TestApp {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.send().await.expect("an answer")
+        request.send().await.expect("a response")
     }
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Response {
@@ -112,10 +112,10 @@ impl TestApp {
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.url));
-        request.body(body).send().await.expect("an answer")
+        request.body(body).send().await.expect("a response")
     }
 
-    /// Publishes a message and gives back its id.
+    /// Publishes a message and returns its id.
     pub(crate) async fn publish(&self, stream: &str, text: &str) -> String {
         let response = self.post(&format!("/streams/{stream}"), text.to_owned()).await;
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -123,7 +123,7 @@ impl TestApp {
         accepted["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Publishes a message a line.
+    /// Publishes each line as a message.
     pub(crate) async fn publish_lines(&self, stream: &str, lines: String) {
         let response = self.post(&format!("/streams/{stream}?lines"), lines).await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -139,18 +139,18 @@ impl TestApp {
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
     }
 
-    /// What a reader gets whose cursor is given by the header that browsers send.
+    /// The events of a stream from a cursor, sent in the `Last-Event-ID` header as browsers do.
     pub(crate) async fn watch(&self, stream: &str, cursor: &str) -> Events {
         let path = format!("/streams/{stream}/events");
         events(self.get_with(&path, &[("last-event-id", cursor)]).await)
     }
 
-    /// Everything that a stream holds, as its history says: ids and texts.
+    /// All messages of a stream, read from its history: ids and texts.
     pub(crate) async fn log(&self, stream: &str) -> Vec<(String, String)> {
-        all_pages(&self.client, &format!("{}/streams/{stream}/messages", self.url)).await
+        read_history(&self.client, &format!("{}/streams/{stream}/messages", self.url)).await
     }
 
-    /// Lets the server stop, as a signal would, without the pauses that people need.
+    /// Shuts the server down, as a signal would, without waiting for its pauses in real time.
     pub(crate) async fn stop(self) {
         tokio::time::pause();
         self.shutdown.begin();
@@ -158,14 +158,14 @@ impl TestApp {
         tokio::time::resume();
     }
 
-    /// How many event streams the server says are open.
+    /// The number of open event streams, as the readiness check reports it.
     pub(crate) async fn open_streams(&self) -> u64 {
-        let ready: serde_json::Value = self.get("/health/ready").await.json().await.expect("JSON");
+        let ready: Value = self.get("/health/ready").await.json().await.expect("JSON");
         ready["open_streams"].as_u64().expect("a number")
     }
 
     /// Waits until no event stream is open.
-    pub(crate) async fn until_none_is_open(&self) {
+    pub(crate) async fn wait_until_no_stream_is_open(&self) {
         for _ in 0..3_000 {
             if self.open_streams().await == 0 {
                 return;
@@ -176,14 +176,14 @@ impl TestApp {
     }
 }
 
-/// The name of the cookie of a server that has this secret, over plain HTTP.
+/// The name of the sign-in cookie of a server with this secret, over plain HTTP.
 pub(crate) fn cookie_name(secret: &str) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     let mac = jsonwebtoken::crypto::sign(b"cookie", &key, jsonwebtoken::Algorithm::HS256);
     format!("tidings-{}", &mac.expect("an HMAC")[..4])
 }
 
-/// A folder with the files a build makes, as far as the server cares.
+/// A folder with the files of a built site, as far as the server reads them.
 pub(crate) fn built_site() -> TempDir {
     let folder = TempDir::new().expect("a folder");
     let file = |name: &str, content: &str| {
@@ -198,26 +198,26 @@ pub(crate) fn built_site() -> TempDir {
     folder
 }
 
-/// Lines of text, as an upload has them.
+/// The texts as lines, each with a line end.
 pub(crate) fn lines(texts: impl Iterator<Item = String>) -> String {
     texts.fold(String::new(), |lines, text| lines + &text + "\n")
 }
 
-/// Chance that can be had again: set `SEED` to what a failed test printed.
-pub(crate) fn chance() -> fastrand::Rng {
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+/// A reproducible random number generator: set `SEED` to the value that a failed test printed.
+pub(crate) fn seeded_rng() -> fastrand::Rng {
+    let set = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = set.unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     fastrand::Rng::with_seed(seed)
 }
 
-/// A whole history, page by page: ids and texts.
-pub(crate) async fn all_pages(client: &Client, url: &str) -> Vec<(String, String)> {
+/// Reads all pages of a history: ids and texts.
+pub(crate) async fn read_history(client: &Client, url: &str) -> Vec<(String, String)> {
     let mut log = Vec::new();
     let mut after = "earliest".to_owned();
     loop {
         let page = client.get(format!("{url}?limit=1000&after={after}")).send().await;
-        let page: Value = page.expect("an answer").json().await.expect("JSON");
+        let page: Value = page.expect("a response").json().await.expect("JSON");
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let messages = page["messages"].as_array().expect("messages");
         log.extend(messages.iter().map(|one| (text(&one["id"]), text(&one["data"]))));
@@ -228,30 +228,30 @@ pub(crate) async fn all_pages(client: &Client, url: &str) -> Vec<(String, String
     }
 }
 
-/// What a response says, as an independent parser understands it, without pings.
+/// The events of a response, parsed by an independent parser, without pings.
 pub(crate) fn events(response: Response) -> Events {
-    let said = |event: &Result<Event, _>| {
+    let is_no_ping = |event: &Result<Event, _>| {
         let is_ping = event.as_ref().is_ok_and(|event| event.event == "ping");
         std::future::ready(!is_ping)
     };
-    with_pings(response).filter(said).boxed()
+    events_with_pings(response).filter(is_no_ping).boxed()
 }
 
-/// The same, with pings.
-pub(crate) fn with_pings(response: Response) -> Events {
+/// The events of a response, with pings.
+pub(crate) fn events_with_pings(response: Response) -> Events {
     response.bytes_stream().boxed().eventsource().boxed()
 }
 
-/// A response as its reader sees it, event by event.
+/// The events of a response.
 pub(crate) type Events = BoxStream<'static, Result<Event, EventStreamError<reqwest::Error>>>;
 
-/// The next event, which must come.
+/// The next event; panics if none comes within a minute.
 pub(crate) async fn next(events: &mut Events) -> Event {
     let event = tokio::time::timeout(Duration::from_mins(1), events.next()).await;
     event.expect("an event in time").expect("an event").expect("a valid stream")
 }
 
-/// Everything a response says until it ends.
+/// All events of a response, without pings, until it ends.
 pub(crate) async fn all_events(response: Response) -> Vec<Event> {
     events(response).map(|event| event.expect("a valid stream")).collect().await
 }

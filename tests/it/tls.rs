@@ -1,4 +1,4 @@
-//! TLS, HTTP/2, and who comes without.
+//! TLS, HTTP/2, certificate reload, and the redirect from plain HTTP.
 
 use std::{fs, time::Duration};
 
@@ -11,12 +11,12 @@ use tokio::{
 
 use crate::support::{
     TestApp, built_site, events, next,
-    process::{refused, tidings},
-    tls::{Files, Identity},
+    process::{start_refused, tidings},
+    tls::{CertificateFiles, Identity},
 };
 
-/// A server that speaks TLS, and a client that believes it.
-async fn start(identity: &Identity, files: &Files, arguments: &[&str]) -> TestApp {
+/// A server with TLS, and a client that trusts its certificate.
+async fn start(identity: &Identity, files: &CertificateFiles, arguments: &[&str]) -> TestApp {
     let (certificate, key) = (files.certificate(), files.key());
     let tls = ["--tls-cert", &certificate, "--tls-key", &key];
     let mut app = TestApp::start(&[&tls, arguments].concat()).await;
@@ -24,24 +24,25 @@ async fn start(identity: &Identity, files: &Files, arguments: &[&str]) -> TestAp
     app
 }
 
-async fn is_believed(app: &TestApp, identity: &Identity) -> bool {
+/// Whether the server presents the certificate of `identity`.
+async fn is_trusted(app: &TestApp, identity: &Identity) -> bool {
     let client = identity.client().build().expect("a client");
     client.get(format!("{}/health/live", app.url)).send().await.is_ok()
 }
 
 #[tokio::test]
-async fn the_client_chooses_the_version() {
+async fn the_client_chooses_the_http_version_by_alpn() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &[]).await;
-    let old = identity.client().http1_only().build().expect("a client");
-    for (client, version) in [(&app.client, Version::HTTP_2), (&old, Version::HTTP_11)] {
+    let http1_client = identity.client().http1_only().build().expect("a client");
+    for (client, version) in [(&app.client, Version::HTTP_2), (&http1_client, Version::HTTP_11)] {
         let post = client.post(format!("{}/streams/news", app.url)).body("one");
-        assert_eq!(post.send().await.expect("an answer").status(), StatusCode::CREATED);
-        let page = client.get(&app.url).send().await.expect("an answer");
+        assert_eq!(post.send().await.expect("a response").status(), StatusCode::CREATED);
+        let page = client.get(&app.url).send().await.expect("a response");
         assert_eq!((page.status(), page.version()), (StatusCode::OK, version));
         let reader = client.get(format!("{}/streams/news/events", app.url));
-        let mut reader = events(reader.send().await.expect("an answer"));
+        let mut reader = events(reader.send().await.expect("a response"));
         assert_eq!(next(&mut reader).await.data, "one");
     }
     for (offered, agreed) in [
@@ -54,23 +55,23 @@ async fn the_client_chooses_the_version() {
     }
 }
 
-/// A page of ours may publish over HTTP/2, where no header but a pseudo-header names the host.
+/// Over HTTP/2 only the `:authority` pseudo-header names the host that the origin must match.
 #[tokio::test]
-async fn a_page_of_the_same_site_may_write_over_http_2() {
+async fn a_page_of_the_same_origin_may_publish_over_http_2() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &[]).await;
     for (origin, status) in [(app.url.as_str(), 201), ("https://elsewhere.example", 403)] {
         let post =
             app.client.post(format!("{}/streams/news", app.url)).header(header::ORIGIN, origin);
-        assert_eq!(post.body("one").send().await.expect("an answer").status(), status, "{origin}");
+        assert_eq!(post.body("one").send().await.expect("a response").status(), status, "{origin}");
     }
 }
 
 #[tokio::test]
 async fn a_hundred_streams_share_a_connection() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &["--max-connections", "1"]).await;
     app.publish("news", "one").await;
     let mut readers = join_all((0..100).map(|_| app.watch("news", "")).collect::<Vec<_>>()).await;
@@ -83,48 +84,48 @@ async fn a_hundred_streams_share_a_connection() {
         assert_eq!(next(reader).await.event, "end_event");
         assert!(reader.next().await.is_none());
     }
-    app.until_none_is_open().await;
+    app.wait_until_no_stream_is_open().await;
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_an_http_2_connection_is_not_missed() {
+async fn a_closed_http_2_stream_is_noticed_while_its_connection_stays_open() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &[]).await;
-    let stays = app.watch("news", "").await;
+    let reader = app.watch("news", "").await;
     drop(app.watch("news", "").await);
     while app.open_streams().await != 1 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    drop(stays);
-    app.until_none_is_open().await;
+    drop(reader);
+    app.wait_until_no_stream_is_open().await;
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_taken_and_open_streams_go_on() {
+async fn a_new_certificate_is_loaded_while_open_streams_go_on() {
     let (old, new) = (Identity::new(), Identity::new());
-    let files = Files::of(&old);
+    let files = CertificateFiles::of(&old);
     let app = start(&old, &files, &[]).await;
     let mut reader = app.watch("news", "").await;
 
-    // One that is no good changes nothing: it has time enough to be seen twice.
-    files.hold(&new.certificate, &old.key);
+    // A certificate with the wrong key is ignored: the server reads the files twice in this time.
+    files.write(&new.certificate, &old.key);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert!(is_believed(&app, &old).await && !is_believed(&app, &new).await);
+    assert!(is_trusted(&app, &old).await && !is_trusted(&app, &new).await);
 
-    files.hold(&new.certificate, &new.key);
-    while !is_believed(&app, &new).await {
+    files.write(&new.certificate, &new.key);
+    while !is_trusted(&app, &new).await {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(!is_believed(&app, &old).await);
+    assert!(!is_trusted(&app, &old).await);
     app.publish("news", "over the old connection").await;
     assert_eq!(next(&mut reader).await.data, "over the old connection");
 }
 
 #[tokio::test]
-async fn what_is_not_tls_does_no_harm() {
+async fn invalid_handshakes_are_closed_without_a_response() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &["--header-timeout", "500ms"]).await;
     let nonsense: Vec<u8> = (0..4_096_u32).map(|n| (n * n % 251) as u8).collect();
     for garbage in [
@@ -137,18 +138,18 @@ async fn what_is_not_tls_does_no_harm() {
     ] {
         let mut connection = TcpStream::connect(app.address()).await.expect("a connection");
         connection.write_all(garbage).await.expect("sent");
-        let mut answer = Vec::new();
-        // It may be cut in the middle of what was sent.
-        let _ = connection.read_to_end(&mut answer).await;
-        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+        let mut response = Vec::new();
+        // The server may close it before everything is sent.
+        let _ = connection.read_to_end(&mut response).await;
+        assert!(!response.starts_with(b"HTTP"), "{response:?}");
     }
-    assert!(is_believed(&app, &identity).await);
+    assert!(is_trusted(&app, &identity).await);
 }
 
 #[tokio::test]
-async fn plain_http_on_the_port_for_tls_is_told_so() {
+async fn plain_http_on_the_tls_port_gets_a_problem() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &[]).await;
     let large = format!(
         "POST /streams/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{}",
@@ -158,33 +159,33 @@ async fn plain_http_on_the_port_for_tls_is_told_so() {
     {
         let mut connection = TcpStream::connect(app.address()).await.expect("a connection");
         connection.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await.expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        let mut response = String::new();
+        connection.read_to_string(&mut response).await.expect("a response");
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
         assert!(
-            answer.contains("/problems#tls-required") && answer.contains("https://"),
-            "{answer}"
+            response.contains("/problems#tls-required") && response.contains("https://"),
+            "{response}"
         );
     }
-    assert!(is_believed(&app, &identity).await);
+    assert!(is_trusted(&app, &identity).await);
 }
 
-/// Neither one that says nothing after the handshake, nor one that has nothing more to ask.
+/// Both a connection without a request after the handshake, and one after its last request.
 #[tokio::test]
-async fn idle_connections_are_closed() {
+async fn idle_tls_connections_are_closed() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &["--header-timeout", "500ms"]).await;
     for protocol in ["h2", "http/1.1"] {
         let mut silent = identity.connect(app.address(), &[protocol]).await;
         let _ = silent.read_to_end(&mut Vec::new()).await;
     }
-    let alone =
+    let with_one_connection =
         start(&identity, &files, &["--header-timeout", "500ms", "--max-connections", "1"]).await;
-    let old = identity.client().http1_only().build().expect("a client");
-    for client in [&alone.client, &old, &alone.client] {
-        let live = || client.get(format!("{}/health/live", alone.url)).send();
-        // As long as the other one's connection is open there is no place.
+    let http1_client = identity.client().http1_only().build().expect("a client");
+    for client in [&with_one_connection.client, &http1_client, &with_one_connection.client] {
+        let live = || client.get(format!("{}/health/live", with_one_connection.url)).send();
+        // Refused until the idle connection of the other client is closed.
         while live().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -192,23 +193,23 @@ async fn idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_lets_readers_go() {
+async fn shutdown_closes_event_streams_and_idle_tls_connections() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let app = start(&identity, &files, &[]).await;
-    let old = identity.client().http1_only().build().expect("a client");
+    let http1_client = identity.client().http1_only().build().expect("a client");
     let path = format!("{}/streams/news/events", app.url);
     let mut readers = Vec::new();
-    for client in [&app.client, &old] {
-        readers.push(client.get(&path).send().await.expect("an answer"));
+    for client in [&app.client, &http1_client] {
+        readers.push(client.get(&path).send().await.expect("a response"));
     }
-    // Those that have not said what they want have nothing to wait for.
+    // Connections without a request do not delay the shutdown.
     let _in_handshake = TcpStream::connect(app.address()).await.expect("a connection");
     let _silent = identity.connect(app.address(), &["h2"]).await;
     let _silent = identity.connect(app.address(), &["http/1.1"]).await;
     app.shutdown.begin();
     for reader in readers {
-        let text = reader.text().await.expect("a proper end");
+        let text = reader.text().await.expect("a complete response");
         assert!(
             text.rsplit_once("retry: ")
                 .is_some_and(|(_, last)| last.ends_with("\nevent: ping\ndata: {}\n\n")),
@@ -219,24 +220,26 @@ async fn a_server_that_stops_lets_readers_go() {
 }
 
 #[tokio::test]
-async fn plain_http_is_sent_on() {
+async fn plain_http_is_redirected_to_https() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let arguments = ["--redirect-listen", "127.0.0.1:0", "--hsts", "1d"];
     let app = start(&identity, &files, &arguments).await;
     let plain = app.redirect.as_deref().expect("an address");
-    let stays = identity.client().redirect(Policy::none()).build().expect("a client");
+    let without_redirects = identity.client().redirect(Policy::none()).build().expect("a client");
     for method in [Method::GET, Method::POST] {
-        let answer = stays.request(method, format!("{plain}/streams/ci?x=y")).send().await;
-        let answer = answer.expect("an answer");
-        assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
-        assert_eq!(answer.headers()["location"], format!("{}/streams/ci?x=y", app.url));
-        assert!(!answer.headers().contains_key(header::STRICT_TRANSPORT_SECURITY));
+        let response =
+            without_redirects.request(method, format!("{plain}/streams/ci?x=y")).send().await;
+        let response = response.expect("a response");
+        assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(response.headers()["location"], format!("{}/streams/ci?x=y", app.url));
+        assert!(!response.headers().contains_key(header::STRICT_TRANSPORT_SECURITY));
     }
-    let unknown = stays.get(plain).header(header::HOST, "a/b").send().await.expect("an answer");
+    let unknown =
+        without_redirects.get(plain).header(header::HOST, "a/b").send().await.expect("a response");
     assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
-    let posted = app.client.post(format!("{plain}/streams/ci")).body("sent on").send().await;
-    let posted = posted.expect("an answer");
+    let posted = app.client.post(format!("{plain}/streams/ci")).body("redirected").send().await;
+    let posted = posted.expect("a response");
     assert_eq!(posted.status(), StatusCode::CREATED);
     assert_eq!(posted.headers()[header::STRICT_TRANSPORT_SECURITY], "max-age=86400");
     let missing = app.get("/nothing/here").await;
@@ -244,19 +247,19 @@ async fn plain_http_is_sent_on() {
 }
 
 #[tokio::test]
-async fn browsers_are_told_of_tls_only_if_they_are_to_be() {
+async fn hsts_is_sent_only_if_configured() {
     let identity = Identity::new();
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     for app in [start(&identity, &files, &[]).await, TestApp::start(&[]).await] {
-        let answer = app.get("/health/live").await;
-        assert!(!answer.headers().contains_key(header::STRICT_TRANSPORT_SECURITY));
+        let response = app.get("/health/live").await;
+        assert!(!response.headers().contains_key(header::STRICT_TRANSPORT_SECURITY));
     }
 }
 
 #[test]
-fn what_can_not_be_used_is_one_clear_line() {
+fn an_unusable_certificate_or_key_is_reported_in_one_line() {
     let (identity, other) = (Identity::new(), Identity::new());
-    let files = Files::of(&identity);
+    let files = CertificateFiles::of(&identity);
     let file = |name: &str, content: &str| {
         let path = files.folder().join(name);
         fs::write(&path, content).expect("a file");
@@ -270,22 +273,22 @@ fn what_can_not_be_used_is_one_clear_line() {
     let other = file("other", &other.key);
     let missing = files.folder().join("missing").to_str().expect("text").to_owned();
     let site = built_site();
-    for (certificate, key, culprit, why) in [
+    for (certificate, key, named_file, reason) in [
         (&missing, &key, &missing, "cannot read"),
         (&certificate, &missing, &missing, "cannot read"),
         (&text, &key, &text, "no certificate"),
         (&key, &key, &key, "no certificate"),
         (&broken, &key, &broken, "not valid PEM"),
-        (&nonsense, &key, &nonsense, "can not be used"),
+        (&nonsense, &key, &nonsense, "cannot be used"),
         (&certificate, &text, &text, "no private key"),
         (&certificate, &certificate, &certificate, "no private key"),
-        (&certificate, &other, &other, "not that of the certificate"),
+        (&certificate, &other, &other, "does not belong to the certificate"),
     ] {
         let command = &mut tidings();
         command.args(["--listen", "127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key]);
-        let (output, said) = refused(command.arg("--site-root").arg(site.path()));
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains(culprit.as_str()) && said.contains(why), "{said}");
+        let (output, stderr) = start_refused(command.arg("--site-root").arg(site.path()));
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(named_file.as_str()) && stderr.contains(reason), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! An upgrade: one server stops under load, the next one starts where it was, on its file.
+//! Upgrades: a server stops under load, and the next one starts on its address and its store.
 
 use std::time::Duration;
 
@@ -6,53 +6,53 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{
     built_site,
-    process::{Server, refused, tidings},
-    visitor::{Publishers, Visitor, of_publisher},
+    process::{Server, start_refused, tidings},
+    reconnecting::{Publishers, ReconnectingClient, of_publisher},
 };
 
 const UPGRADES: usize = 3;
 const PUBLISHERS: usize = 4;
 const WATCHERS: usize = 200;
-/// What each publisher gets acknowledged before and after each upgrade.
+/// How many messages of each publisher are acknowledged before and after each upgrade.
 const MESSAGES: usize = 20;
-/// A server that stops is gone within ten seconds. A machine under load may take its time to notice.
-const GONE: Duration = Duration::from_secs(30);
+/// A server exits within ten seconds of a signal; the margin is for a machine under load.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_loses_nothing() {
     let (folder, site) = (tempfile::tempdir().expect("a folder"), built_site());
     let file = folder.path().join("tidings.db");
-    // They all have the same address here.
-    let many = ["--publish-rate=0", "--max-watchers-per-address=1000", "--log=warn"];
-    let mut server = Server::start_on(&file, site.path(), &many);
-    // The port of the first is everyone's.
+    // All test clients have the same address.
+    let flags = ["--publish-rate=0", "--max-watchers-per-address=1000", "--log=warn"];
+    let mut server = Server::start_on(&file, site.path(), &flags);
+    // All servers use the port of the first.
     let same_port = format!("--listen={}", server.address);
-    let (visitor, _) = Visitor::new(server.url());
-    let publishers = Publishers::start(PUBLISHERS, &visitor);
-    let watchers: Vec<_> = (0..WATCHERS).map(|_| tokio::spawn(visitor.clone().read())).collect();
+    let (client, _) = ReconnectingClient::new(server.url());
+    let publishers = Publishers::start(PUBLISHERS, &client);
+    let watchers: Vec<_> = (0..WATCHERS).map(|_| tokio::spawn(client.clone().read())).collect();
 
     for _ in 0..UPGRADES {
-        publishers.until(MESSAGES).await;
+        publishers.wait_for(MESSAGES).await;
         let command = &mut tidings();
-        let too_soon = command.arg("--data").arg(&file).arg("--site-root").arg(site.path());
-        let (output, said) = refused(too_soon.arg("--listen=127.0.0.1:0"));
-        assert_eq!(output.status.code(), Some(1), "one at a time");
-        assert!(said.contains("another server holds"), "{said}");
+        let second = command.arg("--data").arg(&file).arg("--site-root").arg(site.path());
+        let (output, stderr) = start_refused(second.arg("--listen=127.0.0.1:0"));
+        assert_eq!(output.status.code(), Some(1), "only one server may use the file");
+        assert!(stderr.contains("another server holds"), "{stderr}");
 
         server.signal("TERM");
         let stopping = spawn_blocking(move || server.process.wait().expect("an end"));
-        let status = tokio::time::timeout(GONE, stopping).await.expect("it is gone in time");
+        let status = tokio::time::timeout(EXIT_TIMEOUT, stopping).await.expect("an exit in time");
         assert_eq!(status.expect("no panic").code(), Some(0));
-        // At once: connections of the old one may still linger in the system.
-        let arguments = [&[same_port.as_str()], &many[..]].concat();
+        // At once, while connections of the old server may be in TIME_WAIT.
+        let arguments = [&[same_port.as_str()], &flags[..]].concat();
         server = Server::start_on(&file, site.path(), &arguments);
     }
-    publishers.until(MESSAGES).await;
+    publishers.wait_for(MESSAGES).await;
     let acknowledged = publishers.stop().await;
-    // On the last of the servers: whoever sees the end has come as far.
-    visitor.end().await;
+    // Sent to the last server: a watcher that gets the end has read from it.
+    client.end().await;
 
-    let log = visitor.log().await;
+    let log = client.log().await;
     for (name, messages) in acknowledged.iter().enumerate() {
         assert_eq!(&of_publisher(&log, name), messages, "each once, in order");
     }

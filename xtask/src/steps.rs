@@ -48,7 +48,7 @@ pub(crate) fn watch(server_arguments: &[String]) -> Result<()> {
 
 /// Sets up, then checks and tests everything.
 pub(crate) fn test() -> Result<()> {
-    let mut steps = Steps::new(12 + build::STEPS);
+    let mut steps = Steps::new(13 + build::STEPS);
     steps.next("The tools of the tests (about six minutes, once)");
     tools::wasm_target()?;
     tools::rust_components()?;
@@ -82,6 +82,10 @@ pub(crate) fn test() -> Result<()> {
     ])?;
     let wasm = &format!("--target={}", tools::WASM_TARGET);
     run_cargo(&["clippy", "--locked", "--package=tidings-browser", wasm, "--", "-Dwarnings"])?;
+    steps.next("The documentation");
+    let mut doc = cargo(&["doc", "--locked", "--no-deps", "--package=tidings"]);
+    doc.env("RUSTDOCFLAGS", "-Dwarnings");
+    run(&mut doc, "the documentation has warnings")?;
     steps.next("The Rust tests of the build");
     run_cargo(&["test", "--locked", "--package=tidings-bindgen"])?;
     steps.next("The Rust tests");

@@ -1,58 +1,58 @@
-//! Shapes of texts: a text without its numbers, and the numbers by themselves.
+//! Parsing numbers in texts: a text becomes a template without its numbers, and a list of the numbers.
 //!
-//! For its weight in the wasm characters are matched, not searched for in texts, and most vectors are
-//! filled in loops: as chains of iterators they weigh two kilobytes more.
+//! To keep the wasm small, characters are matched instead of searched for in strings, and most vectors
+//! are filled in loops: iterator chains add two kilobytes.
 
-/// The bytes of the longest text whose numbers are read: shapes are made anew in every frame.
-const MAX_LENGTH: usize = 256;
-/// The placeholder for a number in a template. It is a digit because no digit of the text itself is
-/// left there: no message can forge it.
+/// Longer texts, in bytes, are not parsed, because all shapes are computed again in every frame.
+const MAX_TEXT_BYTES: usize = 256;
+/// The placeholder for a number in a template. A digit, because a template keeps no digit of its text:
+/// no message can forge it.
 const NUMBER: char = '1';
 /// The placeholder for digits that are not a number.
 const OTHER_DIGITS: char = '0';
-/// The spaces that may stand between the digits of one number are all read as this one.
+/// The no-break spaces that may separate groups of digits are all normalized to this one.
 const NO_BREAK_SPACE: char = '\u{a0}';
 
-/// A text and its numbers, each by itself.
+/// The template of a text, and its numbers.
 #[derive(Default)]
 pub(super) struct Shape {
-    /// The text, with [`NUMBER`] in the place of each number; units are kept, signs are not. Other
-    /// digits are gone too, so that lines which differ only in their time have the same template.
+    /// The text with [`NUMBER`] in place of each number; units are kept, signs are not. Other digits are
+    /// replaced too, so that lines which differ only in their time have the same template.
     template: Vec<char>,
-    /// As many as the template has places for, in thousandths.
+    /// The numbers in thousandths, one per [`NUMBER`] in the template.
     pub(super) numbers: Vec<i64>,
 }
 
-/// The shape of a text; that of a long text is empty.
+/// The shape of a text; empty for a text of more than [`MAX_TEXT_BYTES`].
 pub(super) fn shape(text: &str) -> Shape {
     let mut shape = Shape::default();
-    if text.len() > MAX_LENGTH {
+    if text.len() > MAX_TEXT_BYTES {
         return shape;
     }
-    let mut plain_text = Vec::new();
+    let mut normalized = Vec::new();
     for c in text.chars() {
-        plain_text.push(plain(c));
+        normalized.push(normalize(c));
     }
-    let mut text = &plain_text[..];
-    // As `trim` does, without the tables of all white space there is.
+    let mut text = &normalized[..];
+    // Like `trim`, without the Unicode tables of white space.
     while let ['\0'..=' ', rest @ ..] | [rest @ .., '\0'..=' '] = text {
         text = rest;
     }
-    // Whether this is the inside of an address such as `https://example.com/?page=2`.
-    let mut address = false;
-    for run in text.chunk_by(|&one, &next| belong_together(one, next)) {
-        address &= !run.iter().any(|c| matches!(c, ' ' | '\n' | '"'));
-        address |= run.windows(2).any(|two| two == ['/', '/']);
-        match number(run) {
-            Some(number) if !address => shape.push(run, &number),
+    // Whether the run is inside a URL such as `https://example.com/?page=2`.
+    let mut in_url = false;
+    for run in text.chunk_by(|&previous, &next| in_same_run(previous, next)) {
+        in_url &= !run.iter().any(|c| matches!(c, ' ' | '\n' | '"'));
+        in_url |= run.windows(2).any(|pair| pair == ['/', '/']);
+        match parse_number(run) {
+            Some(number) if !in_url => shape.push_number(run, &number),
             _ => shape.push_other(run),
         }
     }
     shape
 }
 
-/// A character, or the one that means the same in a number.
-fn plain(c: char) -> char {
+/// Replaces a character by the one that means the same in a number: thin spaces and the minus sign.
+fn normalize(c: char) -> char {
     match c {
         '\u{202f}' => NO_BREAK_SPACE,
         '\u{2212}' => '-',
@@ -60,18 +60,18 @@ fn plain(c: char) -> char {
     }
 }
 
-/// Whether two neighbours belong to one run. A run is what may be one number or one word, such as
-/// `12:00:01`, `ci-7` or `-$1,234.5`, or it is what stands between two of these.
-fn belong_together(one: char, next: char) -> bool {
-    // A search in a text of all of them would weigh more than everything else here.
+/// Whether two adjacent characters belong to the same run. A run may be one number or one word, such as
+/// `12:00:01`, `ci-7` or `-$1,234.5`, or the text between two of these.
+fn in_same_run(previous: char, next: char) -> bool {
+    // Searching for the character in a string would add more to the wasm than the rest of this module.
     let in_word = |c| {
         matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '#' | '\'' | '+'..='/' | ':' | '_')
             || is_currency(c)
     };
-    if one == NO_BREAK_SPACE || next == NO_BREAK_SPACE {
-        one.is_ascii_digit() || next.is_ascii_digit()
+    if previous == NO_BREAK_SPACE || next == NO_BREAK_SPACE {
+        previous.is_ascii_digit() || next.is_ascii_digit()
     } else {
-        in_word(one) == in_word(next)
+        in_word(previous) == in_word(next)
     }
 }
 
@@ -79,22 +79,22 @@ fn is_currency(c: char) -> bool {
     matches!(c, '$' | '€' | '£' | '¥')
 }
 
-/// Whether a character may stand around a number.
+/// Whether a character may come directly before or after a number.
 fn is_punctuation(c: char) -> bool {
     matches!(c, '.' | ',' | ':' | '\'' | NO_BREAK_SPACE)
 }
 
-/// Whether a character may stand between the digits of a number.
+/// Whether a character may come between the digits of a number.
 fn is_separator(c: char) -> bool {
     matches!(c, '.' | ',' | '_' | '\'' | NO_BREAK_SPACE)
 }
 
 impl Shape {
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn has_same_template(&self, other: &Self) -> bool {
         self.template == other.template
     }
 
-    fn push(&mut self, run: &[char], number: &Number) {
+    fn push_number(&mut self, run: &[char], number: &Number) {
         for &c in &run[..number.start] {
             if !matches!(c, '-' | '+') {
                 self.template.push(c);
@@ -117,7 +117,7 @@ impl Shape {
         }
     }
 
-    /// Whether the text is data by itself: a quantity such as `21.5 °C`, `key=5` or `{"key":5}`.
+    /// Whether the text is plain data: a quantity such as `21.5 °C`, `key=5` or `{"key":5}`.
     pub(super) fn is_data(&self) -> bool {
         let json = matches!(self.template[..], ['{', .., '}']);
         let is_value = |at| match self.template[..at] {
@@ -129,14 +129,14 @@ impl Shape {
             || (0..self.template.len()).any(|at| self.template[at] == NUMBER && is_value(at))
     }
 
-    /// Whether the text is one number, with a currency or a short unit or without.
+    /// Whether the text is one number, optionally with a currency or a short unit.
     fn is_quantity(&self) -> bool {
         let unit = match &self.template[..] {
             [NUMBER, unit @ ..] => unit,
             [currency, NUMBER, unit @ ..] if is_currency(*currency) => unit,
             _ => return false,
         };
-        // A space and four letters.
+        // A space and up to four letters.
         unit.len() <= 5 && !unit.iter().any(char::is_ascii_digit)
     }
 }
@@ -144,15 +144,15 @@ impl Shape {
 /// A number in a run.
 struct Number {
     thousandths: i64,
-    /// Where its digits begin, after the sign and the currency.
+    /// The index of its first digit, after the sign and the currency.
     start: usize,
-    /// Where its digits end, and the unit or what else follows begins.
+    /// The index after its last digit, where the unit or other characters follow.
     end: usize,
 }
 
-/// The number that a run is, as in `21.5`, `temp:-3,`, `1,234.5` or `2.5E-2kB`; or `None`, where it
-/// is a time, a version, a name or the like, or too large.
-fn number(run: &[char]) -> Option<Number> {
+/// Parses a run as a number, as in `21.5`, `temp:-3,`, `1,234.5` or `2.5E-2kB`. `None` if it is a time,
+/// a version, a name or similar, or too large.
+fn parse_number(run: &[char]) -> Option<Number> {
     let first_digit = run.iter().position(char::is_ascii_digit)?;
     let label = run[..first_digit].iter().rposition(|&c| is_punctuation(c) && c != '.');
     let signed = &run[label.map_or(0, |at| at + 1)..];
@@ -180,14 +180,14 @@ fn number(run: &[char]) -> Option<Number> {
     })
 }
 
-/// Whether a text is a unit, such as `ms` or `MB/s`, or nothing, before punctuation.
+/// Whether a text is a unit, such as `ms` or `MB/s`, or empty, before punctuation.
 fn begins_with_unit(text: &[char]) -> bool {
     let in_unit = |c: char| c.is_ascii_alphabetic() || c == '/' || is_currency(c);
     let (unit, rest) = text.split_at(text.iter().take_while(|&&c| in_unit(c)).count());
     unit.iter().filter(|&&c| c != '/').count() <= 4 && rest.iter().all(|&c| is_punctuation(c))
 }
 
-/// The exponent at the beginning of a text, 0 without one, and what follows it.
+/// Parses the exponent at the beginning of a text, 0 without one; returns it and the rest.
 fn exponent(text: &[char]) -> (i64, &[char]) {
     let (sign, mut rest) = match text {
         ['e' | 'E', '-', rest @ ..] => (-1, rest),
@@ -199,22 +199,22 @@ fn exponent(text: &[char]) -> (i64, &[char]) {
     }
     let mut exponent = 0;
     while let [digit @ '0'..='9', after @ ..] = rest {
-        // No number here is as large as 1e99, or as small as 1e-99 and not 0.
-        exponent = (exponent * 10 + value(*digit)).min(99);
+        // Clamped: no number that fits is as large as 1e99, or as small as 1e-99 and not 0.
+        exponent = (exponent * 10 + digit_value(*digit)).min(99);
         rest = after;
     }
     (sign * exponent, rest)
 }
 
-fn value(digit: char) -> i64 {
+fn digit_value(digit: char) -> i64 {
     i64::from(u32::from(digit) - u32::from('0'))
 }
 
-/// The value of digits that may be grouped and may have decimals; digits beyond the third decimal
-/// are dropped.
+/// The value of digits in thousandths. They may be grouped and have decimals; those after the third
+/// are dropped. `None` if it is malformed or too large.
 ///
-/// One comma may group, or begin the decimals: it groups where three digits follow, as in `1,234`.
-/// One point always begins the decimals.
+/// A single comma separates groups if they have three digits, as in `1,234`, and decimals otherwise. A
+/// single point always separates decimals.
 fn thousandths(mantissa: &[char], exponent: i64) -> Option<i64> {
     let point = mantissa.iter().rposition(|c| matches!(c, '.' | ','));
     let point = point.filter(|&at| mantissa[at] == '.' || !is_grouped(mantissa, ','));
@@ -234,18 +234,18 @@ fn thousandths(mantissa: &[char], exponent: i64) -> Option<i64> {
     let mut digits = mantissa.iter().filter(|c| c.is_ascii_digit());
     let mut thousandths = 0_i64;
     for _ in 0..places {
-        let digit = digits.next().map_or(0, |&digit| value(digit));
+        let digit = digits.next().map_or(0, |&digit| digit_value(digit));
         thousandths = thousandths.checked_mul(10)?.checked_add(digit)?;
     }
     Some(thousandths)
 }
 
-/// Whether a text is a whole number whose digits stand in groups of three, such as `1,234,567`.
+/// Whether a text is an integer with digits in groups of three, such as `1,234,567`.
 fn is_grouped(text: &[char], separator: char) -> bool {
-    let fits = |(from_end, &c): (usize, &char)| {
+    let is_expected = |(from_end, &c): (usize, &char)| {
         if from_end % 4 == 3 { c == separator } else { c.is_ascii_digit() }
     };
-    matches!(text, ['1'..='9', ..]) && text.iter().rev().enumerate().all(fits)
+    matches!(text, ['1'..='9', ..]) && text.iter().rev().enumerate().all(is_expected)
 }
 
 #[cfg(test)]
@@ -255,12 +255,12 @@ mod tests {
     use super::*;
 
     fn number_of(run: &str) -> Option<i64> {
-        let run: Vec<_> = run.chars().map(plain).collect();
-        number(&run).map(|number| number.thousandths)
+        let run: Vec<_> = run.chars().map(normalize).collect();
+        parse_number(&run).map(|number| number.thousandths)
     }
 
     #[test]
-    fn what_is_a_number() {
+    fn numbers_are_recognized() {
         for (run, expected) in [
             ("0", 0),
             ("7", 7_000),
@@ -284,13 +284,13 @@ mod tests {
             ("1'000", 1_000_000),
             ("1\u{a0}234\u{a0}567,5", 1_234_567_500),
             ("1\u{202f}000", 1_000_000),
-            // a comma that begins the decimals
+            // a decimal comma
             ("1,5", 1_500),
             ("1,50", 1_500),
             ("1,2345", 1_234),
             ("0,125", 125),
             ("1234,567", 1_234_567),
-            // a point always does
+            // a single point is a decimal point
             ("1.234", 1_234),
             // exponents
             ("1e3", 1_000_000),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number() {
+    fn times_versions_and_names_are_not_numbers() {
         for run in [
             "",
             ".",
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes() {
+    fn texts_have_templates_and_numbers() {
         for (text, template, numbers) in [
             ("", "", &[][..]),
             ("no number", "no number", &[]),
@@ -423,15 +423,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_has_no_numbers() {
-        let longest = format!("{:>MAX_LENGTH$}", 5);
+    fn a_long_text_is_not_parsed() {
+        let longest = format!("{:>MAX_TEXT_BYTES$}", 5);
         assert_eq!(shape(&longest).numbers, [5_000]);
         assert_eq!(shape(&format!(" {longest}")).numbers, [] as [i64; 0]);
     }
 
     proptest! {
         #[test]
-        fn a_template_has_a_place_for_each_number(text in "(\\PC|[0-9.,:' eE$/=\u{a0}-]){0,40}") {
+        fn a_template_has_a_placeholder_for_each_number(text in "(\\PC|[0-9.,:' eE$/=\u{a0}-]){0,40}") {
             let Shape { template, numbers } = shape(&text);
             prop_assert_eq!(template.iter().filter(|&&c| c == NUMBER).count(), numbers.len());
             prop_assert!(template.iter().all(|c| !('2'..='9').contains(c)));

@@ -1,39 +1,39 @@
-//! Stands in for the crate wasm-streams, which would be 3.4 kB of what a page loads.
+//! A stub that replaces the crate wasm-streams, which would add 3.4 kB to what a page loads.
 //!
-//! Leptos always brings it: its server functions can have bodies that are streams, and wasm-streams
-//! exports to JavaScript what pulls them, which no linker may leave out. No server function of
-//! Tidings streams (its streams are Server-Sent Events), so this has what `server_fn` names, and
-//! nothing behind it. It goes when `server_fn` has a feature for it.
+//! Leptos always depends on wasm-streams: its server functions can have streaming bodies, and the crate
+//! exports functions for them to JavaScript, which the linker cannot remove. No server function of
+//! Tidings streams (its streams are Server-Sent Events), so this stub has only the items that
+//! `server_fn` names, without an implementation. Remove it when `server_fn` has a feature for streaming.
 
 use futures_core::Stream;
 use wasm_bindgen::JsValue;
 
-/// The body of a server function that streams, which none of ours does.
+/// The streaming body of a server function.
 #[derive(Debug)]
 pub struct ReadableStream(web_sys::ReadableStream);
 
 impl ReadableStream {
-    /// A body that is sent as it comes.
+    /// A request body from a Rust stream. Panics.
     pub fn from_stream(_: impl Stream<Item = Result<JsValue, JsValue>> + 'static) -> Self {
-        none_streams()
+        unsupported()
     }
 
-    /// A body that is received as it comes.
+    /// A response body from the browser.
     pub fn from_raw(raw: web_sys::ReadableStream) -> Self {
         Self(raw)
     }
 
-    /// As JavaScript knows it.
+    /// The JavaScript object.
     pub fn into_raw(self) -> web_sys::ReadableStream {
         self.0
     }
 
-    /// What comes.
+    /// A Rust stream of the body. Panics.
     pub fn into_stream(self) -> impl Stream<Item = Result<JsValue, JsValue>> + 'static {
-        none_streams::<std::pin::Pin<Box<dyn Stream<Item = _>>>>()
+        unsupported::<std::pin::Pin<Box<dyn Stream<Item = _>>>>()
     }
 }
 
-fn none_streams<T>() -> T {
-    unreachable!("a server function streams: use wasm-streams itself (Cargo.toml)")
+fn unsupported<T>() -> T {
+    unreachable!("a server function streams: replace this stub by wasm-streams (Cargo.toml)")
 }

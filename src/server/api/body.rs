@@ -1,4 +1,4 @@
-//! Request bodies that are read as a whole: within bounds of size, time and memory.
+//! Reads whole request bodies, with a size limit, a timeout and a memory reservation.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::{
     },
 };
 
-/// Reads request bodies within bounds of size, time and memory.
+/// Reads whole request bodies, with a size limit, a timeout and a memory reservation.
 #[derive(Clone)]
 pub(crate) struct BodyReader {
     pub(super) memory: MemoryBudget,
     pub(super) shutdown: Shutdown,
-    /// How long a body may take.
+    /// How long it may take to read a body.
     pub(super) timeout: Duration,
 }
 
 /// A body, and the memory that is reserved for it.
 pub(crate) struct ReadBody {
     pub(crate) bytes: Vec<u8>,
-    /// To be kept until nothing holds the bytes any more.
+    /// To be held until the bytes are dropped.
     pub(crate) memory: MemoryPermit,
 }
 
@@ -39,17 +39,16 @@ impl BodyReader {
     }
 
     /// # Errors
-    /// When the server drains: it accepts nothing more.
+    /// When the server drains: it accepts no more messages.
     pub(super) fn refuse_when_draining(&self) -> Result<(), Problem> {
         if self.shutdown.has_begun() { Err(Problem::draining()) } else { Ok(()) }
     }
 
-    /// Reads a body, if it comes in time and before the server stops. Its memory is reserved before the
-    /// first byte is asked for.
+    /// Reads a body. Its memory is reserved before the first byte is read.
     ///
     /// # Errors
-    /// When it is larger than `max_bytes` (what `too_large` says), comes too late or too slowly, cannot be
-    /// decoded, or when there is no memory for it.
+    /// When the body is larger than `max_bytes` (`too_large` makes the error), is not complete within the
+    /// timeout, cannot be decoded or breaks off; when there is no memory for it; when the server drains.
     pub(crate) async fn read(
         &self,
         client: Client,
@@ -62,26 +61,26 @@ impl BodyReader {
         if hint.lower() > max_bytes as u64 {
             return Err(too_large());
         }
-        // A body in chunks, or a compressed one, does not say how long it is.
+        // The length of a chunked or compressed body is not known beforehand.
         let length =
             hint.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(max_bytes);
         let mut memory = self.memory.acquire(client.address, MemoryPart::Bodies, length).await?;
         let mut bytes = Vec::with_capacity(length);
         let reading = async {
-            let mut pieces = body.into_data_stream();
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(|error| content_encoding::unreadable(&error))?;
-                if bytes.len() + piece.len() > max_bytes {
+            let mut chunks = body.into_data_stream();
+            while let Some(chunk) = chunks.next().await {
+                let chunk = chunk.map_err(|error| content_encoding::body_error(&error))?;
+                if bytes.len() + chunk.len() > max_bytes {
                     return Err(too_large());
                 }
-                bytes.extend_from_slice(&piece);
+                bytes.extend_from_slice(&chunk);
             }
             Ok(())
         };
         tokio::select! {
             biased;
             read = reading => read?,
-            problem = self.cut_off(&memory) => return Err(problem),
+            problem = self.abort_reason(&memory) => return Err(problem),
         }
         if bytes.len() < length {
             bytes.shrink_to_fit();
@@ -90,21 +89,22 @@ impl BodyReader {
         Ok(ReadBody { bytes, memory })
     }
 
-    /// Why a body is not read to its end, as soon as that is so: it takes too long, it is slow while others
-    /// wait for the memory that it holds, or the server stops.
-    pub(crate) async fn cut_off(&self, memory: &MemoryPermit) -> Problem {
+    /// Waits until reading a body has to be aborted, and returns the reason: the timeout, a body that is
+    /// too slow while other requests wait for its memory, or the shutdown.
+    pub(crate) async fn abort_reason(&self, memory: &MemoryPermit) -> Problem {
         tokio::select! {
-            () = sleep(self.timeout) => too_slow("Send the whole body", self.timeout),
+            () = sleep(self.timeout) => timeout_problem("Send the whole body", self.timeout),
             () = memory.overdue() => {
-                too_slow("Others wait for memory: send it later, or all of it", MAX_HOLD)
+                let demand = "Other requests are waiting for memory. Send the whole body";
+                timeout_problem(demand, MAX_HOLD)
             }
             () = self.shutdown.wait() => Problem::draining(),
         }
     }
 }
 
-/// What a client did not do in time.
-pub(crate) fn too_slow(demand: &str, time: Duration) -> Problem {
+/// The problem for a client that did not do what it had to within `time`.
+pub(crate) fn timeout_problem(demand: &str, time: Duration) -> Problem {
     let time = humantime::format_duration(time);
     Problem::new(problem::REQUEST_TIMEOUT, format!("{demand} within {time}."))
 }

@@ -1,5 +1,5 @@
-//! Content-Encoding. Request bodies: gzip and deflate are decoded as they come, within the limits that
-//! hold for what is decoded; the rest is refused. Responses: pages are compressed.
+//! Content-Encoding. Request bodies in gzip and deflate are decoded while they are read, and size limits
+//! apply to the decoded bytes; other encodings are refused. Responses: pages are compressed.
 
 use std::{convert::Infallible, error::Error, future::ready, io};
 
@@ -17,8 +17,8 @@ use tower_http::{
 
 use crate::{problem, server::error::Problem};
 
-/// Makes the header as the decompression layer knows it: the names of encodings are those of RFC 9110,
-/// section 8.4.1, in any case, and a body that is empty has none.
+/// Normalises the Content-Encoding header for the decompression layer: names are case-insensitive,
+/// `x-gzip` means `gzip` (RFC 9110, section 8.4.1), and an empty body has no encoding.
 pub(crate) fn normalize(mut request: Request) -> Request {
     let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) else { return request };
     let name = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
@@ -34,15 +34,15 @@ pub(crate) fn normalize(mut request: Request) -> Request {
     request
 }
 
-/// The answer of the decompression layer to an encoding that it does not know, as a problem.
+/// Turns the 415 response of the decompression layer to an unknown encoding into a problem.
 pub(crate) fn unsupported<B>(response: Response<B>) -> Response
 where
     B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
-    let is_refusal = response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
+    let is_unsupported = response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
         && response.headers().contains_key(header::ACCEPT_ENCODING);
-    if !is_refusal {
+    if !is_unsupported {
         return response.map(Body::new);
     }
     let detail = "Send the body as it is, or with Content-Encoding: gzip or deflate.";
@@ -52,20 +52,20 @@ where
     response
 }
 
-/// Compresses pages, whose style sheet and markup are most of them. The files of the site have been
-/// compressed when they were built, event streams must not wait for a compressor, and everything else is
-/// small. What a page says of its request stands in no page beside a secret; a client that may publish
-/// to a stream and not watch it could learn from the sizes of its pages, if it could see them pass
-/// (BREACH).
+/// Compresses pages. Nothing else: the files of the site are compressed when they are built, event
+/// streams must not wait in a compressor's buffer, and other responses are small. No page holds both text
+/// from its request and a secret, so compression does not leak one (BREACH). One case is left: a client
+/// that may publish to a stream but not watch it, and that can observe the traffic of a watcher, could
+/// learn about messages from the size of the watcher's pages.
 ///
-/// A page is compressed as a whole before any of it is sent: what a compressor takes, more than most pages
-/// do, is held for no reader, however slow.
+/// A page is compressed completely before it is sent, so that a slow reader does not hold the memory of
+/// a compressor, which is more than that of most pages.
 pub(crate) async fn compress(accept_encoding: Option<HeaderValue>, response: Response) -> Response {
-    // The layer is for services; this one answers with what it is asked with.
-    let echo = |request: Request<Response>| ready(Ok::<_, Infallible>(request.into_body()));
+    // The layer wraps a service; this service returns its request's body, the response, unchanged.
+    let return_body = |request: Request<Response>| ready(Ok::<_, Infallible>(request.into_body()));
     let mut request = Request::new(response);
     request.headers_mut().extend(accept_encoding.map(|value| (header::ACCEPT_ENCODING, value)));
-    match compression().layer(service_fn(echo)).oneshot(request).await {
+    match compression().layer(service_fn(return_body)).oneshot(request).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
@@ -79,16 +79,16 @@ fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page)
 }
 
-/// Why a body could not be read: because it cannot be decoded, or because the client went away.
-pub(crate) fn unreadable(error: &(dyn Error + 'static)) -> Problem {
-    // What goes wrong on the connection comes from hyper; all else is the decoder's.
+/// The problem for a body that could not be read: it cannot be decoded, or the connection was lost.
+pub(crate) fn body_error(error: &(dyn Error + 'static)) -> Problem {
+    // Errors of the connection come from hyper, and other I/O errors from the decoder.
     let is_of_connection = causes(error).any(<dyn Error>::is::<hyper::Error>);
     let is_of_decoder = causes(error).any(<dyn Error>::is::<io::Error>);
     if is_of_decoder && !is_of_connection {
-        let detail = "The body is not what its Content-Encoding header says, or breaks off.";
+        let detail = "The body does not match its Content-Encoding header, or is incomplete.";
         return Problem::new(problem::MALFORMED_ENCODING, detail);
     }
-    Problem::new(problem::INCOMPLETE_BODY, "Send the request again, to its end.")
+    Problem::new(problem::INCOMPLETE_BODY, "The body is incomplete. Send the request again.")
 }
 
 fn causes<'error>(

@@ -1,7 +1,7 @@
-//! The counter: the stream every newcomer sees first. Each visitor gets a run of their own.
+//! The counter: the built-in demonstration stream at `/stream`. Each reader gets its own run.
 //!
-//! A run is not kept anywhere. Its ids are `<run start>-<n>`, and value *n* is due *n* − 1 delays
-//! after the start: an id and a clock are all it takes to go on, on any server.
+//! A run is not stored. The id of value *n* is `<when it is due>-<n>`, and the next one is due a delay
+//! later, so that any server can resume a run from an id and its clock.
 
 use std::time::Duration;
 
@@ -15,31 +15,28 @@ use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use crate::{
-    message::{CLOSING_TEXT, END_EVENT, EventId, Message, NEW_MESSAGE, RESET, Snapshot},
+    message::{CLOSING_TEXT, END_EVENT, EventId, Message, NEW_MESSAGE, ResetReason, Snapshot},
     server::{
         client::Client,
         clock::Clock,
         error::Problem,
         guard::Limits,
-        log::Place,
+        log::ReadCursor,
         observe::StreamKind,
         sse::{Batch, EventStreams, Reader, WatchGrant, frame, response},
     },
 };
 
-/// The path of the stream.
+/// The path of the counter's event stream.
 pub(crate) const PATH: &str = "/stream";
 
-/// Why a reader begins anew that says it was in a run that is none.
-const UNKNOWN_CURSOR: &str = "unknown-cursor";
-
-/// By how much the clocks of two servers may differ: a run that one began, the other goes on with.
+/// By how many milliseconds the clocks of two servers may differ for one to resume a run of the other.
 const CLOCK_SKEW_MS: u64 = 5_000;
 
-/// What the runs have in common.
+/// The configuration that all runs share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counter {
-    /// How many values a run has. The end is one more, and as long after the last.
+    /// How many values a run has. The end event follows one delay after the last value.
     count: u64,
     delay: Duration,
     clock: Clock,
@@ -54,37 +51,36 @@ pub(crate) async fn stream(
     reader: Reader,
     cursor: Cursor,
 ) -> Result<Response, Problem> {
-    let place = counter.check(cursor)?;
+    let position = counter.check_cursor(cursor)?;
     let permit = limits.watch(client.address)?;
     if cursor.is_resumed() {
         events.metrics.resumed();
     }
     let mut first = Batch::default();
 
-    let run = match place {
-        Some(Place::Id(id)) if id.seq == counter.end() => {
-            // The only answer after which a browser does not come back.
+    let run = match position {
+        Some(ReadCursor::Id(id)) if id.seq == counter.end_seq() => {
+            // The only status after which an `EventSource` does not reconnect.
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        Some(Place::Id(id)) => {
-            let run = counter.resume(id);
-            if run.due(run.next) > Instant::now() {
+        Some(ReadCursor::Id(id)) => {
+            let run = counter.run_from(counter.after(id));
+            if run.due() > Instant::now() {
                 frame::cursor(&mut first.frames, id);
             }
             run
         }
-        // Before it begins, a run's two ends are the same place.
-        Some(Place::Earliest | Place::Latest | Place::Position(_)) => counter.begin(),
+        // In a new run, earliest and latest are the same place.
+        Some(ReadCursor::Earliest | ReadCursor::Latest | ReadCursor::Position(_)) => {
+            counter.run_from(counter.first())
+        }
         None => {
-            let run = counter.begin();
-            let oldest = EventId { millis: run.start, seq: 1 };
-            let why = format!(r#"{{"reason":"{UNKNOWN_CURSOR}","oldest":"{oldest}"}}"#);
-            frame::event(&mut first.frames, RESET, None, &why);
-            first.reset = Some(UNKNOWN_CURSOR);
-            run
+            let oldest = counter.first();
+            first.push_reset(ResetReason::UnknownCursor, Some(oldest));
+            counter.run_from(oldest)
         }
     };
-    let grant = WatchGrant { permit, until: None };
+    let grant = WatchGrant { permit, expires_at: None };
     Ok(events.respond(reader, StreamKind::Counter, grant, first, run.frames()))
 }
 
@@ -93,93 +89,90 @@ impl Counter {
         Self { count, delay, clock }
     }
 
-    /// A run that begins now, as a page is rendered with it: the first value is due at once.
+    /// The state of a run that begins now, to render a page with: the first value is due at once.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let id = EventId { millis: self.clock.now(), seq: 1 };
-        Snapshot {
-            events: PATH.to_owned(),
-            messages: vec![Message { id, data: value(1) }],
-            older: false,
-            end: None,
-            pace: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+        let messages = vec![Message { id: self.first(), data: value_text(1) }];
+        Snapshot { events: PATH.to_owned(), messages, ..Snapshot::default() }
+    }
+
+    /// The place of a cursor; `None` for one in the header that no run can have sent: it is due in the
+    /// future, or no run has such a value.
+    ///
+    /// # Errors
+    /// When such a cursor comes from the query.
+    fn check_cursor(&self, cursor: Cursor) -> Result<Option<ReadCursor>, Problem> {
+        let latest = self.clock.now().saturating_add(CLOCK_SKEW_MS);
+        match cursor.position {
+            Some(ReadCursor::Id(id)) if id.millis > latest => cursor.refuse(
+                "last_event_id is of a value of the counter that is not due yet. Omit it to begin a \
+                 run.",
+            ),
+            Some(ReadCursor::Id(id)) if !(1..=self.end_seq()).contains(&id.seq) => cursor.refuse(
+                "last_event_id is of a value that a run of the counter does not have. Omit it to \
+                 begin a run.",
+            ),
+            position => Ok(position),
         }
     }
 
-    /// An id from a run that has not begun, or of a value that no run has, is none of ours.
-    fn check(&self, cursor: Cursor) -> Result<Option<Place>, Problem> {
-        let latest_start = self.clock.now().saturating_add(CLOCK_SKEW_MS);
-        match cursor.place {
-            Some(Place::Id(id)) if id.millis > latest_start => cursor.refuse(
-                "last_event_id belongs to a run of the counter that has not begun. Leave it out \
-                 to begin one.",
-            ),
-            Some(Place::Id(id)) if !(1..=self.end()).contains(&id.seq) => cursor.refuse(
-                "last_event_id is of a value that a run of the counter does not have. Leave it \
-                 out to begin a run.",
-            ),
-            place => Ok(place),
-        }
-    }
-
-    /// The place of the end, one after the last value.
-    fn end(&self) -> u64 {
+    /// The sequence of the end event: one after the last value.
+    fn end_seq(&self) -> u64 {
         self.count + 1
     }
 
-    fn begin(&self) -> Run {
-        self.take_up(self.clock.now(), 1)
+    /// The first id of a run that begins now.
+    fn first(&self) -> EventId {
+        EventId { millis: self.clock.now(), seq: 1 }
     }
 
-    fn resume(&self, last: EventId) -> Run {
-        self.take_up(last.millis, last.seq.saturating_add(1))
+    /// The id that follows in the same run.
+    fn after(&self, id: EventId) -> EventId {
+        let delay = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
+        EventId { millis: id.millis.saturating_add(delay), seq: id.seq.saturating_add(1) }
     }
 
-    fn take_up(&self, start: u64, next: u64) -> Run {
-        let age = Duration::from_millis(self.clock.now().saturating_sub(start));
-        Run { counter: *self, start, age, taken_up: Instant::now(), next }
+    fn run_from(&self, next: EventId) -> Run {
+        Run { counter: *self, next, begun: (self.clock.now(), Instant::now()) }
     }
 }
 
-fn value(n: u64) -> String {
+fn value_text(n: u64) -> String {
     format!("Counter value {n}")
 }
 
-/// A run as one reader follows it.
+/// A run of the counter, and the position of its reader.
 struct Run {
     counter: Counter,
-    /// When the run began, in milliseconds since the Unix epoch.
-    start: u64,
-    /// How old the run was when this reader took it up. The time of day is asked once: from then
-    /// on the run keeps its pace whatever happens to the clock on the wall.
-    age: Duration,
-    taken_up: Instant,
-    /// What the reader gets next.
-    next: u64,
+    /// The id of the next event.
+    next: EventId,
+    /// When this reader connected: the time of day, in milliseconds since the Unix epoch, and the same
+    /// instant. The time of day is read only once, so that later changes of the system clock do not
+    /// change the pace of the run.
+    begun: (u64, Instant),
 }
 
 impl Run {
-    /// When value `n` is due.
-    fn due(&self, n: u64) -> Instant {
-        let delays = u32::try_from(n - 1).unwrap_or(u32::MAX);
-        self.taken_up + (self.counter.delay * delays).saturating_sub(self.age)
+    /// When the next event is due.
+    fn due(&self) -> Instant {
+        let (time_of_day, instant) = self.begun;
+        instant + Duration::from_millis(self.next.millis.saturating_sub(time_of_day))
     }
 
-    /// The rest of the run: as many frames at a time as are due and fit one write.
+    /// The rest of the run, in batches of the frames that are due, about 16 KiB at most.
     fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut run| async move {
-            if run.next > run.counter.end() {
+            if run.next.seq > run.counter.end_seq() {
                 return None;
             }
-            // A timer that is due is not ready at once.
-            let due = run.due(run.next);
-            if due > Instant::now() {
-                tokio::time::sleep_until(due).await;
+            // A tokio timer whose deadline has passed is not ready on its first poll.
+            if run.due() > Instant::now() {
+                tokio::time::sleep_until(run.due()).await;
             }
             let now = Instant::now();
             let mut batch: Batch<String> = Batch::default();
-            while run.next <= run.counter.end()
-                && run.due(run.next) <= now
-                && batch.frames.len() < response::BATCH
+            while run.next.seq <= run.counter.end_seq()
+                && run.due() <= now
+                && batch.frames.len() < response::BATCH_BYTES
             {
                 run.write_next(&mut batch);
             }
@@ -188,13 +181,13 @@ impl Run {
     }
 
     fn write_next(&mut self, batch: &mut Batch<String>) {
-        let id = EventId { millis: self.start, seq: self.next };
-        if self.next == self.counter.end() {
+        let id = self.next;
+        if id.seq == self.counter.end_seq() {
             frame::event(&mut batch.frames, END_EVENT, Some(id), CLOSING_TEXT);
         } else {
-            frame::event(&mut batch.frames, NEW_MESSAGE, Some(id), &value(self.next));
+            frame::event(&mut batch.frames, NEW_MESSAGE, Some(id), &value_text(id.seq));
         }
         batch.messages += 1;
-        self.next += 1;
+        self.next = self.counter.after(id);
     }
 }

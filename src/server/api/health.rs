@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it takes readers and messages.
+//! Health checks: liveness and readiness.
 
 use axum::{Json, extract::State};
 use serde_json::json;
@@ -19,15 +19,15 @@ pub(crate) async fn ready(
     State(log): State<Log>,
     State(shutdown): State<Shutdown>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    let draining = shutdown.has_begun().then(|| "the server stops".to_owned());
-    let trouble = log.trouble().map(|why| why.to_string());
+    let draining = shutdown.has_begun().then(|| "the server is shutting down".to_owned());
+    let trouble = log.unwritable().map(|why| why.to_string());
     let damaged = log.damaged().map(|what| what.to_string());
-    // Everything that is wrong, since whoever reads it can not look into the server. The first
-    // gives its name to the problem: what stops needs no mending.
+    // All reasons, since a health checker may have no other access to the server. The first one sets
+    // the kind of the problem: a shutdown needs no repair.
     let kind = if draining.is_some() { problem::DRAINING } else { problem::STORE_UNAVAILABLE };
-    let wrong: Vec<_> = draining.into_iter().chain(trouble).chain(damaged).collect();
-    if !wrong.is_empty() {
-        return Err(Problem::new(kind, format!("Not ready: {}.", wrong.join("; "))));
+    let reasons: Vec<_> = draining.into_iter().chain(trouble).chain(damaged).collect();
+    if !reasons.is_empty() {
+        return Err(Problem::new(kind, format!("Not ready: {}.", reasons.join("; "))));
     }
     Ok(Json(json!({ "status": "ready", "open_streams": limits.watchers.in_use() })))
 }

@@ -1,4 +1,4 @@
-//! History: what a stream has said, a page at a time.
+//! History: the messages of a stream, with pagination.
 
 use axum::{
     Json,
@@ -8,19 +8,22 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{accepted::at, cursor::place, query::parameters, response::MAX_TEXT_BYTES};
+use super::{
+    accepted::accepted_at, cursor::parse_cursor, query::parameters, response::MAX_TEXT_BYTES,
+};
 use crate::{
     message::{EventId, Message, StreamName},
     problem,
     server::{
         error::Problem,
         guard::MayWatch,
-        log::{Bound, Log, Place, Range},
+        log::{Bound, Log, Range, ReadCursor},
     },
 };
 
-/// How many messages a page has unless the request says otherwise, and at the most.
-const LIMIT: usize = 100;
+/// How many messages a page has by default.
+const DEFAULT_LIMIT: usize = 100;
+/// The most messages of a page.
 const MAX_LIMIT: usize = 1000;
 const NDJSON: &str = "application/x-ndjson";
 
@@ -39,8 +42,8 @@ pub(crate) async fn history(
     };
     let next = next.map(|message| message.id).filter(|_| page.more);
     let messages = page.messages.into_iter().map(Entry::new);
-    let mut response = if wants_lines(&headers) {
-        let lines: String = messages.map(|entry| entry.line()).collect();
+    let mut response = if accepts_ndjson(&headers) {
+        let lines: String = messages.map(|entry| entry.to_ndjson()).collect();
         ([(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))], lines).into_response()
     } else {
         let ended = page.end.map(Entry::new);
@@ -58,7 +61,7 @@ pub(crate) async fn history(
     Ok(response)
 }
 
-/// A message as the history shows it.
+/// A message in the response.
 #[derive(Serialize)]
 struct Entry {
     id: EventId,
@@ -66,29 +69,30 @@ struct Entry {
     data: String,
 }
 
+/// The response as JSON.
 #[derive(Serialize)]
 struct HistoryPage {
     messages: Vec<Entry>,
-    /// What to ask for next in the same direction.
+    /// The cursor of the next page in the same direction, if there is one.
     next: Option<EventId>,
-    /// The end of the stream, once it has come.
+    /// The end event, if the stream has ended.
     ended: Option<Entry>,
 }
 
 impl Entry {
     fn new(Message { id, data }: Message) -> Self {
-        Self { at: at(id), id, data }
+        Self { at: accepted_at(id), id, data }
     }
 
-    fn line(&self) -> String {
-        // Texts and numbers always serialize.
+    fn to_ndjson(&self) -> String {
+        // Strings and numbers always serialize.
         let mut line = serde_json::to_string(self).unwrap_or_default();
         line.push('\n');
         line
     }
 }
 
-/// The next page, as RFC 8288 says it: for whoever asked for lines, too.
+/// The `Link` header (RFC 8288) to the next page. NDJSON has no other place for it.
 fn link(
     stream: &StreamName,
     direction: &str,
@@ -100,12 +104,12 @@ fn link(
     ))
 }
 
-fn wants_lines(headers: &HeaderMap) -> bool {
+fn accepts_ndjson(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains(NDJSON))
 }
 
-/// What is asked for.
+/// The query parameters.
 pub(crate) struct HistoryParams {
     range: Range,
     limit: usize,
@@ -118,15 +122,15 @@ impl<S: Send + Sync> FromRequestParts<S> for HistoryParams {
         let malformed = |detail: &str| Problem::new(problem::MALFORMED_QUERY, detail);
         let [after, before, limit] = parameters(parts, ["after", "before", "limit"]).await?;
         let range = match (after, before) {
-            (None, None) => Range::After(Place::Earliest),
-            (Some(after), None) => Range::After(place(&after)?),
-            (None, Some(before)) => Range::Before(place(&before)?),
-            (Some(_), Some(_)) => return Err(malformed("Give after or before, not both.")),
+            (None, None) => Range::After(ReadCursor::Earliest),
+            (Some(after), None) => Range::After(parse_cursor(&after)?),
+            (None, Some(before)) => Range::Before(parse_cursor(&before)?),
+            (Some(_), Some(_)) => return Err(malformed("Use either after or before, not both.")),
         };
         let limit = match limit.map(|limit| limit.parse()) {
-            None => LIMIT,
+            None => DEFAULT_LIMIT,
             Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-            Some(_) => return Err(malformed("limit must be 1 to 1000.")),
+            Some(_) => return Err(malformed("limit must be a number from 1 to 1000.")),
         };
         Ok(Self { range, limit })
     }

@@ -11,7 +11,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest key, in characters (design, section 2).
 const MAX_KEY_LENGTH: usize = 255;
 
-/// The key of a request, if it has one.
+/// The idempotency key of a request, if it has one.
+///
+/// # Errors
+/// When there are several, or the key is empty, too long or not printable ASCII.
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };

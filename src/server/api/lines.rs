@@ -1,4 +1,4 @@
-//! Publishing line by line, as the lines arrive.
+//! Publishing with `?lines`: each line of a streaming upload is a message, stored as it arrives.
 
 mod decoder;
 mod reserved;
@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::{Json, body::Body};
 
-pub(crate) use self::whole::publish_whole;
+pub(crate) use self::whole::publish_atomic;
 use self::{
     decoder::Line,
     reserved::{LineBatch, ReservedLines},
@@ -24,15 +24,15 @@ use crate::{
     },
 };
 
-/// What stands for the rest of a line that was cut.
-const CUT: &str = "…";
+/// The end of a line that was truncated.
+const ELLIPSIS: &str = "…";
 
-/// What becomes of a line that cannot be a message as it is: too long, or not UTF-8.
+/// How to handle a line that is too long for a message, or not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lines {
-    /// It is made one: a log holds what it holds, and one line must not end an upload that lasts.
-    Altered,
-    /// It ends the upload with a refusal (`?lines=strict`).
+pub(crate) enum LineMode {
+    /// Truncate it, and replace invalid UTF-8: one bad line must not end a long-running upload.
+    Lossy,
+    /// End the upload with an error (`?lines=strict`).
     Strict,
 }
 
@@ -41,17 +41,16 @@ pub(crate) async fn publish(
     publishing: &Publishing,
     client: Client,
     may: MayPublish,
-    lines: Lines,
+    mode: LineMode,
     body: Body,
 ) -> Result<Json<LinesStored>, Problem> {
-    let mut upload = Upload { publishing, may, lines, taken: LinesStored::default() };
+    let mut upload = Upload { publishing, may, mode, stored: LinesStored::default() };
     let outcome = upload.run(client, body).await;
-    outcome.map(|()| Json(upload.taken)).map_err(|problem| problem.after(upload.taken))
+    outcome.map(|()| Json(upload.stored)).map_err(|problem| problem.after(upload.stored))
 }
 
 impl LinesStored {
-    /// Counts lines that are stored, the last of them with this id; tells for each whether it was
-    /// altered.
+    /// Counts stored lines. `altered` has an entry for each of them, `last` is the id of the last one.
     fn count(&mut self, altered: &[bool], last: Option<EventId>) {
         self.taken += altered.len() as u64;
         self.altered += altered.iter().filter(|altered| **altered).count() as u64;
@@ -62,8 +61,8 @@ impl LinesStored {
 struct Upload<'p> {
     publishing: &'p Publishing,
     may: MayPublish,
-    lines: Lines,
-    taken: LinesStored,
+    mode: LineMode,
+    stored: LinesStored,
 }
 
 impl Upload<'_> {
@@ -71,30 +70,30 @@ impl Upload<'_> {
         let publisher = self.may.publisher().clone();
         let mut lines = ReservedLines::new(self.publishing, client, publisher, body);
         loop {
-            let LineBatch { lines, memory, refused } = lines.next_batch().await?;
-            if lines.is_empty() && refused.is_none() {
+            let LineBatch { lines, memory, error } = lines.next_batch().await?;
+            if lines.is_empty() && error.is_none() {
                 return Ok(());
             }
             self.store(lines, memory).await?;
-            if let Some(problem) = refused {
+            if let Some(problem) = error {
                 return Err(problem);
             }
         }
     }
 
-    /// Stores lines up to the first that is refused.
+    /// Stores the lines before the first that is refused.
     async fn store(
         &mut self,
         lines: Vec<Line>,
         memory: Option<Arc<MemoryPermit>>,
     ) -> Result<(), Problem> {
         self.publishing.bodies.refuse_when_draining()?;
-        self.may.still_holds()?;
-        let mut refused = None;
+        self.may.check_not_expired()?;
+        let mut rejected = None;
         let (batch, altered): (Vec<_>, Vec<_>) = lines
             .into_iter()
-            .map(|line| message(self.publishing, self.lines, line))
-            .map_while(|line| line.map_err(|problem| refused = Some(problem)).ok())
+            .map(|line| to_message(self.publishing, self.mode, line))
+            .map_while(|line| line.map_err(|problem| rejected = Some(problem)).ok())
             .unzip();
         if !batch.is_empty() {
             let (log, stream) = (self.publishing.log.clone(), self.may.stream().clone());
@@ -104,48 +103,48 @@ impl Upload<'_> {
                 None => append.await,
             };
             match appended {
-                Ok(appended) => self.taken.count(&altered, Some(appended.last)),
+                Ok(appended) => self.stored.count(&altered, Some(appended.last)),
                 Err(AppendAllError { stored, last, error }) => {
-                    self.taken.count(altered.get(..stored).unwrap_or(&altered), last);
+                    self.stored.count(altered.get(..stored).unwrap_or(&altered), last);
                     return Err(error.into());
                 }
             }
         }
-        refused.map_or(Ok(()), Err)
+        rejected.map_or(Ok(()), Err)
     }
 }
 
-/// A line as a message, and whether it had to be altered for that.
-fn message(
+/// Makes a message of a line. Also returns whether the line was altered.
+fn to_message(
     publishing: &Publishing,
-    lines: Lines,
-    Line { bytes, cut }: Line,
+    mode: LineMode,
+    Line { bytes, truncated }: Line,
 ) -> Result<(MessageText, bool), Problem> {
     let max = publishing.max_message_bytes;
-    match lines {
-        Lines::Strict if cut => Err(publishing.too_large()),
-        Lines::Strict => Ok((publishing.text(bytes)?, false)),
-        Lines::Altered => {
-            let (text, altered) = fitting(&bytes, cut, max);
+    match mode {
+        LineMode::Strict if truncated => Err(publishing.too_large()),
+        LineMode::Strict => Ok((publishing.text(bytes)?, false)),
+        LineMode::Lossy => {
+            let (text, altered) = decode_lossy(&bytes, truncated, max);
             Ok((publishing.text(text.into_bytes())?, altered))
         }
     }
 }
 
-/// A text of at most `max` bytes: replacement characters stand for what is not UTF-8, and [`CUT`] for
-/// what did not fit.
-fn fitting(bytes: &[u8], cut: bool, max: usize) -> (String, bool) {
+/// Decodes a line to at most `max` bytes of text: invalid UTF-8 becomes U+FFFD, and a truncated text
+/// ends with [`ELLIPSIS`]. Also returns whether the text differs from the line.
+fn decode_lossy(bytes: &[u8], truncated: bool, max: usize) -> (String, bool) {
     let text = String::from_utf8_lossy(bytes);
     let replaced = matches!(text, Cow::Owned(_));
     let mut text = text.into_owned();
-    // What was cut off in the middle of a character is no byte that is wrong.
-    let cut = cut || text.len() > max;
-    if cut {
-        let mark = if max < CUT.len() { "" } else { CUT };
-        text.truncate(text.floor_char_boundary(max - mark.len()));
-        text.push_str(mark);
+    // Truncating also removes the U+FFFD of a character that the decoder cut in half.
+    let truncated = truncated || text.len() > max;
+    if truncated {
+        let ellipsis = if max < ELLIPSIS.len() { "" } else { ELLIPSIS };
+        text.truncate(text.floor_char_boundary(max - ellipsis.len()));
+        text.push_str(ellipsis);
     }
-    (text, replaced || cut)
+    (text, replaced || truncated)
 }
 
 #[cfg(test)]
@@ -153,21 +152,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_line_becomes() {
-        for (bytes, cut, max, text, altered) in [
+    fn a_bad_line_is_truncated_and_decoded_lossily() {
+        for (bytes, truncated, max, text, altered) in [
             (&b"plain"[..], false, 10, "plain", false),
             ("✅ naïve".as_bytes(), false, 20, "✅ naïve", false),
             (b"caf\xe9!", false, 20, "caf\u{fffd}!", true),
             (b"0123456789", true, 10, "0123456…", true),
-            // Replaced, it no longer fits.
+            // With replacement characters it is too long.
             (b"\xff\xff\xff\xff", false, 9, "\u{fffd}\u{fffd}…", true),
-            // Not within a character.
+            // Truncated at a character boundary.
             ("aé✅✅".as_bytes(), true, 9, "aé✅…", true),
             (b"abc", true, 2, "ab", true),
             (b"with \0 in it", false, 20, "with \0 in it", false),
         ] {
-            assert_eq!(fitting(bytes, cut, max), (text.to_owned(), altered), "{bytes:?}");
-            assert!(fitting(bytes, cut, max).0.len() <= max, "{bytes:?}");
+            assert_eq!(
+                decode_lossy(bytes, truncated, max),
+                (text.to_owned(), altered),
+                "{bytes:?}"
+            );
+            assert!(decode_lossy(bytes, truncated, max).0.len() <= max, "{bytes:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing: the body is the message.
+//! Publishing: the request body is the message, or with `?lines` each line is one.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
     accepted::Accepted,
     body::ReadBody,
     idempotency,
-    lines::{self, Lines},
+    lines::{self, LineMode},
     publishing::Publishing,
     query::parameters,
 };
@@ -35,38 +35,38 @@ pub(crate) async fn publish(
     body: Body,
 ) -> Result<Response, Problem> {
     let key = idempotency::key(&headers)?;
-    if let BodyFormat::Lines(lines) = format {
+    if let BodyFormat::Lines(mode) = format {
         return match key {
-            None => lines::publish(&publishing, client, may, lines, body)
+            None => lines::publish(&publishing, client, may, mode, body)
                 .await
                 .map(IntoResponse::into_response),
-            Some(key) => lines::publish_whole(&publishing, client, may, lines, body, key)
+            Some(key) => lines::publish_atomic(&publishing, client, may, mode, body, key)
                 .await
-                .map(|(stored, replayed)| answer(Json(stored), replayed)),
+                .map(|(stored, replayed)| respond(Json(stored), replayed)),
         };
     }
     let ReadBody { bytes, memory } = publishing.read(client, body).await?;
     let text = publishing.text(bytes)?;
     let appended = publishing.publish(&may, text, key, memory).await?;
     let accepted = Json(Accepted::new(appended.last));
-    Ok(answer((StatusCode::CREATED, accepted), appended.replayed))
+    Ok(respond((StatusCode::CREATED, accepted), appended.replayed))
 }
 
-/// The answer, and whether it was given before.
-fn answer(answer: impl IntoResponse, replayed: bool) -> Response {
-    let mut response = answer.into_response();
+/// The response, with `Idempotency-Replayed: true` if the request was a retry that is already stored.
+fn respond(response: impl IntoResponse, replayed: bool) -> Response {
+    let mut response = response.into_response();
     if replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }
 
-/// How the body is to be understood.
+/// How to read the body.
 pub(crate) enum BodyFormat {
     /// As one message.
     Single,
-    /// As a message a line.
-    Lines(Lines),
+    /// As one message per line.
+    Lines(LineMode),
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for BodyFormat {
@@ -76,11 +76,12 @@ impl<S: Send + Sync> FromRequestParts<S> for BodyFormat {
         let [lines] = parameters(parts, ["lines"]).await?;
         match lines.as_deref() {
             None => Ok(Self::Single),
-            Some("") => Ok(Self::Lines(Lines::Altered)),
-            Some("strict") => Ok(Self::Lines(Lines::Strict)),
-            Some(_) => {
-                Err(Problem::new(problem::MALFORMED_QUERY, "Write ?lines alone, or ?lines=strict."))
-            }
+            Some("") => Ok(Self::Lines(LineMode::Lossy)),
+            Some("strict") => Ok(Self::Lines(LineMode::Strict)),
+            Some(_) => Err(Problem::new(
+                problem::MALFORMED_QUERY,
+                "Use ?lines without a value, or ?lines=strict.",
+            )),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writing to streams: what every endpoint and form that writes has in common.
+//! Writing to streams: what every endpoint and form that writes shares.
 
 use axum::body::Body;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What it takes to write to streams.
+/// What the endpoints and forms that write share.
 pub(crate) struct Publishing {
     pub(crate) bodies: BodyReader,
     pub(crate) limits: Limits,
@@ -29,33 +29,44 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    /// Reads a body of at most one message.
+    /// Reads a body of at most the size of one message.
+    ///
+    /// # Errors
+    /// See [`BodyReader::read`].
     pub(super) async fn read(&self, client: Client, body: Body) -> Result<ReadBody, Problem> {
         self.bodies.read(client, body, self.max_message_bytes, || self.too_large()).await
     }
 
-    /// The bytes as the text of a message.
+    /// Checks that the bytes are the text of a message.
+    ///
+    /// # Errors
+    /// When they are empty, too many or not UTF-8.
     pub(crate) fn text(&self, bytes: Vec<u8>) -> Result<MessageText, Problem> {
         MessageText::new(bytes, self.max_message_bytes).map_err(|error| match error {
             InvalidMessage::Empty => Problem::new(
                 problem::EMPTY_MESSAGE,
-                "There is nothing in it. In a terminal, the body is the message: curl -d 'hello' …",
+                "The body is empty, and the body is the message: curl -d 'hello' …",
             ),
             InvalidMessage::TooLarge => self.too_large(),
             InvalidMessage::NotUtf8(offset) => Problem::new(
                 problem::NOT_UTF8,
-                format!("The body is not UTF-8 from byte {offset} on; send text in UTF-8."),
+                format!("The body is not valid UTF-8 at byte {offset}. Send text in UTF-8."),
             ),
         })
     }
 
+    /// The problem for a message that is too large.
     pub(crate) fn too_large(&self) -> Problem {
         let max = self.max_message_bytes;
-        let detail = format!("A message has at most {max} bytes here; send less at a time.");
+        let detail =
+            format!("A message may have at most {max} bytes on this server. Send a shorter one.");
         Problem::new(problem::MESSAGE_TOO_LARGE, detail)
     }
 
-    /// Publishes one message, for which memory is reserved.
+    /// Publishes one message. The reservation `memory` is held until the message is stored.
+    ///
+    /// # Errors
+    /// When the server drains, the rate limit is exceeded, or the log refuses the message.
     pub(crate) async fn publish(
         &self,
         may: &MayPublish,
@@ -73,8 +84,11 @@ impl Publishing {
         Ok(appended)
     }
 
-    /// Ends a stream with these bytes as its closing text, if there are any. Memory is reserved for
-    /// them.
+    /// Ends a stream with this closing text, or with the default one if it is empty. The reservation
+    /// `memory` is held until the end is stored.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish), and when the text is too large or not UTF-8.
     pub(crate) async fn end(
         &self,
         may: &MayPublish,
@@ -89,7 +103,10 @@ impl Publishing {
         Ok(hold_until_done(memory, end).await?)
     }
 
-    /// Counts one write, unless the server drains or the publisher has to wait.
+    /// Counts one write against the publisher's rate limit.
+    ///
+    /// # Errors
+    /// When the server drains or the rate limit is exceeded.
     pub(super) fn admit(&self, may: &MayPublish) -> Result<(), Problem> {
         self.bodies.refuse_when_draining()?;
         self.limits.publish(may.publisher())

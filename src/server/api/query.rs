@@ -1,7 +1,7 @@
-//! Query parameters: what is not known is refused by name.
+//! Query parameters: an unknown one is an error that names it.
 //!
-//! A parameter that is misspelt would otherwise be ignored, and its request mean something else: a
-//! reader with a cursor would be sent everything from the beginning.
+//! Ignoring a misspelt parameter would change what the request means: a reader with a cursor would get
+//! the stream from the beginning.
 
 use axum::{
     extract::{FromRequestParts as _, Query},
@@ -10,12 +10,12 @@ use axum::{
 
 use crate::{problem, server::error::Problem};
 
-/// The values of the parameters that are `known`, in their order. A parameter counts as known in each
-/// spelling that differs only in case, hyphens and underscores from one that has an underscore: clients
-/// write `last_event_id` as `lastEventId` too.
+/// The values of the `known` parameters, in that order. A known name that has an underscore also matches
+/// spellings that differ only in case, hyphens and underscores: clients write `last_event_id` as
+/// `lastEventId` too.
 ///
 /// # Errors
-/// When a parameter is unknown, is given twice, or cannot be read.
+/// When a parameter is unknown or repeated, or when the query cannot be decoded.
 pub(crate) async fn parameters<const N: usize>(
     parts: &mut Parts,
     known: [&str; N],
@@ -23,28 +23,28 @@ pub(crate) async fn parameters<const N: usize>(
     let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, &()).await?;
     let mut values = [const { None }; N];
     for (name, value) in pairs {
-        let Some(at) = known.iter().position(|known| is_spelling_of(&name, known)) else {
+        let Some(at) = known.iter().position(|known| matches_name(&name, known)) else {
             return Err(unknown(&name, &known));
         };
         if values[at].replace(value).is_some() {
-            return Err(malformed(format!("Give {} once.", known[at])));
+            return Err(malformed(format!("Send {} only once.", known[at])));
         }
     }
     Ok(values)
 }
 
-fn is_spelling_of(name: &str, known: &str) -> bool {
-    name == known || known.contains('_') && letters(name) == letters(known)
+fn matches_name(name: &str, known: &str) -> bool {
+    name == known || known.contains('_') && normalize(name) == normalize(known)
 }
 
-fn letters(name: &str) -> String {
+fn normalize(name: &str) -> String {
     name.replace(['-', '_'], "").to_ascii_lowercase()
 }
 
 fn unknown(name: &str, known: &[&str]) -> Problem {
     let name: String = name.chars().take(64).collect();
     let known = known.join(", ");
-    malformed(format!("There is no parameter {name:?} here. Known: {known}."))
+    malformed(format!("The parameter {name:?} is unknown here. Known parameters: {known}."))
 }
 
 fn malformed(detail: impl Into<String>) -> Problem {

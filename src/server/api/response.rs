@@ -1,5 +1,5 @@
-//! Answers that are not streams: a rate of reads per client, and memory that is reserved from before
-//! an answer is made until it has been sent.
+//! Responses that are not event streams: a rate limit of reads per client, and memory that is reserved
+//! before a response is made and released when it has been sent.
 
 use std::num::NonZeroU32;
 
@@ -23,19 +23,20 @@ use crate::{
     },
 };
 
-/// About how many bytes of text a page or a page of history has at the most, but for a last message.
+/// About how many bytes of messages a page of the site or of the history has at most. The last message
+/// may exceed it.
 pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024;
-/// How many times its text an answer takes while it is made: a page has all of it twice, escaped. (Less
-/// than what the least budget serves, see `limits/memory/layout.rs`.)
-const MAKING_FACTOR: usize = 10;
-/// What most answers cost of the rate of reads.
+/// How many bytes a response takes while it is made, per byte of its messages: a page has each message
+/// twice, escaped. (Must be less than the factor of the smallest budget in `guard/memory/layout.rs`.)
+const RENDER_FACTOR: usize = 10;
+/// What most pages count for in the rate limit of reads.
 pub(crate) const PAGE_COST: NonZeroU32 = NonZeroU32::MIN;
-/// What a list of the streams costs: it has up to a thousand rows.
+/// What a list of the streams counts for: it has up to a thousand rows.
 pub(crate) const LIST_COST: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
 /// About how many bytes of a file are read at a time.
 pub(crate) const FILE_CHUNK: usize = 16 * 1024;
 
-/// Gives responses that are not streams, within a rate of reads per client and the memory budget.
+/// Makes responses that are not event streams, within the rate limit of reads and the memory budget.
 #[derive(Clone)]
 pub(crate) struct Responses {
     limits: Limits,
@@ -44,7 +45,7 @@ pub(crate) struct Responses {
     max_message_bytes: usize,
 }
 
-/// Layer for routes whose answers are pages: see [`Responses::bounded`].
+/// Layer for routes whose responses are pages: see [`Responses::within_limits`].
 pub(crate) async fn limit_reads(
     State((responses, cost)): State<(Responses, NonZeroU32)>,
     client: Client,
@@ -52,10 +53,10 @@ pub(crate) async fn limit_reads(
     next: Next,
 ) -> Response {
     let accept_encoding = accept_encoding(request.headers());
-    responses.bounded(client, accept_encoding, cost, next.run(request)).await
+    responses.within_limits(client, accept_encoding, cost, next.run(request)).await
 }
 
-/// What encodings a client takes, for an answer that is made when its request is gone.
+/// The `Accept-Encoding` header, for a response that is made after its request was consumed.
 pub(crate) fn accept_encoding(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::ACCEPT_ENCODING).cloned()
 }
@@ -65,29 +66,32 @@ impl Responses {
         Self { limits, memory, max_message_bytes }
     }
 
-    /// Gives an answer, if the client has not had too many and there is memory for it.
-    pub(crate) async fn bounded(
+    /// Awaits `response` if the rate limit of the client allows `cost` and memory can be reserved, then
+    /// compresses the response if it is a page. Otherwise the response is a problem.
+    pub(crate) async fn within_limits(
         &self,
         client: Client,
         accept_encoding: Option<HeaderValue>,
         cost: NonZeroU32,
-        answer: impl Future<Output = Response>,
+        response: impl Future<Output = Response>,
     ) -> Response {
         if let Err(problem) = self.limits.read(client.address, cost) {
             return problem.into_response();
         }
-        // The text, and the answer that is made of it: how large that is, is known afterwards.
-        let bytes = MAKING_FACTOR * (MAX_TEXT_BYTES + self.max_message_bytes);
+        // An upper bound; the size of the response is known only afterwards.
+        let bytes = RENDER_FACTOR * (MAX_TEXT_BYTES + self.max_message_bytes);
         match self.memory.acquire(client.address, MemoryPart::Answers, bytes).await {
             Ok(memory) => {
-                collected(content_encoding::compress(accept_encoding, answer.await).await, memory)
+                collect(content_encoding::compress(accept_encoding, response.await).await, memory)
                     .await
             }
             Err(problem) => problem.into_response(),
         }
     }
 
-    /// Gives a file of the site.
+    /// A file of the site, with memory reserved for two chunks of it.
+    ///
+    /// The response is a problem when there is no memory.
     pub(crate) async fn file(
         &self,
         client: Client,
@@ -100,15 +104,15 @@ impl Responses {
     }
 }
 
-/// An answer in one piece, without what it was made of and without room to grow: a client may take
-/// its time to read it.
-async fn collected(response: Response, mut memory: MemoryPermit) -> Response {
+/// Collects a body into one buffer of exactly its size, and shrinks the reservation to it: a slow client
+/// then holds no more than the response.
+async fn collect(response: Response, mut memory: MemoryPermit) -> Response {
     let (parts, body) = response.into_parts();
-    let pieces: Result<Vec<Bytes>, _> = body.into_data_stream().try_collect().await;
-    let bytes = match pieces {
-        Ok(pieces) => pieces.concat(),
+    let chunks: Result<Vec<Bytes>, _> = body.into_data_stream().try_collect().await;
+    let bytes = match chunks {
+        Ok(chunks) => chunks.concat(),
         Err(error) => {
-            tracing::error!(%error, "a page cannot be rendered");
+            tracing::error!(%error, "rendering a page failed");
             return Problem::new(problem::INTERNAL, "The server's log has the cause.")
                 .into_response();
         }

@@ -1,4 +1,4 @@
-//! Watching a stream.
+//! Watching a stream: the endpoint of its event stream (SSE).
 
 use axum::{
     extract::State,
@@ -16,7 +16,7 @@ use crate::server::{
     sse::{EventStreams, Reader, WatchGrant},
 };
 
-/// What it takes to watch streams.
+/// What the endpoint needs to serve event streams.
 #[derive(Clone)]
 pub(crate) struct Watching {
     pub(crate) access: Access,
@@ -34,11 +34,11 @@ pub(crate) async fn watch(
     reader: Reader,
     cursor: Cursor,
 ) -> Result<Response, Problem> {
-    let MayWatch { stream, until } = match may {
+    let MayWatch { stream, expires_at } = match may {
         Ok(may) => may,
         Err(problem) if problem.is_auth_error() && access.has_cookie(&headers, client) => {
-            // An `EventSource` can not see a status.
-            return Ok(events.refused());
+            // An `EventSource` cannot see the status of an error.
+            return Ok(events.expired_response());
         }
         Err(problem) => return Err(problem),
     };
@@ -46,11 +46,11 @@ pub(crate) async fn watch(
     if cursor.is_resumed() {
         events.metrics.resumed();
     }
-    match Watcher::start(&hub, stream, client.address, cursor.place).await? {
-        // The only answer after which a browser does not come back.
+    match Watcher::start(&hub, stream, client.address, cursor.position).await? {
+        // The only status after which an `EventSource` does not reconnect.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
-            let grant = WatchGrant { permit, until };
+            let grant = WatchGrant { permit, expires_at };
             Ok(events.respond(reader, StreamKind::Stored, grant, first, watcher.frames()))
         }
     }

@@ -1,4 +1,4 @@
-//! Who may do what: secrets, and what is open to anyone.
+//! Access options: secrets that sign tokens, public streams, and allowed host names.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -11,19 +11,19 @@ use crate::server::{
     guard::{Access, Pattern, Secret},
 };
 
-/// Who may do what.
+/// Access control.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Access")]
 pub struct AccessOptions {
-    /// What tokens are made with.
+    /// The secret that signs tokens.
     #[command(flatten)]
     pub secret: SecretOptions,
 
-    /// The secret that was in use before: tokens made with it are still good
+    /// The secret that was in use before the current one: tokens signed with it remain valid
     #[arg(long, env = "TIDINGS_PREVIOUS_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub previous_secret: Option<Secret>,
 
-    /// A file that holds it
+    /// A file that holds the previous secret
     #[arg(
         long,
         env = "TIDINGS_PREVIOUS_SECRET_FILE",
@@ -32,26 +32,29 @@ pub struct AccessOptions {
     )]
     pub previous_secret_file: Option<PathBuf>,
 
-    /// Which streams anyone may watch, like status-* (* stands for any characters); may be given
-    /// several times, in the environment separated by commas. The counter is always public
+    /// Streams that can be watched without a token, for example status-* (* matches any characters).
+    /// Repeat the flag for several; separate them by commas in the environment variable. The counter is
+    /// always public
     #[arg(long, env = "TIDINGS_PUBLIC", value_delimiter = ',', value_name = "PATTERN")]
     pub public: Vec<Pattern>,
 
-    /// Ask nobody who they are, even where others can reach the server: whoever does may publish,
-    /// end and delete
+    /// Run without access control even if other machines can reach the server: every client may
+    /// publish to, end and delete any stream
     #[arg(long, env = "TIDINGS_OPEN", value_parser = BoolishValueParser::new())]
     pub open: bool,
 
-    /// A name, without a port, by which a server on a loopback address that has no secret may be
-    /// addressed, beside localhost and loopback addresses; * for any. Any other is refused, since
-    /// pages of other sites could reach the server by it (DNS rebinding)
+    /// A host name, without a port, under which clients may address a server without a secret; * for
+    /// any. Localhost and loopback addresses are always allowed. Other names are refused, because web
+    /// pages of other sites could use them to reach a server on a loopback address (DNS rebinding).
+    /// Repeat the flag for several; separate them by commas in the environment variable. Has no effect
+    /// with a secret or with --open
     #[arg(long, env = "TIDINGS_ALLOW_HOST", value_delimiter = ',', value_name = "HOST",
-          value_parser = host_name)]
+          value_parser = parse_host_name)]
     pub allow_host: Vec<String>,
 }
 
-/// A host without a port, in lower case and without the full stop of a complete name; or `*`.
-fn host_name(text: &str) -> Result<String, &'static str> {
+/// Parses a host name without a port, or `*`. Makes it lower case, without a trailing full stop.
+fn parse_host_name(text: &str) -> Result<String, &'static str> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
     let is_host = name.parse::<Authority>().is_ok_and(|authority| authority.host() == name);
     if name == "*" || is_host && !name.starts_with('[') {
@@ -61,50 +64,53 @@ fn host_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What tokens are made with, and verified.
+/// The secret that signs and verifies tokens.
 #[derive(Args, Clone, Debug)]
 pub struct SecretOptions {
-    /// The secret that tokens are made with, at least 32 bytes; better kept in a file, since others
-    /// on this machine can read a command line
+    /// The secret that signs tokens, at least 32 bytes. Prefer --secret-file: other users of the
+    /// machine can read a command line
     #[arg(long, env = "TIDINGS_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub secret: Option<Secret>,
 
-    /// A file that holds the secret; `openssl rand -hex 32` makes a good one
+    /// A file that holds the secret; `openssl rand -hex 32` generates one
     #[arg(long, env = "TIDINGS_SECRET_FILE", value_name = "FILE", conflicts_with = "secret")]
     pub secret_file: Option<PathBuf>,
 }
 
-/// A key for HS256 is no shorter than what the hash gives (RFC 7518, section 3.2).
+/// The shortest secret. A key for HS256 must be as long as the hash (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
 impl AccessOptions {
-    /// What these options can not be together with the address that is listened on.
+    /// Checks options that depend on each other, and whether a server without access control is only
+    /// reachable from this machine. `proxied`: whether a proxy is trusted.
     pub(super) fn check(&self, listen: SocketAddr, proxied: bool) -> Result<(), String> {
         let secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
         let previous = self.previous_secret.is_some() || self.previous_secret_file.is_some();
         if self.open && secret {
-            return Err("--open and a secret contradict each other; give one of them".to_owned());
+            return Err("--open and a secret exclude each other; use only one of them".to_owned());
         }
         if previous && !secret {
-            return Err("--previous-secret needs a --secret that has taken its place".to_owned());
+            return Err("--previous-secret needs a --secret that replaces it".to_owned());
         }
         if !self.public.is_empty() && !secret {
-            return Err("--public has no meaning without a secret: everything is public".to_owned());
+            return Err(
+                "--public has no effect without a secret: all streams are public".to_owned()
+            );
         }
         if !secret && !self.open && proxied {
             return Err(format!(
-                "others can reach {listen} through the proxy that is trusted (--trusted-proxy), and \
-                 without a secret whoever does may publish, end and delete. Give it a secret that \
-                 tokens are made with (--secret-file FILE; `openssl rand -hex 32` makes one), or \
-                 open it to everyone on purpose (--open)."
+                "other machines can reach {listen} through the trusted proxy (--trusted-proxy), \
+                 and without a secret every client may publish, end and delete. Set a secret that \
+                 signs tokens (--secret-file FILE; `openssl rand -hex 32` generates one), or allow \
+                 all clients explicitly (--open)."
             ));
         }
         if !secret && !self.open && !listen.ip().to_canonical().is_loopback() {
             return Err(format!(
-                "others can reach {listen}, and without a secret whoever does may publish, end and \
-                 delete. Give it a secret that tokens are made with (--secret-file FILE; `openssl \
-                 rand -hex 32` makes one), or listen on a loopback address (--listen \
-                 127.0.0.1:{}), or open it to everyone on purpose (--open).",
+                "other machines can reach {listen}, and without a secret every client may publish, \
+                 end and delete. Set a secret that signs tokens (--secret-file FILE; `openssl rand \
+                 -hex 32` generates one), or listen on a loopback address (--listen 127.0.0.1:{}), \
+                 or allow all clients explicitly (--open).",
                 listen.port()
             ));
         }
@@ -114,25 +120,25 @@ impl AccessOptions {
     /// The access rules that these options describe.
     ///
     /// # Errors
-    /// When a secret cannot be read or used; says which.
+    /// When a secret cannot be read or used. The error names it.
     pub fn rules(&self, clock: Clock) -> anyhow::Result<Access> {
         Access::new(&self.secrets()?, self.public.clone(), clock)
     }
 
-    /// The host names by which the server may be addressed, beside loopback ones; `None` for any:
-    /// where tokens protect the server, or where it was opened on purpose.
+    /// The host names under which clients may address the server, besides loopback ones. `None`
+    /// allows any: with a secret, with `--open`, or with `--allow-host '*'`.
     pub(in crate::server) fn allowed_hosts(&self) -> Option<&[String]> {
         let has_secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
         let any = has_secret || self.open || self.allow_host.iter().any(|host| host == "*");
         (!any).then_some(&self.allow_host)
     }
 
-    /// The secrets that verify: the one that is in use first. None where nobody is asked.
+    /// The secrets that verify tokens, the current one first. Empty without access control.
     ///
     /// # Errors
-    /// When a file can not be read, or a secret is too short; says which.
+    /// When a file cannot be read, or a secret is too short. The error names it.
     pub(crate) fn secrets(&self) -> anyhow::Result<Vec<Secret>> {
-        let previous = one(
+        let previous = read_secret(
             "--previous-secret",
             self.previous_secret.as_ref(),
             self.previous_secret_file.as_ref(),
@@ -145,22 +151,23 @@ impl SecretOptions {
     /// The secret, if there is one.
     ///
     /// # Errors
-    /// When its file can not be read, or when it is too short.
+    /// When its file cannot be read, or when it is shorter than 32 bytes.
     pub(crate) fn read(&self) -> anyhow::Result<Option<Secret>> {
-        one("--secret", self.secret.as_ref(), self.secret_file.as_ref())
+        read_secret("--secret", self.secret.as_ref(), self.secret_file.as_ref())
     }
 }
 
-fn one(
+/// Reads a secret from its flag or its file.
+fn read_secret(
     flag: &str,
-    given: Option<&Secret>,
+    value: Option<&Secret>,
     file: Option<&PathBuf>,
 ) -> anyhow::Result<Option<Secret>> {
-    let secret = match (given, file) {
+    let secret = match (value, file) {
         (Some(secret), _) => secret.clone(),
         (None, Some(file)) => {
             let text = fs::read_to_string(file)
-                .with_context(|| format!("{flag}-file {} can not be read", file.display()))?;
+                .with_context(|| format!("cannot read {flag}-file {}", file.display()))?;
             // Some editors begin a file with a byte order mark.
             Secret::new(text.trim_start_matches('\u{feff}').trim())
         }
@@ -169,8 +176,8 @@ fn one(
     let length = secret.as_bytes().len();
     if length < MIN_SECRET_BYTES {
         bail!(
-            "the secret of {flag} has {length} bytes, and fewer than {MIN_SECRET_BYTES} can be guessed; \
-             `openssl rand -hex 32` makes a good one"
+            "the secret of {flag} has {length} bytes, and must have at least {MIN_SECRET_BYTES}; \
+             `openssl rand -hex 32` generates one"
         );
     }
     Ok(Some(secret))

@@ -1,4 +1,4 @@
-//! Making a token.
+//! The subcommand `tidings token`: signs a token and prints it.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -9,42 +9,44 @@ use crate::server::{
     guard::{Claims, NumericDate, Pattern, sign},
 };
 
-/// Print a token for whoever may publish or watch
+/// Print a token that lets a client publish to or watch streams
 ///
-/// Nothing is stored: every server that has the same secret honours it until it expires. In a
-/// pattern, * stands for any characters.
+/// Tokens are not stored: each server with the same secret accepts the token until it expires. In a
+/// pattern, * matches any characters.
 #[derive(Args, Clone, Debug)]
 pub struct TokenOptions {
-    /// The streams it lets publish to, end and delete, like ci-*; may be given several times
+    /// The streams that the token lets a client publish to, end and delete, for example ci-*. Repeat the
+    /// flag, or separate them by commas, for several
     #[arg(long, value_delimiter = ',', value_name = "PATTERN", required_unless_present = "watch")]
     pub publish: Vec<Pattern>,
 
-    /// The streams it lets watch; may be given several times
+    /// The streams that the token lets a client watch. Repeat the flag, or separate them by commas, for
+    /// several
     #[arg(long, value_delimiter = ',', value_name = "PATTERN")]
     pub watch: Vec<Pattern>,
 
-    /// Who it is for: the name that the log and the pages show, and whose publishes are counted
-    /// together
-    #[arg(long = "for", value_name = "NAME", value_parser = name)]
+    /// The name of the token's holder, which the log and the pages show. Tokens of one name share a
+    /// publish rate limit
+    #[arg(long = "for", value_name = "NAME", value_parser = parse_name)]
     pub name: String,
 
-    /// For how long it is good, 1s to 10y
+    /// How long the token is valid, 1s to 10y
     #[arg(long, default_value = "90d", value_name = "DURATION")]
     pub expires: Age,
 
-    /// What it is made with.
+    /// The secret that signs it.
     #[command(flatten)]
     pub secret: SecretOptions,
 }
 
 impl TokenOptions {
-    /// The token.
+    /// Signs the token.
     ///
     /// # Errors
-    /// When there is no secret, or when it can not be used.
+    /// When there is no secret, or when it cannot be read or used.
     pub fn make(self) -> anyhow::Result<String> {
         let secret = self.secret.read()?.context(
-            "a token is made with the server's secret; give it with --secret-file or TIDINGS_SECRET",
+            "a token needs the server's secret; set it with --secret-file or TIDINGS_SECRET",
         )?;
         let age = u64::try_from(self.expires.0.as_millis()).unwrap_or(u64::MAX);
         let exp = NumericDate(Clock::System.now().saturating_add(age));
@@ -53,8 +55,8 @@ impl TokenOptions {
     }
 }
 
-/// A name that fits a line.
-fn name(text: &str) -> Result<String, &'static str> {
-    let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 characters, on one line") }
+/// Parses a name: 1 to 64 characters, none of them a control character.
+fn parse_name(text: &str) -> Result<String, &'static str> {
+    let is_valid = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if is_valid { Ok(text.to_owned()) } else { Err("must be 1 to 64 characters, on one line") }
 }

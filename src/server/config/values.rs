@@ -1,4 +1,4 @@
-//! What flags hold: parsed once, and never wrong afterwards.
+//! The types of option values, whose parsers check their limits.
 
 use std::{
     fmt,
@@ -36,7 +36,7 @@ impl<const MIN: u64> FromStr for Span<MIN> {
     }
 }
 
-/// An age of at least a second and at most ten years.
+/// A duration of at least a second and at most ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age(pub(crate) Duration);
 
@@ -67,15 +67,15 @@ impl<const MAX: u64> FromStr for Size<MAX> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let how = |_| "must be a number of bytes, like 65536, 500KB or 16MiB".to_owned();
-        match text.parse::<bytesize::ByteSize>().map_err(how)?.as_u64() {
+        let expected = |_| "must be a number of bytes, like 65536, 500KB or 16MiB".to_owned();
+        match text.parse::<bytesize::ByteSize>().map_err(expected)?.as_u64() {
             bytes if (1..=MAX).contains(&bytes) => Ok(Self(bytes)),
             _ => Err(format!("must be 1 to {}", Self(MAX))),
         }
     }
 }
 
-/// So many in some time; none where there is no limit.
+/// A number of operations per unit of time; `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(pub(crate) Option<NonZeroU32>);
 
@@ -84,22 +84,25 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number: u32 =
-            text.parse().map_err(|_| "must be a number, 0 for no limit".to_owned())?;
+            text.parse().map_err(|_| "must be a whole number; 0 sets no limit".to_owned())?;
         Ok(Self(NonZeroU32::new(number)))
     }
 }
 
-/// An address and port, or a name that this machine knows, like localhost: of its addresses an IPv4
-/// one goes first, as that is what every program can reach.
+/// Parses an IP address and port, or resolves a host name and port. Prefers IPv4 addresses of a name,
+/// since every program can reach those.
+///
+/// # Errors
+/// When the text is neither, or the name cannot be resolved.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let how = "write it like 127.0.0.1:3000, [::1]:3000 or localhost:3000";
+    let expected = "write it like 127.0.0.1:3000, [::1]:3000 or localhost:3000";
     let mut found: Vec<_> =
-        text.to_socket_addrs().map_err(|error| format!("{error}; {how}"))?.collect();
+        text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| format!("the name has no address; {how}"))
+    found.first().copied().ok_or_else(|| format!("the name has no address; {expected}"))
 }
 
 impl FromStr for Store {
@@ -107,7 +110,7 @@ impl FromStr for Store {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "" => Err("must be a file, or :memory:"),
+            "" => Err("must be the path of a file, or :memory:"),
             ":memory:" => Ok(Self::Memory),
             file => Ok(Self::File(file.into())),
         }

@@ -1,9 +1,9 @@
-//! Who may do what.
+//! Access control: authentication by bearer token or cookie, and authorization per stream.
 //!
-//! Without a secret nobody is asked. With one, whoever wants to publish, or to watch what is not
-//! public, brings a token: a program in the `Authorization` header, a browser in a cookie. A
-//! handler can only act with a right ([`MayPublish`], [`MayWatch`]), and only this module gives
-//! rights.
+//! Without a secret there is no access control. With one, a client needs a token to publish, or to
+//! watch a stream that is not public: a program sends it in the `Authorization` header, a browser in
+//! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`]), which only this module can
+//! make.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,33 +30,32 @@ use crate::{
     },
 };
 
-/// The rules; a handle that is cloned around. Without any, nobody is asked.
+/// The access rules; a cheap clone. `None`: no access control.
 #[derive(Clone)]
 pub struct Access(Option<Arc<Rules>>);
 
-/// What holds where rights come with tokens.
+/// The rules of a server with a secret.
 struct Rules {
     keys: Keys,
     cookies: CookieNames,
-    /// What anyone may watch.
+    /// The streams that can be watched without a token.
     public: Vec<Pattern>,
     clock: Clock,
 }
 
-/// Whoever asks.
+/// The identity of a client.
 pub(crate) enum Identity {
-    /// Nobody is asked who they are.
-    Anyone,
-    /// Someone without a token that is good, and what is wrong with theirs.
-    Guest(TokenError),
-    /// Someone with a token.
-    Holder(Claims),
+    /// There is no access control.
+    Unrestricted,
+    /// The client has no valid token, for this reason.
+    Anonymous(TokenError),
+    /// The client has a valid token with these claims.
+    Authenticated(Claims),
 }
 
 impl Access {
-    /// Tokens that are signed with one of `secrets` give rights, the first of them with which new
-    /// ones are signed; streams that match `public` need none to be watched. Without a secret no
-    /// token is needed.
+    /// Access rules that accept tokens signed with one of `secrets`, the current one first. Streams that
+    /// match `public` can be watched without a token. Without secrets there is no access control.
     ///
     /// # Errors
     /// When a secret cannot be used.
@@ -72,62 +71,65 @@ impl Access {
         Ok(Self(Some(Arc::new(Rules { keys: Keys::new(secrets), cookies, public, clock }))))
     }
 
-    /// Who sends a request with these headers. A token in the `Authorization` header goes before
-    /// one in the cookie.
+    /// The identity of the client that sent these headers. A token in the `Authorization` header takes
+    /// precedence over one in the cookie.
     pub(crate) fn identify(&self, headers: &HeaderMap, client: Client) -> Identity {
-        let Some(rules) = &self.0 else { return Identity::Anyone };
+        let Some(rules) = &self.0 else { return Identity::Unrestricted };
         if headers.contains_key(header::AUTHORIZATION) {
             return match headers.typed_get::<Authorization<Bearer>>() {
-                Some(Authorization(bearer)) => self.holder(bearer.token()),
-                None => Identity::Guest(TokenError::Invalid),
+                Some(Authorization(bearer)) => self.verify(bearer.token()),
+                None => Identity::Anonymous(TokenError::Invalid),
             };
         }
         match rules.cookies.token(headers, client.secure) {
-            Some(token) if !token.is_empty() => self.holder(&token),
-            _ => Identity::Guest(TokenError::Missing),
+            Some(token) if !token.is_empty() => self.verify(&token),
+            _ => Identity::Anonymous(TokenError::Missing),
         }
     }
 
-    /// Whether there is a cookie of ours, of whatever worth: then the client is a page of ours.
+    /// Whether the client sent a token cookie, valid or not: then it is a page of this server.
     pub(crate) fn has_cookie(&self, headers: &HeaderMap, client: Client) -> bool {
         let token = |rules: &Arc<Rules>| rules.cookies.token(headers, client.secure);
         self.0.as_ref().and_then(token).is_some()
     }
 
-    /// The header that has a browser keep a token.
+    /// The `Set-Cookie` header that stores a token in a browser.
     ///
     /// # Errors
-    /// When browsers would drop it, because it is too large.
-    pub(crate) fn signed_in(&self, token: &str, secure: bool) -> Result<HeaderValue, Problem> {
+    /// When the token is too large for a cookie.
+    pub(crate) fn sign_in_cookie(&self, token: &str, secure: bool) -> Result<HeaderValue, Problem> {
         let Some(rules) = &self.0 else { return Err(unauthorized(&TokenError::Missing)) };
-        rules.cookies.keep(token, secure).map_err(|TokenTooLarge { max }| {
+        rules.cookies.set_cookie(token, secure).map_err(|TokenTooLarge { max }| {
             let detail = format!(
-                "Browsers keep a token of at most {max} bytes, and this one has {}. Use one that \
-                 names fewer streams, by patterns like ci-*.",
+                "Browsers store a token of at most {max} bytes, and this one has {}. Use a token \
+                 with fewer stream names, or with patterns like ci-*.",
                 token.len()
             );
             Problem::new(problem::TOKEN_TOO_LARGE, detail)
         })
     }
 
-    /// The headers that have a browser forget its token.
-    pub(crate) fn signed_out(&self, headers: &HeaderMap, secure: bool) -> Vec<HeaderValue> {
-        self.0.as_ref().map(|rules| rules.cookies.forget(headers, secure)).unwrap_or_default()
+    /// The `Set-Cookie` headers that remove the token from a browser.
+    pub(crate) fn sign_out_cookies(&self, headers: &HeaderMap, secure: bool) -> Vec<HeaderValue> {
+        self.0
+            .as_ref()
+            .map(|rules| rules.cookies.clear_cookies(headers, secure))
+            .unwrap_or_default()
     }
 
-    /// Who holds this token.
-    pub(crate) fn holder(&self, token: &str) -> Identity {
-        let Some(rules) = &self.0 else { return Identity::Anyone };
+    /// Verifies a token, and puts its name into the request log.
+    pub(crate) fn verify(&self, token: &str) -> Identity {
+        let Some(rules) = &self.0 else { return Identity::Unrestricted };
         match rules.keys.verify(token, rules.clock.now()) {
             Ok(claims) => {
                 request_log::record_identity(&claims.name);
-                Identity::Holder(claims)
+                Identity::Authenticated(claims)
             }
-            Err(error) => Identity::Guest(error),
+            Err(error) => Identity::Anonymous(error),
         }
     }
 
-    /// Whether the visitor may watch the stream, and until when.
+    /// Checks the permission to watch a stream, and returns when it ends.
     pub(crate) fn watch(
         &self,
         identity: &Identity,
@@ -139,7 +141,7 @@ impl Access {
         self.allow(identity, stream, "watch", |claims| &claims.watch)
     }
 
-    /// Whether the visitor may publish to the stream, and until when.
+    /// Checks the permission to publish to a stream, and returns when it ends.
     pub(crate) fn publish(
         &self,
         identity: &Identity,
@@ -162,46 +164,48 @@ impl Access {
         patterns: impl FnOnce(&Claims) -> &Vec<Pattern>,
     ) -> Result<Option<Instant>, Problem> {
         match identity {
-            Identity::Anyone => Ok(None),
-            Identity::Guest(error) => Err(unauthorized(error)),
-            Identity::Holder(claims) if patterns(claims).iter().any(|one| one.matches(stream)) => {
-                Ok(Some(self.end_of(claims)))
+            Identity::Unrestricted => Ok(None),
+            Identity::Anonymous(error) => Err(unauthorized(error)),
+            Identity::Authenticated(claims)
+                if patterns(claims).iter().any(|pattern| pattern.matches(stream)) =>
+            {
+                Ok(Some(self.expiry(claims)))
             }
-            Identity::Holder(claims) => Err(not_permitted(claims, what)),
+            Identity::Authenticated(claims) => Err(not_permitted(claims, what)),
         }
     }
 
     /// When a token expires.
-    fn end_of(&self, claims: &Claims) -> Instant {
+    fn expiry(&self, claims: &Claims) -> Instant {
         let now = self.0.as_ref().map_or(0, |rules| rules.clock.now());
         let left = Duration::from_millis(claims.exp.0.saturating_sub(now));
-        // A timer can not be set for later; nobody listens for so long.
+        // Timers cannot be set for much later. An event stream is closed after a year at the latest.
         Instant::now() + left.min(Duration::from_hours(24 * 365))
     }
 }
 
 impl Identity {
-    /// Whether there may be streams that the visitor may publish to.
+    /// Whether the client may publish to any stream.
     pub(crate) fn may_publish_somewhere(&self) -> bool {
         match self {
-            Self::Anyone => true,
-            Self::Guest(_) => false,
-            Self::Holder(claims) => !claims.publish.is_empty(),
+            Self::Unrestricted => true,
+            Self::Anonymous(_) => false,
+            Self::Authenticated(claims) => !claims.publish.is_empty(),
         }
     }
 }
 
-/// The refusal of a client without a token that is good.
+/// The problem for a client without a valid token.
 pub(crate) fn unauthorized(error: &TokenError) -> Problem {
     match error {
         TokenError::Missing => Problem::new(
             problem::TOKEN_MISSING,
-            "Send a token, as Authorization: Bearer, or sign in at /sign-in. The operator of this \
-             server gives tokens.",
+            "Send a token as Authorization: Bearer, or sign in at /sign-in. The operator of this \
+             server issues tokens.",
         ),
         TokenError::Invalid => Problem::new(
             problem::TOKEN_INVALID,
-            "The token is not one of this server's, or not whole. Send it as it was given, as \
+            "The token was not issued by this server, or is incomplete. Send it unchanged as \
              Authorization: Bearer, or get a new one from the operator of this server.",
         ),
         TokenError::Expired => Problem::new(
@@ -210,55 +214,59 @@ pub(crate) fn unauthorized(error: &TokenError) -> Problem {
         ),
         TokenError::NotYetValid => Problem::new(
             problem::TOKEN_UNFIT,
-            "The token is not good yet (nbf). Try again later, or get another one from the operator \
-             of this server.",
+            "The token is not valid yet (nbf). Try again later, or get another one from the \
+             operator of this server.",
         ),
-        TokenError::Unfit(what) => Problem::new(
+        TokenError::Unsupported(what) => Problem::new(
             problem::TOKEN_UNFIT,
             format!(
-                "The token was made with this server's secret, but its claims do not fit: {what}. \
-                 Make it with `tidings token`, or with the claims name, publish, watch and exp."
+                "The token was signed with this server's secret, but its claims cannot be used: \
+                 {what}. Create it with `tidings token`, or with the claims name, publish, watch \
+                 and exp."
             ),
         ),
     }
 }
 
-/// The refusal of a token that does not let its holder do `what` to a stream.
+/// The problem for a token that does not permit the action `what`, a verb such as "watch".
 pub(crate) fn not_permitted(Claims { name, .. }: &Claims, what: &str) -> Problem {
-    let detail = format!("The token of “{name}” does not let its holder {what} this stream.");
+    let detail = format!("The token of “{name}” does not permit its holder to {what} this stream.");
     Problem::new(problem::NOT_PERMITTED, detail)
 }
 
-/// Whose publishes are counted together.
+/// The key of the publish rate limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Publisher {
-    /// Whoever holds tokens of this name.
+    /// The name of a token.
     Token(String),
-    /// Whoever comes from there, where there are no tokens.
+    /// The address of a client, without access control.
     Address(Address),
 }
 
-/// The right to publish to a stream, to end and to delete it.
+/// The permission to publish to a stream, to end and to delete it.
 pub(crate) struct MayPublish {
     stream: StreamName,
     publisher: Publisher,
-    until: Option<Instant>,
+    expires_at: Option<Instant>,
 }
 
 impl MayPublish {
-    /// The right of a visitor.
+    /// Checks the permission of a client.
+    ///
+    /// # Errors
+    /// When it has no valid token, or one that does not permit this.
     pub(crate) fn check(
         access: &Access,
         identity: Identity,
         client: Client,
         stream: StreamName,
     ) -> Result<Self, Problem> {
-        let until = access.publish(&identity, &stream)?;
+        let expires_at = access.publish(&identity, &stream)?;
         let publisher = match identity {
-            Identity::Holder(claims) => Publisher::Token(claims.name),
-            Identity::Anyone | Identity::Guest(_) => Publisher::Address(client.address),
+            Identity::Authenticated(claims) => Publisher::Token(claims.name),
+            Identity::Unrestricted | Identity::Anonymous(_) => Publisher::Address(client.address),
         };
-        Ok(Self { stream, publisher, until })
+        Ok(Self { stream, publisher, expires_at })
     }
 
     pub(crate) fn stream(&self) -> &StreamName {
@@ -269,10 +277,15 @@ impl MayPublish {
         &self.publisher
     }
 
-    /// Whether the right still holds: an upload may outlive its token.
-    pub(crate) fn still_holds(&self) -> Result<(), Problem> {
-        match self.until {
-            Some(until) if until <= Instant::now() => Err(unauthorized(&TokenError::Expired)),
+    /// Checks that the token has not expired meanwhile: an upload may outlive it.
+    ///
+    /// # Errors
+    /// When it has expired.
+    pub(crate) fn check_not_expired(&self) -> Result<(), Problem> {
+        match self.expires_at {
+            Some(expires_at) if expires_at <= Instant::now() => {
+                Err(unauthorized(&TokenError::Expired))
+            }
             _ => Ok(()),
         }
     }
@@ -293,11 +306,11 @@ where
     }
 }
 
-/// The right to watch a stream: its events, its history, its pages.
+/// The permission to watch a stream: its events, history and pages.
 pub(crate) struct MayWatch {
     pub(crate) stream: StreamName,
-    /// When the right ends.
-    pub(crate) until: Option<Instant>,
+    /// When the permission ends. `None`: never.
+    pub(crate) expires_at: Option<Instant>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for MayWatch
@@ -308,9 +321,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
-        let client = Client::of_request(&parts.extensions);
+        let client = Client::from_extensions(&parts.extensions);
         let access = Access::from_ref(state);
-        let until = access.watch(&access.identify(&parts.headers, client), &stream)?;
-        Ok(Self { stream, until })
+        let expires_at = access.watch(&access.identify(&parts.headers, client), &stream)?;
+        Ok(Self { stream, expires_at })
     }
 }

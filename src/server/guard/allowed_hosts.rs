@@ -1,8 +1,8 @@
 //! Host check: protection against DNS rebinding.
 //!
-//! A server on a loopback address that has no secret is open to every program of the machine, and a
-//! page of any site could be one: its host name resolves to that address once the page is loaded. The
-//! browser then names that host, and is refused.
+//! A server on a loopback address without a secret is open to every program of the machine. The page of
+//! a malicious site could use it through the visitor's browser: once the page is loaded, its host name
+//! is made to resolve to the loopback address. The browser sends that host name, which is refused here.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -15,18 +15,17 @@ use axum::{
 
 use crate::{problem, server::error::Problem};
 
-/// The names by which the server may be addressed, beside those of the loopback interface; a cheap
-/// clone.
+/// The host names that are allowed besides loopback ones; a cheap clone. `None` allows any.
 #[derive(Clone, Debug)]
 pub(crate) struct AllowedHosts(Option<Arc<[String]>>);
 
 impl AllowedHosts {
-    /// These names; any where there are none to hold a request to.
+    /// Allows these names, in lower case; `None` allows any.
     pub(crate) fn new(names: Option<&[String]>) -> Self {
         Self(names.map(Into::into))
     }
 
-    /// A request without a host is not a browser's.
+    /// Whether the host of a request is allowed. A request without a `Host` header is: browsers send it.
     fn allow(&self, request: &Request) -> bool {
         let (Some(names), Some(host)) = (&self.0, request.headers().get(header::HOST)) else {
             return true;
@@ -35,7 +34,7 @@ impl AllowedHosts {
         else {
             return false;
         };
-        let host = normal(authority.host()).to_ascii_lowercase();
+        let host = bare_host(authority.host()).to_ascii_lowercase();
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         host == "localhost"
             || host.ends_with(".localhost")
@@ -44,13 +43,13 @@ impl AllowedHosts {
     }
 }
 
-/// A host without the brackets of an IPv6 address, and without the full stop of a complete name.
-fn normal(host: &str) -> &str {
+/// Removes the brackets of an IPv6 address, and the trailing full stop of a name.
+fn bare_host(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches([']', '.'])
 }
 
-/// Refuses a request that names a host which is not this server.
-pub(crate) async fn refuse_others(
+/// Middleware that refuses a request whose host is not allowed.
+pub(crate) async fn refuse_unknown_hosts(
     State(hosts): State<AllowedHosts>,
     request: Request,
     next: Next,
@@ -58,7 +57,7 @@ pub(crate) async fn refuse_others(
     if hosts.allow(&request) {
         return next.run(request).await;
     }
-    let detail = "Without a secret this server answers to localhost and loopback addresses only. \
-                  Name this host with --allow-host, or give the server a secret.";
+    let detail = "Without a secret, this server accepts only localhost and loopback addresses as \
+                  its host. Allow this host with --allow-host, or set a secret.";
     Problem::new(problem::UNKNOWN_HOST, detail).into_response()
 }

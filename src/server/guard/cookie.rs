@@ -1,8 +1,8 @@
-//! The cookie in which a browser keeps its token. Scripts cannot read it, and a page of another site
-//! does not have it sent when it writes.
+//! The cookie that holds a browser's token: `HttpOnly`, so that scripts cannot read it, and
+//! `SameSite=Lax`, so that a browser does not send it with writes from other sites.
 //!
-//! A browser shares the cookies of a host among all its ports. So the name holds a fingerprint of the
-//! secret: two servers of one host do not sign each other's users out.
+//! Browsers share cookies among all ports of a host. So the name holds a fingerprint of the secret: two
+//! servers on one host do not overwrite each other's cookie.
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::{
@@ -12,18 +12,18 @@ use axum_extra::extract::{
 
 use super::token::{Secret, fingerprint};
 
-/// Only a server that is reached over TLS can set a cookie of such a name (RFC 6265bis, section 4.1.3).
+/// A cookie with this prefix can only be set over TLS (RFC 6265bis, section 4.1.3).
 const HOST_PREFIX: &str = "__Host-";
-/// What browsers keep of a cookie, its name and its value together (RFC 6265bis, section 5.6).
+/// The most bytes of a cookie's name and value together that browsers store (RFC 6265bis, section 5.6).
 const MAX_COOKIE_BYTES: usize = 4096;
 
-/// The names of the cookies that hold our tokens.
+/// The names of token cookies.
 pub(super) struct CookieNames {
-    /// For the secret in use, then for the one before it.
+    /// For the current secret, then for the previous one.
     names: Vec<String>,
 }
 
-/// The token does not fit a cookie.
+/// The token is too large for a cookie.
 pub(super) struct TokenTooLarge {
     /// How many bytes it may have.
     pub(super) max: usize,
@@ -35,9 +35,9 @@ impl CookieNames {
         Ok(Self { names: secrets.iter().map(name).collect::<anyhow::Result<_>>()? })
     }
 
-    /// The token that a browser sends; empty once it has signed out. Over TLS only a cookie with the
-    /// prefix counts: any other may have been set by a third party on the way, or by another host of the
-    /// domain.
+    /// The token in a browser's cookie, which is empty after it has signed out. Over TLS, only a cookie
+    /// with the prefix counts: any other may have been set by an attacker on the network, or by another
+    /// host of the domain.
     pub(super) fn token(&self, headers: &HeaderMap, secure: bool) -> Option<String> {
         let jar = CookieJar::from_headers(headers);
         let mut names = self.all().filter(|name| !secure || name.starts_with(HOST_PREFIX));
@@ -45,26 +45,30 @@ impl CookieNames {
         jar.get(&name).map(|cookie| cookie.value().to_owned())
     }
 
-    /// The header that has a browser keep a token, as long as it keeps any cookie: longer than the
-    /// token is good, so that a page can be told that it has expired.
-    pub(super) fn keep(&self, token: &str, secure: bool) -> Result<HeaderValue, TokenTooLarge> {
-        let name = self.in_use(secure);
+    /// The `Set-Cookie` header for a token. The cookie is permanent, so that it outlives the token and
+    /// the server can report that the token has expired.
+    pub(super) fn set_cookie(
+        &self,
+        token: &str,
+        secure: bool,
+    ) -> Result<HeaderValue, TokenTooLarge> {
+        let name = self.current_name(secure);
         let max = MAX_COOKIE_BYTES.saturating_sub(name.len());
         if token.len() > max {
             return Err(TokenTooLarge { max });
         }
         let mut cookie = cookie(name, token.to_owned(), secure);
         cookie.make_permanent();
-        // A token that was verified fits a header.
+        // Not reached: a verified token is valid in a header.
         HeaderValue::try_from(cookie.to_string()).map_err(|_| TokenTooLarge { max })
     }
 
-    /// The headers that take it away. An empty cookie stays until the browser is closed: it tells
-    /// pages in other tabs that they are signed out.
-    pub(super) fn forget(&self, headers: &HeaderMap, secure: bool) -> Vec<HeaderValue> {
+    /// The `Set-Cookie` headers that clear the token. They leave an empty session cookie, from which
+    /// requests of other tabs show that they are signed out.
+    pub(super) fn clear_cookies(&self, headers: &HeaderMap, secure: bool) -> Vec<HeaderValue> {
         let jar = CookieJar::from_headers(headers);
-        let in_use = self.in_use(secure);
-        let names = self.all().filter(|name| *name == in_use || jar.get(name).is_some());
+        let current_name = self.current_name(secure);
+        let names = self.all().filter(|name| *name == current_name || jar.get(name).is_some());
         let empty = |name: String| {
             let secure = secure || name.starts_with(HOST_PREFIX);
             HeaderValue::try_from(cookie(name, String::new(), secure).to_string()).ok()
@@ -72,12 +76,12 @@ impl CookieNames {
         names.filter_map(empty).collect()
     }
 
-    fn in_use(&self, secure: bool) -> String {
+    fn current_name(&self, secure: bool) -> String {
         let name = self.names.first().map_or("tidings", String::as_str);
         if secure { format!("{HOST_PREFIX}{name}") } else { name.to_owned() }
     }
 
-    /// Every name under which a token may come, the best first.
+    /// All names of token cookies, in order of preference.
     fn all(&self) -> impl Iterator<Item = String> {
         self.names.iter().flat_map(|name| [format!("{HOST_PREFIX}{name}"), name.clone()])
     }

@@ -5,44 +5,44 @@ use std::str::FromStr;
 use axum::http::{HeaderName, HeaderValue, Method, header, uri::Authority};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// An origin that may listen, or all of them.
+/// An origin whose pages may read streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `*`
     Any,
     /// Scheme, host and port, as browsers send them.
-    One(HeaderValue),
+    Exact(HeaderValue),
 }
 
 impl FromStr for Origin {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const HOW: &str = "must be * or an origin as browsers send it: http:// or https://, a host \
-                           in lower case, and a port unless it is the usual one; no path";
+        const EXPECTED: &str = "must be * or an origin as browsers send it: http:// or https://, a host \
+                           in lower case, and a port unless it is the default one; no path";
         if text == "*" {
             return Ok(Self::Any);
         }
-        let (host, usual_port) = match text.split_once("://") {
+        let (host, default_port) = match text.split_once("://") {
             Some(("https", host)) => (host, ":443"),
             Some(("http", host)) => (host, ":80"),
-            _ => return Err(HOW),
+            _ => return Err(EXPECTED),
         };
-        let never_sent = host.ends_with(usual_port)
+        let never_sent = host.ends_with(default_port)
             || host.contains(|c: char| c == '@' || c.is_ascii_uppercase())
             || host.parse::<Authority>().is_err();
         if never_sent {
-            return Err(HOW);
+            return Err(EXPECTED);
         }
-        HeaderValue::from_str(text).map(Self::One).map_err(|_| HOW)
+        HeaderValue::from_str(text).map(Self::Exact).map_err(|_| EXPECTED)
     }
 }
 
-/// Which pages of other origins may listen.
+/// The CORS layer that lets pages of these origins read.
 pub(crate) fn layer(allow_origin: &[Origin]) -> CorsLayer {
     let origins = allow_origin.iter().filter_map(|origin| match origin {
         Origin::Any => None,
-        Origin::One(origin) => Some(origin.clone()),
+        Origin::Exact(origin) => Some(origin.clone()),
     });
     let allowed = if allow_origin.contains(&Origin::Any) {
         AllowOrigin::any()

@@ -1,4 +1,4 @@
-//! CSRF protection: a page of another site must not write through a visitor's browser.
+//! CSRF protection: refuses writes that a page of another site sends through a visitor's browser.
 
 use axum::{
     extract::Request,
@@ -11,12 +11,12 @@ use crate::{problem, server::error::Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses to let a page of another site write through the browser of whoever looks at it. Newer
-/// browsers say where a request comes from, all of them name the page's origin; programs do neither.
+/// Middleware that refuses writes from pages of other sites. Newer browsers send `Sec-Fetch-Site`, and
+/// all send the page's `Origin`; programs send neither.
 pub(crate) async fn refuse(request: Request, next: Next) -> Response {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if !reads && is_cross_site(request.headers()) {
-        let detail = "Publish from this server's own pages, or from a program.";
+        let detail = "Publish from a page of this server, or from a program.";
         return Problem::new(problem::CROSS_SITE, detail).into_response();
     }
     next.run(request).await
@@ -31,18 +31,17 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether an origin is that of a host, in whatever letters, and with or without the usual port of
-/// the origin's scheme.
+/// Whether an origin is that of a host. Ignores case, and the default port of the origin's scheme.
 fn is_origin_of(origin: &str, host: &str) -> bool {
-    let usual_port = match origin.split_once("://") {
+    let default_port = match origin.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
         Some(_) => ":80",
         None => return false,
     };
     let origin = origin.split_once("://").map_or(origin, |(_, host)| host);
-    let without =
-        |host: &'_ str| host.strip_suffix(usual_port).unwrap_or(host).to_ascii_lowercase();
-    without(origin) == without(host)
+    let without_default_port =
+        |host: &'_ str| host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase();
+    without_default_port(origin) == without_default_port(host)
 }
 
 #[cfg(test)]
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_origin_has_several_spellings() {
+    fn an_origin_matches_its_host_in_any_spelling() {
         for (origin, host, same) in [
             ("http://h", "h", true),
             ("http://h", "h:80", true),

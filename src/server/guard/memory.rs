@@ -1,10 +1,10 @@
-//! The memory budget: bytes in flight under one semaphore.
+//! The memory budget: all bytes in flight under one semaphore.
 //!
-//! What clients can make the server hold, request bodies and answers that are not streams, is reserved
-//! here before it is read or made, and the whole at once: requests that reserved piece by piece would
-//! wait for each other for ever. A reservation is a value that lives as long as what it is for. What
-//! does not fit waits in its turn, for a moment; each client has a share, where it waits for itself
-//! alone. Who waits for others makes those give up what they hold that are too slow.
+//! Request bodies and responses that are not event streams reserve their memory here before they are
+//! read or made, and all of it at once: requests that reserve piece by piece could deadlock. A
+//! reservation is released when its value is dropped. A request that does not fit waits in a queue, up
+//! to 2 s. Each client has a share, in which it waits only for its own requests. While a request waits
+//! for the memory of other clients, those that are too slow have theirs revoked.
 
 mod layout;
 mod pool;
@@ -42,18 +42,18 @@ use crate::{
 /// How long a request waits for memory before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// The budget; a handle that is cloned around.
+/// The memory budget; a cheap clone.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// What can be reserved, a permit a byte.
+    /// The bytes that can be reserved, one permit each.
     bytes: Pool,
     contention: Contention,
-    /// A permit for each request that may take memory without a reservation.
+    /// One permit for each request that may use a little memory without a reservation.
     unreserved: Pool,
-    /// The most that tails may take, in bytes.
+    /// The most bytes for the tails of watched streams.
     tails: usize,
     parts: [PartCounts; MemoryPart::ALL.len()],
 }
@@ -61,15 +61,15 @@ struct Shared {
 /// What memory is reserved for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemoryPart {
-    /// The bodies of requests.
+    /// Request bodies.
     Bodies,
-    /// Answers that are not streams.
+    /// Responses that are not event streams.
     Answers,
-    /// Large messages that readers of streams are being given.
+    /// Large messages that are being sent to readers of event streams.
     Streams,
 }
 
-/// What is counted of a part.
+/// The metrics of a part.
 #[derive(Debug, Default)]
 struct PartCounts {
     bytes: AtomicU64,
@@ -77,19 +77,19 @@ struct PartCounts {
     refusals: AtomicU64,
 }
 
-/// Memory that is reserved; given back when this value is dropped.
+/// Reserved memory; released when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
     budget: MemoryBudget,
     part: MemoryPart,
-    /// How many bytes.
+    /// The reserved bytes, with overhead.
     bytes: u32,
     progress: Arc<Progress>,
-    /// As many of each semaphore: of the shares, the narrowest network first, and of the total.
+    /// That many permits of each semaphore: of the shares, the narrowest network first, and the total.
     held: Vec<OwnedSemaphorePermit>,
 }
 
-/// Leave to take a little memory without a reservation; given back when this value is dropped.
+/// A permit to use a little memory without a reservation; released when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct UnreservedPermit {
     _held: Vec<OwnedSemaphorePermit>,
@@ -98,7 +98,7 @@ pub(crate) struct UnreservedPermit {
 impl MemoryPart {
     const ALL: [Self; 3] = [Self::Bodies, Self::Answers, Self::Streams];
 
-    /// Its name, as a label of the metrics.
+    /// The value of the metrics' label `part`.
     fn label(self) -> &'static str {
         match self {
             Self::Bodies => "bodies",
@@ -109,9 +109,9 @@ impl MemoryPart {
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes, for messages that are no larger than that.
+    /// A budget of `bytes`, for messages of at most `max_message_bytes`.
     pub(crate) fn new(bytes: u64, max_message_bytes: u64) -> Self {
-        let layout = Layout::of(bytes, max_message_bytes);
+        let layout = Layout::new(bytes, max_message_bytes);
         Self(Arc::new(Shared {
             bytes: Pool::new(layout.reservable, layout.share),
             contention: Contention::default(),
@@ -121,12 +121,12 @@ impl MemoryBudget {
         }))
     }
 
-    /// The most that the tails of watched streams may take, in bytes.
+    /// The most bytes for the tails of watched streams.
     pub(crate) fn tails(&self) -> usize {
         self.0.tails
     }
 
-    /// What is in use of each part.
+    /// The metrics of each part.
     pub(crate) fn usage(&self) -> Vec<MemoryUsage> {
         let usage = |part: MemoryPart| {
             let counts = self.counts(part);
@@ -141,21 +141,21 @@ impl MemoryBudget {
         &self.0.parts[part as usize]
     }
 
-    /// Reserves so many bytes, and what a request takes beside them.
+    /// Reserves `bytes`, and the overhead of a request.
     ///
     /// # Errors
-    /// When they do not fit, and do not come to fit within a moment.
+    /// When they do not fit within 2 s, or when too many requests wait already.
     pub(crate) async fn acquire(
         &self,
         address: Address,
         part: MemoryPart,
         bytes: usize,
     ) -> Result<MemoryPermit, Problem> {
-        let acquired = timeout(MAX_WAIT, self.acquire_in_turn(address, part, bytes)).await;
+        let acquired = timeout(MAX_WAIT, self.acquire_queued(address, part, bytes)).await;
         acquired.ok().flatten().ok_or_else(|| self.refuse(part))
     }
 
-    async fn acquire_in_turn(
+    async fn acquire_queued(
         &self,
         address: Address,
         part: MemoryPart,
@@ -168,9 +168,9 @@ impl MemoryBudget {
                 Ok(permit) => permit,
                 Err(TryAcquireError::Closed) => return None,
                 Err(TryAcquireError::NoPermits) => {
-                    // Also if it cannot wait: others are in its way.
+                    // Also if this request cannot wait: other clients hold the memory it needs.
                     let is_total = self.0.bytes.is_total(&semaphore);
-                    let _contender = is_total.then(|| self.0.contention.begin());
+                    let _contender = is_total.then(|| self.0.contention.enter());
                     if waiting.is_none() {
                         waiting = Some(self.try_acquire_unreserved(address)?);
                         self.counts(part).waits.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +183,7 @@ impl MemoryBudget {
         Some(self.permit(part, bytes, held))
     }
 
-    /// The same, if it fits at once.
+    /// Like [`acquire`](Self::acquire), but without waiting.
     pub(crate) fn try_acquire(
         &self,
         address: Address,
@@ -205,8 +205,8 @@ impl MemoryBudget {
         MemoryPermit { budget: self.clone(), part, bytes, progress, held }
     }
 
-    /// Lets a request take the little memory that it needs without a reservation, to wait for one or
-    /// to have its body thrown away, if not too many do so.
+    /// Permits a request to use a little memory without a reservation, to wait for one or to have its
+    /// body discarded. `None` when too many requests do so.
     pub(crate) fn try_acquire_unreserved(&self, address: Address) -> Option<UnreservedPermit> {
         self.0.unreserved.try_acquire(address, 1).map(|held| UnreservedPermit { _held: held })
     }
@@ -215,36 +215,35 @@ impl MemoryBudget {
         self.counts(part).refusals.fetch_add(1, Ordering::Relaxed);
         Problem::new(
             problem::MEMORY_EXHAUSTED,
-            "The server has no memory left for this. Try again later, with fewer requests at the \
-             same time.",
+            "The server has no memory left for this request. Try again later, with fewer requests \
+             at the same time.",
         )
     }
 }
 
 impl MemoryPermit {
-    /// So many bytes have come, or were taken, of what the memory is for. Where that is never more than
-    /// what is reserved there is no need to say it: it has to be over in [`MAX_HOLD`] if others wait.
+    /// Records that `bytes` were received or sent. A transfer of no more than the reserved bytes need not
+    /// call it: it has to be done within [`MAX_HOLD`] while others wait.
     pub(crate) fn advance(&self, bytes: usize) {
         self.progress.advance(bytes, self.bytes as usize);
     }
 
-    /// Waits until the memory has to be given up: others wait for some, and in [`MAX_HOLD`] fewer bytes
-    /// have moved than are reserved.
+    /// Waits until the memory has to be released: other requests wait for memory, and fewer bytes than
+    /// are reserved were transferred within [`MAX_HOLD`].
     pub(crate) fn overdue(&self) -> impl Future<Output = ()> + Send + use<> {
         let (budget, progress) = (self.budget.clone(), Arc::clone(&self.progress));
         async move { progress.overdue(&budget.0.contention).await }
     }
 
-    /// Whether so many bytes would have been reserved as well.
+    /// Whether the reservation is large enough for `bytes`.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         with_overhead(bytes).is_some_and(|bytes| bytes <= self.bytes)
     }
 
-    /// Reserves as many bytes as it turns out that are needed: gives back the rest, or acquires more,
-    /// without waiting.
+    /// Changes the reservation to `bytes`: releases the rest, or acquires more without waiting.
     ///
     /// # Errors
-    /// When there is no more.
+    /// When there is not enough memory.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Problem> {
         let resized = with_overhead(bytes).and_then(|bytes| self.try_resize(bytes));
         resized.ok_or_else(|| self.budget.refuse(self.part))
@@ -277,8 +276,8 @@ impl Drop for MemoryPermit {
     }
 }
 
-/// Does something to its end, even if the client goes meanwhile, and holds until then what is reserved
-/// for it: what a request has handed over is in memory until it is done.
+/// Runs `work` to completion, even if the request is cancelled, and holds its reservation until then: the
+/// data of the request stays in memory until the work is done.
 pub(crate) async fn hold_until_done<T: Send + 'static>(
     memory: impl Send + 'static,
     work: impl Future<Output = T> + Send + 'static,
@@ -287,14 +286,14 @@ pub(crate) async fn hold_until_done<T: Send + 'static>(
         let _memory = memory;
         work.await
     };
-    Work(Some(Box::pin(work))).await
+    SpawnOnDrop(Some(Box::pin(work))).await
 }
 
-/// Work that goes on by itself when it is dropped before it is done. Not a task from the beginning: to
-/// wake another thread for each publish takes longer than the publish.
-struct Work<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+/// A future that is spawned as a task when it is dropped before it is done. Not spawned from the start:
+/// waking another thread for each publish takes longer than the publish.
+struct SpawnOnDrop<T: Send + 'static>(Option<BoxFuture<'static, T>>);
 
-impl<T: Send + 'static> Future for Work<T> {
+impl<T: Send + 'static> Future for SpawnOnDrop<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -305,16 +304,16 @@ impl<T: Send + 'static> Future for Work<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Work<T> {
+impl<T: Send + 'static> Drop for SpawnOnDrop<T> {
     fn drop(&mut self) {
-        // Without a runtime the process ends.
+        // Without a runtime, the process is exiting.
         if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn(work);
         }
     }
 }
 
-/// What a request takes that holds so many bytes.
+/// The bytes that a request takes which holds `bytes`. `None` when that is more than 4 GiB.
 fn with_overhead(bytes: usize) -> Option<u32> {
     let overhead = REQUEST_OVERHEAD + bytes.min(MAX_BUFFER_OVERHEAD);
     u32::try_from(bytes.saturating_add(overhead)).ok()

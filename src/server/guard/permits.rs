@@ -1,4 +1,4 @@
-//! Concurrency limits: a number of permits in all, and of them a number for each client.
+//! Concurrency limits: a total number of permits, and a maximum per client.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::server::client::{Address, NETWORK_SHARES};
 
-/// A limit to what goes on at the same time; a handle that is cloned around.
+/// A concurrency limit, in total and per client; a cheap clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ConcurrencyLimit(Arc<Shared>);
 
@@ -23,24 +23,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct InUse {
     count: u64,
-    /// Only networks that have any, so that it never holds more than a few for each permit.
+    /// Only networks that hold permits: at most three entries per permit.
     by_network: HashMap<IpNet, u64>,
 }
 
-/// Counts for one thing that goes on; given back when this value is dropped.
+/// A permit; released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     shared: Arc<Shared>,
-    /// The address that it counts for.
+    /// The address whose limit it counts against.
     address: Option<Address>,
 }
 
-/// Why there is no permit.
+/// Which limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exceeded {
-    /// All are in use.
+    /// The total.
     Global,
-    /// The client has as many as it may.
+    /// That of the client.
     PerClient,
 }
 
@@ -49,12 +49,15 @@ impl ConcurrencyLimit {
         Self(Arc::new(Shared { max, max_per_address, in_use: Mutex::default() }))
     }
 
-    /// How many permits are in use.
+    /// How many permits are in use in total.
     pub(crate) fn in_use(&self) -> u64 {
         self.0.in_use().count
     }
 
-    /// Acquires a permit, if there is one. Without an address it is bound by the number of all alone.
+    /// Acquires a permit. Without an address, only the total limit applies.
+    ///
+    /// # Errors
+    /// When a limit is exceeded.
     pub(crate) fn acquire(&self, address: Option<Address>) -> Result<Permit, Exceeded> {
         let mut in_use = self.0.in_use();
         if in_use.count >= self.0.max {
@@ -102,32 +105,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_are_counted_and_given_back() {
+    fn permits_are_counted_and_released() {
         let limit = ConcurrencyLimit::new(4, 2);
         let acquire = |address: &str| {
             let address: std::net::IpAddr = address.parse().expect("an address");
             limit.acquire(Some(address.into()))
         };
-        let one = acquire("2001:db8::1").expect("the first of its address");
-        let two = acquire("2001:db8::2").expect("another of the same network");
+        let first = acquire("2001:db8::1").expect("the first of its network");
+        let second = acquire("2001:db8::2").expect("another of the same network");
         assert_eq!(acquire("2001:db8::3").expect_err("a third"), Exceeded::PerClient);
         let without_address = [limit.acquire(None), limit.acquire(None)];
         assert!(without_address.iter().all(Result::is_ok));
         assert_eq!(acquire("192.0.2.1").expect_err("there are four"), Exceeded::Global);
         assert_eq!(limit.in_use(), 4);
 
-        drop(one);
+        drop(first);
         assert!(acquire("::ffff:192.0.2.1").is_ok());
-        let three = acquire("2001:db8::3").expect("a permit that was left");
+        let third = acquire("2001:db8::3").expect("a free permit");
         drop(without_address);
         assert_eq!(acquire("2001:db8::4").expect_err("a third"), Exceeded::PerClient);
-        drop((two, three));
+        drop((second, third));
         assert_eq!(limit.in_use(), 0);
         assert!(limit.0.in_use().by_network.is_empty(), "no network is remembered");
     }
 
     #[test]
-    fn a_client_with_many_networks_has_the_share_of_a_few() {
+    fn networks_of_one_owner_share_a_limit() {
         let limit = ConcurrencyLimit::new(u64::MAX, 2);
         let acquired = |prefix: &str, networks: u32| -> Vec<Permit> {
             let addresses = (0..networks).flat_map(|n| [n, n, n]).map(|n| {

@@ -1,4 +1,4 @@
-//! Rate limits: a number in a time, per token or per client (the generic cell rate algorithm).
+//! Rate limits per key, per token name or client (the generic cell rate algorithm, GCRA).
 
 use std::{hash::Hash, num::NonZeroU32, time::Duration};
 
@@ -10,13 +10,13 @@ use ipnet::IpNet;
 
 use crate::server::client::{Address, NETWORK_SHARES};
 
-/// When to try again what is more than may come at once: it never fits.
+/// How long to wait when the number is larger than a burst, and never fits.
 const NEVER_FITS: Duration = Duration::from_mins(1);
 
 /// A rate limit per key.
 pub(super) struct RateLimit<Key: Clone + Eq + Hash>(DefaultKeyedRateLimiter<Key>);
 
-/// A rate limit per client, and a more generous one for each of the networks that it may own.
+/// A rate limit per client, and larger ones for the networks that the client may own.
 pub(super) struct AddressRateLimit([RateLimit<IpNet>; NETWORK_SHARES.len()]);
 
 impl<Key: Clone + Eq + Hash> RateLimit<Key> {
@@ -24,7 +24,10 @@ impl<Key: Clone + Eq + Hash> RateLimit<Key> {
         Self(DefaultKeyedRateLimiter::keyed(quota))
     }
 
-    /// Acquires `number`, or tells how long to wait.
+    /// Acquires `number`.
+    ///
+    /// # Errors
+    /// How long to wait, when the limit is exceeded.
     pub(super) fn acquire(&self, key: &Key, number: NonZeroU32) -> Result<(), Duration> {
         match self.0.check_key_n(key, number) {
             Ok(Ok(())) => Ok(()),
@@ -33,22 +36,25 @@ impl<Key: Clone + Eq + Hash> RateLimit<Key> {
         }
     }
 
-    /// Forgets keys that have not come for a while.
+    /// Removes idle keys.
     pub(super) fn retain_recent(&self) {
         self.0.retain_recent();
     }
 }
 
 impl AddressRateLimit {
-    /// The quota of an address, from its rate.
+    /// `quota` makes the quota of a rate.
     pub(super) fn new(rate: NonZeroU32, quota: impl Fn(NonZeroU32) -> Quota) -> Self {
         let shares =
             NETWORK_SHARES.map(|shares| NonZeroU32::new(shares).unwrap_or(NonZeroU32::MIN));
         Self(shares.map(|shares| RateLimit::new(quota(rate.saturating_mul(shares)))))
     }
 
-    /// Acquires `number`, or tells how long to wait. The narrowest network goes first: what it
-    /// refuses takes nothing from the wider ones, which others share.
+    /// Acquires `number`, from the narrowest network first: what it refuses does not count against the
+    /// wider ones, which other clients share.
+    ///
+    /// # Errors
+    /// How long to wait, when a limit is exceeded.
     pub(super) fn acquire(&self, address: Address, number: NonZeroU32) -> Result<(), Duration> {
         for (limit, network) in self.0.iter().zip(address.networks()) {
             limit.acquire(&network, number)?;
@@ -56,7 +62,7 @@ impl AddressRateLimit {
         Ok(())
     }
 
-    /// Forgets networks that have not come for a while.
+    /// Removes idle networks.
     pub(super) fn retain_recent(&self) {
         self.0.iter().for_each(RateLimit::retain_recent);
     }
@@ -69,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_with_many_networks_has_the_share_of_a_few() {
+    fn networks_of_one_owner_share_a_limit() {
         let acquired = |addresses: &[String]| {
             let limit = AddressRateLimit::new(NonZeroU32::MIN.saturating_add(4), Quota::per_hour);
             let acquire = |address: &String| {
@@ -83,6 +89,6 @@ mod tests {
         assert_eq!(acquired(&of(|n| format!("2001:db8::{n:x}"))), 5, "a /64");
         assert_eq!(acquired(&of(|n| format!("2001:db8:0:{:x}::1", n % 256))), 20, "a /56");
         assert_eq!(acquired(&of(|n| format!("2001:db8:0:{:x}00::1", n % 256))), 80, "a /48");
-        assert_eq!(acquired(&of(|n| format!("2001:db8:{n:x}::1"))), 1_000, "many of them");
+        assert_eq!(acquired(&of(|n| format!("2001:db8:{n:x}::1"))), 1_000, "many /48");
     }
 }

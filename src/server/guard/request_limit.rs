@@ -1,4 +1,4 @@
-//! Concurrency limit: the requests of a client that are answered at the same time.
+//! Concurrency limit: the requests of a client that are in progress at the same time.
 
 use std::{
     pin::Pin,
@@ -17,8 +17,8 @@ use hyper::body::{Frame, SizeHint};
 use super::{limits::Limits, permits::Permit};
 use crate::server::{client::Client, observe::Streaming};
 
-/// Bounds the requests of an address that are answered at the same time. (Inside the layer for CORS,
-/// so that a page of another origin can read the refusal.)
+/// Middleware that limits the requests of an address that are in progress at the same time. (Inside the
+/// CORS layer, so that a page of another origin can read the error.)
 pub(crate) async fn limit_concurrency(
     State(limits): State<Limits>,
     client: Client,
@@ -30,7 +30,7 @@ pub(crate) async fn limit_concurrency(
         Err(problem) => return problem.into_response(),
     };
     let response = next.run(request).await;
-    // A watcher has a permit of another kind.
+    // Event streams have a limit of their own.
     if response.extensions().get::<Streaming>().is_some() {
         return response;
     }

@@ -8,13 +8,13 @@ use axum::{
     response::Response,
 };
 
-/// Tells browsers to come over TLS only, for so long. Sent over TLS only (RFC 6797, section 7.2).
+/// HSTS: tells browsers to use only TLS for `age`. Sent over TLS only (RFC 6797, section 7.2).
 pub(crate) fn strict_transport_security(age: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", age.as_secs()))
         .unwrap_or(HeaderValue::from_static("max-age=0"))
 }
 
-/// What every response carries unless it says otherwise itself.
+/// Middleware that adds security headers. It keeps those that a response sets itself, except HSTS.
 pub(crate) async fn add(
     State(https_only): State<Option<HeaderValue>>,
     mut response: Response,
@@ -36,8 +36,9 @@ pub(crate) async fn add(
     response
 }
 
-/// Nothing but our own files, and the scripts and the style sheet that carry the nonce. Under
-/// `cargo leptos watch` the page also listens for rebuilds, on a port of its own.
+/// The content security policy of pages: only files of this server, and inline scripts and styles with
+/// the nonce. `watched`: `cargo leptos watch` runs the server, and the page connects to its port for
+/// reloads.
 pub(crate) fn content_security_policy(
     nonce: &str,
     watched: bool,

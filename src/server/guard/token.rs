@@ -1,7 +1,7 @@
-//! Tokens: who someone is, and what that lets them do.
+//! Bearer tokens: the name of the holder, and the streams that it may publish to and watch.
 //!
-//! They are JSON Web Tokens (RFC 7519), so that nothing is stored and every server with the same
-//! secret honours them. One algorithm is used, HS256, whatever a token says of itself.
+//! Tokens are JSON Web Tokens (RFC 7519): they are not stored, and every server with the same secret
+//! accepts them. The only algorithm is HS256, whatever the header of a token names.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
@@ -13,7 +13,7 @@ use wildmatch::WildMatch;
 
 use crate::message::StreamName;
 
-/// What tokens are made with, and must not be told: it prints as `…`.
+/// A secret that signs tokens. `Debug` prints it as `…`.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -36,16 +36,16 @@ impl fmt::Debug for Secret {
 impl FromStr for Secret {
     type Err = Infallible;
 
-    /// Takes anything: what is refused on a command line is printed.
+    /// Accepts any text: clap would print a refused value, and so the secret.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(Self::new(text))
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Claims {
-    /// Who holds it, for people.
+    /// The name of its holder, which pages and the log show.
     pub(crate) name: String,
     /// The streams its holder may publish to, end and delete.
     #[serde(default)]
@@ -53,14 +53,14 @@ pub(crate) struct Claims {
     /// The streams its holder may watch.
     #[serde(default)]
     pub(crate) watch: Vec<Pattern>,
-    /// From when on it is no good.
+    /// When it expires.
     pub(crate) exp: NumericDate,
-    /// From when on it is good, if not at once.
+    /// When it becomes valid, if it is not valid at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) nbf: Option<NumericDate>,
 }
 
-/// A moment in milliseconds since the Unix epoch; in a token in seconds, perhaps with a fraction
+/// A time in milliseconds since the Unix epoch. In a token it is in seconds, with an optional fraction
 /// (RFC 7519, section 2, `NumericDate`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NumericDate(pub(crate) u64);
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for NumericDate {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "what is out of range becomes the nearest moment there is"
+            reason = "a value out of range becomes the nearest valid time"
         )]
         let millis = (seconds * 1000.0) as u64;
         Ok(Self(millis))
@@ -87,22 +87,23 @@ impl Serialize for NumericDate {
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
-    /// There is none.
+    /// There is no token.
     Missing,
-    /// It was not made with a secret of ours, or was changed since.
+    /// It is not signed with a secret of this server, or was changed.
     Invalid,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not begun (RFC 7519, section 4.1.5).
+    /// It is not valid yet (`nbf`; RFC 7519, section 4.1.5).
     NotYetValid,
-    /// It was made with our secret, but says what is understood otherwise here; what that is.
-    Unfit(String),
+    /// It is signed with a secret of this server, but has claims or headers that this server does not
+    /// support; the text names them.
+    Unsupported(String),
 }
 
 /// Verifies tokens.
 #[derive(Clone)]
 pub(super) struct Keys {
-    /// The secret in use, and the one before it.
+    /// The current key and the previous one.
     keys: Vec<DecodingKey>,
     validation: Validation,
 }
@@ -110,7 +111,7 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(secrets: &[Secret]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        // The claims are held against our own clock, and what is missing is said by name.
+        // `verify` checks the claims itself: with the server's clock, and with errors that name them.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
@@ -118,20 +119,22 @@ impl Keys {
         Self { keys: keys.collect(), validation }
     }
 
-    /// What a token says, if it is good at `now`, in milliseconds since the Unix epoch.
+    /// Verifies a token at `now`, in milliseconds since the Unix epoch, and returns its claims.
     pub(super) fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
         let verified = |key| jsonwebtoken::decode::<Value>(token, key, &self.validation).ok();
         let TokenData { header, claims, .. } =
             self.keys.iter().find_map(verified).ok_or(TokenError::Invalid)?;
-        // The library reads it and checks nothing (RFC 7515, section 4.1.11).
+        // The library parses `crit`, but does not check it (RFC 7515, section 4.1.11).
         if let Some(names) = header.crit {
-            return Err(TokenError::Unfit(format!("crit names {names:?}, none of which is known")));
+            return Err(TokenError::Unsupported(format!(
+                "crit names {names:?}, none of which is known"
+            )));
         }
         if claims.get("aud").is_some() {
-            return Err(TokenError::Unfit("aud names other servers".to_owned()));
+            return Err(TokenError::Unsupported("aud names other servers".to_owned()));
         }
-        let claims: Claims =
-            serde_json::from_value(claims).map_err(|error| TokenError::Unfit(error.to_string()))?;
+        let claims: Claims = serde_json::from_value(claims)
+            .map_err(|error| TokenError::Unsupported(error.to_string()))?;
         if claims.exp.0 <= now {
             return Err(TokenError::Expired);
         }
@@ -142,25 +145,28 @@ impl Keys {
     }
 }
 
-/// A name for what belongs to the holders of a secret: the beginning of an HMAC, long enough to tell two
-/// servers apart, and too short to confirm a guess of the secret.
+/// A fingerprint of a secret, for cookie names: the first 4 characters of an HMAC, enough to distinguish
+/// servers, and too few to confirm a guess of the secret.
+///
+/// # Errors
+/// When the library cannot use the secret.
 pub(super) fn fingerprint(secret: &Secret) -> anyhow::Result<String> {
     let key = EncodingKey::from_secret(secret.as_bytes());
     let mac = jsonwebtoken::crypto::sign(b"cookie", &key, Algorithm::HS256);
     Ok(mac.context("the secret cannot be used")?.chars().take(4).collect())
 }
 
-/// Makes a token.
+/// Signs a token.
 ///
 /// # Errors
-/// When the library can not sign, which no input is known to cause.
+/// When the library cannot sign, which no input is known to cause.
 pub(crate) fn sign(claims: &Claims, secret: &Secret) -> anyhow::Result<String> {
     let key = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)
-        .context("the token can not be made")
+        .context("the token cannot be signed")
 }
 
-/// Names of streams: `*` stands for any characters, also none.
+/// A pattern of stream names: `*` matches any number of characters, also none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(WildMatch);
@@ -175,9 +181,10 @@ impl FromStr for Pattern {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let in_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        let matches = !text.is_empty() && text.len() <= StreamName::MAX;
-        if matches && text.chars().all(|c| c == '*' || in_names(c)) {
+        let is_name_char =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        let is_length_valid = !text.is_empty() && text.len() <= StreamName::MAX;
+        if is_length_valid && text.chars().all(|c| c == '*' || is_name_char(c)) {
             Ok(Self(WildMatch::new(text)))
         } else {
             Err(
@@ -212,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_a_pattern() {
+    fn a_pattern_matches_the_whole_name() {
         for (pattern, name, matches) in [
             ("*", "a", true),
             ("ci-*", "ci-7", true),
@@ -237,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern() {
+    fn an_invalid_pattern_is_refused() {
         for text in ["", "A*", "a?", "a b", "ü", "a/b", "a\n", &"a".repeat(65)] {
             assert!(text.parse::<Pattern>().is_err(), "{text:?}");
         }

@@ -13,26 +13,26 @@ impl Backoff {
     /// The longest pause.
     pub(super) const MAX: Duration = Duration::from_secs(2);
 
-    /// How long to wait now.
+    /// Returns the next pause.
     pub(super) fn pause(&mut self) -> Duration {
         let pause = Self::MIN * 2_u32.pow(self.attempts.min(10).into());
         self.attempts = self.attempts.saturating_add(1);
         jittered(pause.min(Self::MAX))
     }
 
-    /// The longest pause, as after many attempts.
+    /// Returns the longest pause, with jitter.
     pub(super) fn max_pause() -> Duration {
         jittered(Self::MAX)
     }
 
-    /// It has gone well: the next pause is a short one.
+    /// After a success: the next pause is the shortest.
     pub(super) fn reset(&mut self) {
         self.attempts = 0;
     }
 }
 
-/// Between half of a pause and the whole, so that clients that failed together do not try again
-/// together.
+/// Jitter: between half of the pause and the whole, so that clients that failed at the same time do not
+/// retry at the same time.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * fastrand::f64())
 }

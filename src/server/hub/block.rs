@@ -1,4 +1,4 @@
-//! Messages that were appended together, encoded as the frames of an event stream.
+//! A block: messages that were appended together, encoded as frames of an event stream (SSE).
 
 use std::mem;
 
@@ -10,23 +10,23 @@ use crate::{
     server::sse::{frame, response},
 };
 
-/// How large a block becomes at the most, unless a single message is larger. A reader that stalls holds
-/// the whole block that its frames are in.
-const MAX_BLOCK_BYTES: usize = response::BATCH;
+/// Maximum size of a block in bytes, unless a single message is larger. A stalled reader holds the whole
+/// block that contains its frames.
+const MAX_BLOCK_BYTES: usize = response::BATCH_BYTES;
 
-/// What was appended together, or a part of it.
+/// Encoded messages that were appended together, or some of them.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) bytes: Bytes,
-    /// What it takes, its index included.
+    /// Its size in the tail budget, including the index.
     pub(super) counted: TailBytes,
-    /// The id of each message, and where in the bytes its frame ends.
+    /// The id of each message, and the offset in `bytes` where its frame ends.
     pub(super) index: Vec<(EventId, usize)>,
 }
 
 impl Block {
-    /// Blocks of these messages.
-    pub(super) fn all_of(
+    /// Encodes messages into blocks.
+    pub(super) fn encode(
         messages: &[Message],
         kind: &'static str,
         budget: &TailBudget,
@@ -64,19 +64,20 @@ impl Block {
         Self { bytes, counted, index }
     }
 
-    /// Whether there are too many large blocks for readers to be given this one: they may hold it for as
-    /// long as they like.
+    /// Whether this is a large block that must not be shared with readers, because large blocks take too
+    /// much memory: a stalled reader holds it for an unlimited time.
     pub(super) fn is_withheld(&self) -> bool {
         self.bytes.len() > MAX_BLOCK_BYTES && self.counted.budget.has_too_many_large()
     }
 
-    pub(super) fn last(&self) -> u64 {
+    /// The sequence of the last message.
+    pub(super) fn last_seq(&self) -> u64 {
         self.index.last().map_or(0, |(id, _)| id.seq)
     }
 
-    /// The frames after a sequence, for about `max` bytes, how many they are, and the sequence of
-    /// the last one.
-    pub(super) fn after(&self, seq: u64, max: usize) -> (Bytes, usize, u64) {
+    /// The frames after a sequence, about `max` bytes of them; their number, and the sequence of the
+    /// last one.
+    pub(super) fn frames_after(&self, seq: u64, max: usize) -> (Bytes, usize, u64) {
         let from = self.index.partition_point(|(id, _)| id.seq <= seq);
         let start = if from == 0 { 0 } else { self.index[from - 1].1 };
         let fits = self.index[from..].partition_point(|(_, end)| end - start <= max).max(1);
@@ -85,7 +86,7 @@ impl Block {
     }
 }
 
-/// The frame of a single large message, counted for as long as anyone holds it.
+/// The frame of a single large message, counted until its last holder drops it.
 struct LargeFrames {
     frames: String,
     _counted: LargeBytes,
@@ -103,13 +104,13 @@ mod tests {
     use crate::message::NEW_MESSAGE;
 
     #[test]
-    fn a_block_is_bounded_by_its_frames_and_not_by_its_text() {
+    fn the_size_of_a_block_is_that_of_its_frames_not_of_its_text() {
         let message = |n: usize| Message {
             id: EventId { millis: 1, seq: n as u64 },
             data: "\n".repeat([10, 1_000, 5_000, 100, 100, 100, 2_000, 2_000][n]),
         };
         let messages: Vec<_> = (0..8).map(message).collect();
-        let blocks = Block::all_of(&messages, NEW_MESSAGE, &TailBudget::new(usize::MAX));
+        let blocks = Block::encode(&messages, NEW_MESSAGE, &TailBudget::new(usize::MAX));
         let lengths: Vec<_> = blocks.iter().map(|block| block.index.len()).collect();
         assert_eq!(lengths, [2, 1, 4, 1]);
         let (mut expected, mut frames) = (String::new(), Vec::new());

@@ -1,36 +1,36 @@
-//! The total of all tails: what they may take together.
+//! Memory budget of all tails together.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Counts what the tails take; a handle that is cloned around.
+/// Counts the memory of the tails; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct TailBudget(Arc<Shared>);
+pub(super) struct TailBudget(Arc<BudgetInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetInner {
     /// In bytes.
     max: usize,
     used: AtomicUsize,
-    /// Of blocks with a single large message: what the tails have, and what readers hold when it is no
-    /// longer there.
+    /// Bytes of blocks with a single large message: in the tails, or still held by readers after
+    /// their eviction.
     large: AtomicUsize,
-    /// How many blocks there have been.
+    /// Number of blocks that were ever counted.
     blocks: AtomicU64,
 }
 
-/// Bytes of a tail, which count for as long as this value lives.
+/// Bytes of a tail, counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct TailBytes {
     pub(super) budget: TailBudget,
     pub(super) bytes: usize,
-    /// When they were appended: the number of the block among those of all tails.
-    pub(super) number: u64,
+    /// Orders the blocks of all tails by time: a number that increases with each block.
+    pub(super) block_number: u64,
 }
 
-/// Bytes of a large block, which count for as long as anyone holds it.
+/// Bytes of a large block, counted until its last holder drops it.
 #[derive(Debug)]
 pub(super) struct LargeBytes {
     budget: TailBudget,
@@ -40,39 +40,39 @@ pub(super) struct LargeBytes {
 impl TailBudget {
     pub(super) fn new(max: usize) -> Self {
         let (used, large) = (AtomicUsize::default(), AtomicUsize::default());
-        Self(Arc::new(Shared { max, used, large, blocks: AtomicU64::default() }))
+        Self(Arc::new(BudgetInner { max, used, large, blocks: AtomicU64::default() }))
     }
 
-    /// What all tails take, in bytes.
+    /// Size of all tails, in bytes.
     pub(super) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Whether they take more than they may.
+    /// Whether the tails exceed the budget.
     pub(super) fn is_exceeded(&self) -> bool {
         self.used() > self.0.max
     }
 
-    /// Whether they take so much that, once some has to go, more goes: the search for what is oldest
-    /// is worth it.
-    pub(super) fn is_tight(&self) -> bool {
+    /// Whether an eviction must continue: down to three quarters of the budget, because finding the
+    /// oldest blocks is expensive.
+    pub(super) fn is_above_target(&self) -> bool {
         self.used() > self.0.max / 4 * 3
     }
 
-    /// Counts bytes, whether or not they fit.
+    /// Counts bytes, even if they exceed the budget.
     pub(super) fn count(&self, bytes: usize) -> TailBytes {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        let number = self.0.blocks.fetch_add(1, Ordering::Relaxed);
-        TailBytes { budget: self.clone(), bytes, number }
+        let block_number = self.0.blocks.fetch_add(1, Ordering::Relaxed);
+        TailBytes { budget: self.clone(), bytes, block_number }
     }
 
-    /// Counts the bytes of a large block.
+    /// Counts the bytes of a large block, even if they exceed the budget.
     pub(super) fn count_large(&self, bytes: usize) -> LargeBytes {
         self.0.large.fetch_add(bytes, Ordering::Relaxed);
         LargeBytes { budget: self.clone(), bytes }
     }
 
-    /// Whether large blocks alone take more than the tails may, with what readers hold that stall.
+    /// Whether large blocks alone, with those that stalled readers hold, exceed the budget.
     pub(super) fn has_too_many_large(&self) -> bool {
         self.0.large.load(Ordering::Relaxed) > self.0.max
     }

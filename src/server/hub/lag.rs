@@ -1,4 +1,4 @@
-//! How far watchers are behind.
+//! Consumer lag: how many messages the watchers of a stream are behind.
 
 use std::sync::{
     Arc,
@@ -7,29 +7,29 @@ use std::sync::{
 
 use crate::server::log::Change;
 
-/// Where a stream is, and where its watchers are. Sequences have no gaps within a generation, or hardly
-/// any: the difference of two is how many messages are between them.
+/// The newest sequence of a stream, and the positions of its watchers. Sequences have few gaps within a
+/// generation, so that their difference is the number of messages, at least approximately.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     head: Head,
-    /// The sequence that each watcher has come to. Those of watchers that have gone are left until
-    /// there are too many of them: to go must not cost a search.
+    /// The sequence of each watcher's position. Those of watchers that have gone are removed only when
+    /// the vector is full, so that leaving costs no search.
     positions: Vec<Arc<AtomicU64>>,
 }
 
-/// The newest sequence of a stream, as far as it is known.
+/// The newest known sequence of a stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head(Arc<Sequences>);
 
 #[derive(Debug, Default)]
 struct Sequences {
     newest: AtomicU64,
-    /// Where those watchers are that have waited for the stream to begin: before the first message of
-    /// the generation, or of those that were told.
+    /// The position of watchers that have waited for the stream to begin: before the first message of
+    /// the generation, or of the follow.
     base: AtomicU64,
 }
 
-/// Where one watcher is. Stored in an atomic, so that the metrics can read it without asking the
+/// The position of one watcher, in an atomic, so that the metrics can read it without asking the
 /// watcher.
 #[derive(Debug)]
 pub(super) struct LagHandle {
@@ -38,13 +38,13 @@ pub(super) struct LagHandle {
 }
 
 impl Head {
-    /// The stream has come to this sequence, or is not there; changes are told from there on.
+    /// A follow starts at this sequence, 0 where there is no stream.
     pub(super) fn start(&self, seq: u64) {
         self.0.base.store(seq, Ordering::Relaxed);
         self.0.newest.store(seq, Ordering::Relaxed);
     }
 
-    /// The stream has changed.
+    /// The follow has delivered a change.
     pub(super) fn change(&self, change: &Change) {
         let first = match change {
             Change::Appended { after: 0, messages, .. } => messages.first(),
@@ -65,16 +65,16 @@ impl Lag {
 
     pub(super) fn join(&mut self) -> LagHandle {
         if self.positions.len() == self.positions.capacity() {
-            self.forget_gone();
+            self.remove_closed();
         }
         let position = Arc::new(AtomicU64::new(u64::MAX));
         self.positions.push(Arc::clone(&position));
         LagHandle { head: self.head.clone(), position }
     }
 
-    /// How many messages the slowest watcher is behind.
+    /// Number of messages that the slowest watcher is behind.
     pub(super) fn max(&mut self) -> u64 {
-        self.forget_gone();
+        self.remove_closed();
         let Sequences { newest, base } = &*self.head.0;
         let positions =
             self.positions.iter().map(|position| match position.load(Ordering::Relaxed) {
@@ -84,18 +84,18 @@ impl Lag {
         positions.min().map_or(0, |slowest| newest.load(Ordering::Relaxed).saturating_sub(slowest))
     }
 
-    fn forget_gone(&mut self) {
+    fn remove_closed(&mut self) {
         self.positions.retain(|position| Arc::strong_count(position) > 1);
     }
 }
 
 impl LagHandle {
-    /// The watcher has come to this sequence.
+    /// The watcher has reached this sequence.
     pub(super) fn set_position(&self, seq: u64) {
         self.position.store(seq, Ordering::Relaxed);
     }
 
-    /// The watcher has seen in the log that the stream has come to this sequence.
+    /// The watcher has read in the log that the stream has this sequence.
     pub(super) fn raise_head(&self, seq: u64) {
         self.head.0.newest.fetch_max(seq, Ordering::Relaxed);
     }

@@ -1,22 +1,22 @@
-//! Bugs that a simulation plants here, to show that it would find them.
+//! Bugs that the simulation injects into the hub, to show that it detects them (mutation testing).
 
 use std::cell::Cell;
 
-/// A bug.
+/// A bug of the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HubBug {
-    /// A tail does not look whether a change follows what it has.
+    /// A tail does not check whether a change follows its last message.
     NoGapCheck,
-    /// A follow that has ended is not taken up again.
-    OneFollow,
+    /// A follow that has ended is not restarted.
+    NoRefollow,
 }
 
 thread_local! {
-    /// A history has a thread for itself.
+    /// Per thread, because each history runs on one thread.
     static PLANTED: Cell<Option<HubBug>> = const { Cell::new(None) };
 }
 
-/// Plants a bug in all hubs of this thread, or removes it.
+/// Injects a bug into all hubs of this thread, or removes it.
 pub(crate) fn plant(bug: Option<HubBug>) {
     PLANTED.set(bug);
 }

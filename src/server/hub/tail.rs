@@ -1,4 +1,4 @@
-//! The newest messages of a watched stream, encoded.
+//! The tail of a watched stream: its newest messages, encoded.
 
 use std::collections::VecDeque;
 
@@ -12,15 +12,15 @@ use crate::{
     server::log::{Bound, Change, Generation, Position},
 };
 
-/// What is in memory of a stream.
+/// The part of a stream that is in memory.
 #[derive(Debug, Default)]
 pub(super) enum Tail {
-    /// The stream is not followed: what there is is in the log.
+    /// The stream is not followed: watchers must read the log.
     #[default]
-    Unknown,
+    NotFollowed,
     /// There is no such stream.
     Absent {
-        /// The generation that was deleted, if that was told.
+        /// The generation that was deleted, if the follow has delivered that.
         deleted: Option<Generation>,
         size: Bound,
     },
@@ -28,19 +28,19 @@ pub(super) enum Tail {
     Known(Frames),
 }
 
-/// Frames of a stream, in blocks as they were appended.
+/// Frames of a stream, in blocks in order of the appends.
 #[derive(Debug)]
 pub(super) struct Frames {
     generation: Generation,
-    /// The sequence before the first message here; 0 if that is the first of the generation. What
-    /// precedes it is in the log alone.
+    /// The sequence before the first message here; 0 if that is the first of the generation. Earlier
+    /// messages are in the log only.
     after: u64,
-    /// The sequence of the last message, here or before.
+    /// The sequence of the last message, even if it is no longer here.
     last: u64,
     blocks: VecDeque<Block>,
     bytes: usize,
     messages: usize,
-    /// How much is kept at the most.
+    /// Maximum size.
     size: Bound,
     /// Whether the last frame is the end.
     ended: bool,
@@ -49,43 +49,43 @@ pub(super) struct Frames {
 /// A change, encoded.
 #[derive(Debug)]
 pub(super) enum TailUpdate {
-    Gone(Generation),
+    Deleted(Generation),
     Frames { generation: Generation, after: u64, blocks: Vec<Block>, ended: bool },
 }
 
 impl TailUpdate {
     pub(super) fn of(change: Change, budget: &TailBudget) -> Self {
         match change {
-            Change::Deleted { generation } => Self::Gone(generation),
+            Change::Deleted { generation } => Self::Deleted(generation),
             Change::Appended { generation, after, messages } => {
-                let blocks = Block::all_of(&messages, NEW_MESSAGE, budget);
+                let blocks = Block::encode(&messages, NEW_MESSAGE, budget);
                 Self::Frames { generation, after, blocks, ended: false }
             }
             Change::Ended { generation, after, end } => {
-                let blocks = Block::all_of(&[end], END_EVENT, budget);
+                let blocks = Block::encode(&[end], END_EVENT, budget);
                 Self::Frames { generation, after, blocks, ended: true }
             }
         }
     }
 }
 
-/// What follows a position.
+/// The result of reading the tail after a position.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum TailRead {
     /// Nothing yet.
-    Nothing,
-    /// These frames, so many, up to this sequence; whether they are the last ones for ever.
+    UpToDate,
+    /// Frames, their number of messages, the sequence of the last one, and whether it is the end.
     Frames { bytes: Bytes, messages: usize, generation: Generation, seq: u64, ended: bool },
-    /// What only the log has, or what it has to be read for.
-    Log,
-    /// The stream is not followed: the log has to be read.
-    Unknown,
-    /// The generation of the position is over.
+    /// The log must be read: the position is before the tail, or of another generation.
+    ReadLog,
+    /// The stream is not followed: the log must be read.
+    NotFollowed,
+    /// The generation of the position was deleted.
     Deleted,
 }
 
 impl Tail {
-    /// The tail of a stream that is followed from here on.
+    /// An empty tail of a stream that is followed from this position on.
     pub(super) fn starting_at(start: Position, size: Bound) -> Self {
         match start.generation {
             None => Self::Absent { deleted: None, size },
@@ -93,22 +93,24 @@ impl Tail {
         }
     }
 
-    /// Takes in what happened. Appends only what follows the last message, and begins anew with what
-    /// does not, so that watchers before it read the log. False where it cannot be told what
-    /// happened: then the stream has to be followed anew.
+    /// Applies a change. Frames that do not follow the last message replace the tail, so that watchers
+    /// at earlier positions read the log. False if the change contradicts the tail: then the stream
+    /// must be followed again.
     pub(super) fn apply(&mut self, update: TailUpdate) -> bool {
-        let (size, of) = match self {
-            Self::Unknown => return false,
+        let (size, current) = match self {
+            Self::NotFollowed => return false,
             Self::Absent { size, .. } => (*size, None),
             Self::Known(frames) => (frames.size, Some(frames.generation)),
         };
         let (generation, after, blocks, ended) = match update {
-            // Of a generation that is over already, or of one that was never told of.
-            TailUpdate::Gone(gone) if of.is_some_and(|generation| generation != gone) => {
+            // Of an earlier generation, or of one of which no append was delivered.
+            TailUpdate::Deleted(deleted)
+                if current.is_some_and(|generation| generation != deleted) =>
+            {
                 return false;
             }
-            TailUpdate::Gone(gone) => {
-                *self = Self::Absent { deleted: Some(gone), size };
+            TailUpdate::Deleted(deleted) => {
+                *self = Self::Absent { deleted: Some(deleted), size };
                 return true;
             }
             TailUpdate::Frames { generation, after, blocks, ended } => {
@@ -117,8 +119,8 @@ impl Tail {
         };
         match self {
             Self::Known(frames) if frames.generation == generation => {
-                if blocks.last().is_none_or(|block| block.last() <= frames.last) {
-                    // It was there already when the follow began.
+                if blocks.last().is_none_or(|block| block.last_seq() <= frames.last) {
+                    // It was stored before the follow began.
                     return true;
                 }
                 let follows = after == frames.last;
@@ -138,41 +140,44 @@ impl Tail {
         true
     }
 
-    /// Lets the oldest block go; tells whether there was one. What was in it is in the log alone.
+    /// Evicts the oldest block; returns whether there was one. Its messages are in the log only.
     pub(super) fn evict_oldest(&mut self) -> bool {
         match self {
             Self::Known(frames) => frames.evict_oldest(),
-            Self::Unknown | Self::Absent { .. } => false,
+            Self::NotFollowed | Self::Absent { .. } => false,
         }
     }
 
-    /// When something was appended that is still here, as a number that rises over all tails.
+    /// The number of the newest block here, which orders all tails by time; 0 if there is none.
     pub(super) fn last_appended(&self) -> u64 {
         match self {
-            Self::Known(frames) => frames.blocks.back().map_or(0, |block| block.counted.number),
-            Self::Unknown | Self::Absent { .. } => 0,
-        }
-    }
-
-    /// What follows `position`: frames for about `max` bytes, one at least.
-    ///
-    /// A reader may be ahead, with what it read in the log but is not told of yet here: then
-    /// nothing follows.
-    pub(super) fn next(&self, position: Position, max: usize) -> Next {
-        match (self, position.generation) {
-            (Self::Unknown, _) => Next::Unknown,
-            (Self::Absent { .. }, None) => Next::Nothing,
-            (Self::Absent { deleted, .. }, of) if *deleted == of => Next::Deleted,
-            (Self::Known(frames), Some(generation)) if generation == frames.generation => {
-                frames.next(position.seq, max)
+            Self::Known(frames) => {
+                frames.blocks.back().map_or(0, |block| block.counted.block_number)
             }
-            (Self::Known(frames), None) => frames.next(0, max),
-            // One of the two is of an earlier generation. The log knows which.
-            (Self::Absent { .. } | Self::Known(_), Some(_)) => Next::Log,
+            Self::NotFollowed | Self::Absent { .. } => 0,
         }
     }
 
-    /// The position of a message that is here, and whether it is the end.
+    /// The frames after `position`: about `max` bytes of them, at least one frame.
+    ///
+    /// A reader that has read the log may be ahead of the tail: then nothing follows.
+    pub(super) fn read_after(&self, position: Position, max: usize) -> TailRead {
+        match (self, position.generation) {
+            (Self::NotFollowed, _) => TailRead::NotFollowed,
+            (Self::Absent { .. }, None) => TailRead::UpToDate,
+            (Self::Absent { deleted, .. }, generation) if *deleted == generation => {
+                TailRead::Deleted
+            }
+            (Self::Known(frames), Some(generation)) if generation == frames.generation => {
+                frames.read_after(position.seq, max)
+            }
+            (Self::Known(frames), None) => frames.read_after(0, max),
+            // One of the two is of an earlier generation: only the log shows which.
+            (Self::Absent { .. } | Self::Known(_), Some(_)) => TailRead::ReadLog,
+        }
+    }
+
+    /// The position of the message with this id, if it is here, and whether it is the end.
     pub(super) fn find(&self, id: EventId) -> Option<(Position, bool)> {
         let Self::Known(frames) = self else { return None };
         let block = frames.blocks.get(frames.block_after(id.seq.checked_sub(1)?))?;
@@ -181,9 +186,9 @@ impl Tail {
         (block.index[found].0 == id).then(|| (position, frames.is_end(id.seq)))
     }
 
-    /// Whether this is a tail of that generation.
-    pub(super) fn is_of(&self, of: Generation) -> bool {
-        matches!(self, Self::Known(frames) if frames.generation == of)
+    /// Whether the tail has frames of this generation.
+    pub(super) fn has_generation(&self, generation: Generation) -> bool {
+        matches!(self, Self::Known(frames) if frames.generation == generation)
     }
 }
 
@@ -206,7 +211,7 @@ impl Frames {
         for block in blocks {
             self.bytes += block.counted.bytes;
             self.messages += block.index.len();
-            self.last = block.last();
+            self.last = block.last_seq();
             self.blocks.push_back(block);
         }
         let Bound { messages, bytes } = self.size;
@@ -219,32 +224,32 @@ impl Frames {
         let Some(oldest) = self.blocks.pop_front() else { return false };
         self.bytes -= oldest.counted.bytes;
         self.messages -= oldest.index.len();
-        self.after = oldest.last();
+        self.after = oldest.last_seq();
         true
     }
 
-    /// The place of the first block that has something after a sequence.
+    /// The index of the first block with a message after this sequence.
     fn block_after(&self, seq: u64) -> usize {
-        self.blocks.partition_point(|block| block.last() <= seq)
+        self.blocks.partition_point(|block| block.last_seq() <= seq)
     }
 
     fn is_end(&self, seq: u64) -> bool {
-        self.ended && self.blocks.back().is_some_and(|block| block.last() == seq)
+        self.ended && self.blocks.back().is_some_and(|block| block.last_seq() == seq)
     }
 
-    fn next(&self, seq: u64, max: usize) -> Next {
+    fn read_after(&self, seq: u64, max: usize) -> TailRead {
         if seq < self.after {
-            return Next::Log;
+            return TailRead::ReadLog;
         }
         let first = self.block_after(seq);
-        let Some(block) = self.blocks.get(first) else { return Next::Nothing };
+        let Some(block) = self.blocks.get(first) else { return TailRead::UpToDate };
         if block.is_withheld() {
-            return Next::Log;
+            return TailRead::ReadLog;
         }
-        let (mut bytes, mut messages, mut last) = block.after(seq, max);
-        // A reader that keeps up gets the block itself; one that is behind gets many in one piece.
+        let (mut bytes, mut messages, mut last) = block.frames_after(seq, max);
+        // A reader that keeps up gets the block itself; one that is behind gets several in one buffer.
         let mut rest = self.blocks.range(first + 1..).take_while(|block| block.bytes.len() < max);
-        if last == block.last()
+        if last == block.last_seq()
             && let Some(second) = rest.next()
             && bytes.len() + second.bytes.len() <= max
         {
@@ -256,12 +261,12 @@ impl Frames {
                 }
                 many.extend_from_slice(&block.bytes);
                 messages += block.index.len();
-                last = block.last();
+                last = block.last_seq();
             }
             bytes = many.freeze();
         }
         let ended = self.is_end(last);
-        Next::Frames { bytes, messages, generation: self.generation, seq: last, ended }
+        TailRead::Frames { bytes, messages, generation: self.generation, seq: last, ended }
     }
 }
 
@@ -271,8 +276,8 @@ mod tests {
     use crate::message::Message;
 
     const SIZE: Bound = Bound { messages: 3, bytes: usize::MAX };
-    const FIRST: Generation = Generation::new(1);
-    const SECOND: Generation = Generation::new(2);
+    const GENERATION_1: Generation = Generation::new(1);
+    const GENERATION_2: Generation = Generation::new(2);
 
     fn at(generation: Generation, seq: u64) -> Position {
         Position { generation: Some(generation), seq }
@@ -285,13 +290,13 @@ mod tests {
         TailUpdate::of(Change::Appended { generation, after, messages }, &budget)
     }
 
-    /// The sequences that follow a position, or what else does.
-    fn following(tail: &Tail, mut position: Position) -> Result<Vec<u64>, Next> {
+    /// The sequences that follow a position, or another result of the tail.
+    fn following(tail: &Tail, mut position: Position) -> Result<Vec<u64>, TailRead> {
         let mut seqs = Vec::new();
         loop {
-            match tail.next(position, 1) {
-                Next::Nothing => return Ok(seqs),
-                Next::Frames { generation, seq, .. } => {
+            match tail.read_after(position, 1) {
+                TailRead::UpToDate => return Ok(seqs),
+                TailRead::Frames { generation, seq, .. } => {
                     seqs.push(seq);
                     position = at(generation, seq);
                 }
@@ -301,54 +306,65 @@ mod tests {
     }
 
     #[test]
-    fn what_joins_is_appended_and_the_oldest_go() {
-        let mut tail = Tail::starting_at(at(FIRST, 5), SIZE);
-        assert_eq!(following(&tail, at(FIRST, 5)), Ok(vec![]));
-        assert_eq!(following(&tail, at(FIRST, 4)), Err(Next::Log));
-        assert!(tail.apply(appended(FIRST, 5, 6..8)));
-        assert!(tail.apply(appended(FIRST, 7, [9, 11].into_iter())));
-        assert_eq!(following(&tail, at(FIRST, 5)), Err(Next::Log), "four are one too many");
-        assert_eq!(following(&tail, at(FIRST, 7)), Ok(vec![9, 11]));
-        assert_eq!(following(&tail, at(FIRST, 12)), Ok(vec![]), "it is ahead");
-        assert_eq!(tail.find(EventId { millis: 1, seq: 9 }), Some((at(FIRST, 9), false)));
+    fn consecutive_changes_are_appended_and_the_oldest_evicted() {
+        let mut tail = Tail::starting_at(at(GENERATION_1, 5), SIZE);
+        assert_eq!(following(&tail, at(GENERATION_1, 5)), Ok(vec![]));
+        assert_eq!(following(&tail, at(GENERATION_1, 4)), Err(TailRead::ReadLog));
+        assert!(tail.apply(appended(GENERATION_1, 5, 6..8)));
+        assert!(tail.apply(appended(GENERATION_1, 7, [9, 11].into_iter())));
+        assert_eq!(
+            following(&tail, at(GENERATION_1, 5)),
+            Err(TailRead::ReadLog),
+            "four are one too many"
+        );
+        assert_eq!(following(&tail, at(GENERATION_1, 7)), Ok(vec![9, 11]));
+        assert_eq!(following(&tail, at(GENERATION_1, 12)), Ok(vec![]), "the reader is ahead");
+        assert_eq!(tail.find(EventId { millis: 1, seq: 9 }), Some((at(GENERATION_1, 9), false)));
         assert_eq!(tail.find(EventId { millis: 2, seq: 9 }), None);
         assert_eq!(tail.find(EventId { millis: 1, seq: 7 }), None);
     }
 
     #[test]
-    fn what_does_not_join_begins_anew() {
-        let mut tail = Tail::starting_at(at(FIRST, 5), SIZE);
-        assert!(tail.apply(appended(FIRST, 5, 6..8)));
-        assert!(tail.apply(appended(FIRST, 4, 5..8)), "what is there already is left out");
-        assert_eq!(following(&tail, at(FIRST, 5)), Ok(vec![6, 7]));
-        assert!(tail.apply(appended(FIRST, 8, 9..10)));
-        assert_eq!(following(&tail, at(FIRST, 7)), Err(Next::Log), "8 is in the log alone");
-        assert_eq!(following(&tail, at(FIRST, 8)), Ok(vec![9]));
-        assert!(tail.apply(appended(FIRST, 8, 9..12)), "and what overlaps is taken as it is");
-        assert_eq!(following(&tail, at(FIRST, 9)), Ok(vec![10, 11]));
+    fn a_change_after_a_gap_replaces_the_tail() {
+        let mut tail = Tail::starting_at(at(GENERATION_1, 5), SIZE);
+        assert!(tail.apply(appended(GENERATION_1, 5, 6..8)));
+        assert!(tail.apply(appended(GENERATION_1, 4, 5..8)), "an old change is ignored");
+        assert_eq!(following(&tail, at(GENERATION_1, 5)), Ok(vec![6, 7]));
+        assert!(tail.apply(appended(GENERATION_1, 8, 9..10)));
+        assert_eq!(
+            following(&tail, at(GENERATION_1, 7)),
+            Err(TailRead::ReadLog),
+            "8 is in the log only"
+        );
+        assert_eq!(following(&tail, at(GENERATION_1, 8)), Ok(vec![9]));
+        assert!(
+            tail.apply(appended(GENERATION_1, 8, 9..12)),
+            "an overlapping change replaces the tail"
+        );
+        assert_eq!(following(&tail, at(GENERATION_1, 9)), Ok(vec![10, 11]));
     }
 
     #[test]
-    fn a_generation_that_is_over_is_told_from_one_that_is_not_known() {
-        let mut tail = Tail::starting_at(Position::NOWHERE, SIZE);
-        assert_eq!(following(&tail, Position::NOWHERE), Ok(vec![]));
-        assert_eq!(following(&tail, at(FIRST, 1)), Err(Next::Log));
-        assert!(tail.apply(appended(FIRST, 0, 1..3)));
-        assert_eq!(following(&tail, Position::NOWHERE), Ok(vec![1, 2]));
-        assert!(!tail.apply(TailUpdate::Gone(SECOND)), "of which it was not told");
-        assert!(tail.apply(TailUpdate::Gone(FIRST)));
-        assert_eq!(following(&tail, at(FIRST, 2)), Err(Next::Deleted));
-        assert_eq!(following(&tail, at(SECOND, 2)), Err(Next::Log));
-        assert!(tail.apply(appended(SECOND, 7, 8..9)));
+    fn a_deleted_generation_is_distinguished_from_an_unknown_one() {
+        let mut tail = Tail::starting_at(Position::NO_STREAM, SIZE);
+        assert_eq!(following(&tail, Position::NO_STREAM), Ok(vec![]));
+        assert_eq!(following(&tail, at(GENERATION_1, 1)), Err(TailRead::ReadLog));
+        assert!(tail.apply(appended(GENERATION_1, 0, 1..3)));
+        assert_eq!(following(&tail, Position::NO_STREAM), Ok(vec![1, 2]));
+        assert!(!tail.apply(TailUpdate::Deleted(GENERATION_2)), "an unknown generation");
+        assert!(tail.apply(TailUpdate::Deleted(GENERATION_1)));
+        assert_eq!(following(&tail, at(GENERATION_1, 2)), Err(TailRead::Deleted));
+        assert_eq!(following(&tail, at(GENERATION_2, 2)), Err(TailRead::ReadLog));
+        assert!(tail.apply(appended(GENERATION_2, 7, 8..9)));
         assert_eq!(
-            following(&tail, Position::NOWHERE),
-            Err(Next::Log),
-            "it did not see its beginning"
+            following(&tail, Position::NO_STREAM),
+            Err(TailRead::ReadLog),
+            "its beginning was not delivered"
         );
-        assert_eq!(following(&tail, at(FIRST, 2)), Err(Next::Log));
-        assert_eq!(following(&tail, at(SECOND, 7)), Ok(vec![8]));
-        tail = Tail::Unknown;
-        assert!(!tail.apply(appended(SECOND, 8, 9..10)));
-        assert_eq!(following(&tail, at(SECOND, 8)), Err(Next::Unknown));
+        assert_eq!(following(&tail, at(GENERATION_1, 2)), Err(TailRead::ReadLog));
+        assert_eq!(following(&tail, at(GENERATION_2, 7)), Ok(vec![8]));
+        tail = Tail::NotFollowed;
+        assert!(!tail.apply(appended(GENERATION_2, 8, 9..10)));
+        assert_eq!(following(&tail, at(GENERATION_2, 8)), Err(TailRead::NotFollowed));
     }
 }

@@ -1,68 +1,69 @@
-//! A watcher: a cursor that moves.
+//! A watcher: the cursor of one reader, which turns a stream into batches of SSE frames. A `reset` where
+//! the cursor is unknown.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::stream::{self, Stream};
-use serde_json::json;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-use super::{Hub, LagHandle, Tail, backoff::Backoff, tail::Next};
+use super::{Hub, LagHandle, Tail, backoff::Backoff, tail::TailRead};
 use crate::{
-    message::{END_EVENT, EventId, Message, NEW_MESSAGE, RESET, StreamName},
+    message::{END_EVENT, EventId, Message, NEW_MESSAGE, ResetReason, StreamName},
     server::{
         client::Address,
         error::Problem,
         guard::{MemoryPart, MemoryPermit},
-        log::{Generation, MessagePage, Place, Position, Range, ReadError},
+        log::{Generation, MessagePage, Position, Range, ReadCursor, ReadError},
         sse::{Batch, frame, response},
     },
 };
 
-/// How long a read may take.
+/// Timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a log may be behind, or not answer, before a reader is told so that has just come.
+/// How long a log may be behind before the start of a watcher fails.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same before a reader is let go that is watching. It comes back with its cursor.
+/// How long a log may be behind, or fail, before a running watcher is closed. Its client reconnects with
+/// its cursor.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Follows a stream for one reader.
+/// Watches a stream for one reader.
 pub(crate) struct Watcher {
     hub: Hub,
     stream: StreamName,
-    /// Where the reader is.
+    /// The client address of the reader.
     address: Address,
-    /// Taken when the watcher goes.
+    /// Taken when the watcher is dropped.
     tail: Option<watch::Receiver<Tail>>,
     position: Position,
-    /// The same, for whoever wants to know how far it is behind.
+    /// The same position, for the lag metrics.
     lag: LagHandle,
-    /// Whether the log had more than was read the last time.
+    /// Whether the log had more than the last page.
     more: bool,
-    /// Since when the log has not had what there must be.
-    stalled: Option<Instant>,
+    /// When the log first lacked messages that must exist, until it has them.
+    stalled_since: Option<Instant>,
     backoff: Backoff,
-    /// Reserved for a large message that is about to be read. Boxed, because it is rare.
+    /// Memory that is reserved for a large message. Boxed, because it is rare.
     memory: Option<Box<MemoryPermit>>,
     ended: bool,
 }
 
-/// How a reader begins.
+/// The start of a watcher.
 pub(crate) enum Start {
-    /// With these frames, which may be empty; then whatever the watcher brings.
+    /// The first frames, which may be empty, and the watcher with the following ones.
     Watching(Batch<String>, Watcher),
-    /// It has everything, and the stream has ended.
+    /// The stream has ended, and the reader has everything.
     Finished,
 }
 
-/// Why there is nothing for a reader.
+/// Why a watcher cannot be started.
 #[derive(Debug)]
 pub(crate) enum WatchError {
     /// The log cannot be read.
     Log(ReadError),
-    /// There is no memory for a large message.
+    /// The memory budget has no room for a large message.
     Memory(Problem),
 }
 
@@ -81,27 +82,18 @@ impl From<WatchError> for Problem {
     }
 }
 
-/// Why a reader has to begin anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reset {
-    /// The cursor is not in the log: it never was, or it was trimmed, or it is of another generation.
-    UnknownCursor,
-    /// The stream was deleted.
-    Deleted,
-    /// Messages were trimmed before the reader came to them.
-    Trimmed,
-}
-
 impl Watcher {
-    /// Watches `stream` from `place` on; from its beginning, with a reset, where that is not known.
+    /// Watches `stream` from `cursor` on; from its beginning, with a reset, if the cursor is unknown or
+    /// none.
     ///
     /// # Errors
-    /// When the log cannot be read, or stays behind the place, or there is no memory for what is there.
+    /// When the log cannot be read, or stays behind the cursor for 5 s, or the memory budget has no room
+    /// for the first message.
     pub(crate) async fn start(
         hub: &Hub,
         stream: StreamName,
         address: Address,
-        place: Option<Place>,
+        cursor: Option<ReadCursor>,
     ) -> Result<Start, WatchError> {
         let (tail, lag) = hub.join(&stream);
         let mut watcher = Self {
@@ -109,17 +101,17 @@ impl Watcher {
             stream,
             address,
             tail: Some(tail),
-            position: Position::NOWHERE,
+            position: Position::NO_STREAM,
             lag,
             more: false,
-            stalled: None,
+            stalled_since: None,
             backoff: Backoff::default(),
             memory: None,
             ended: false,
         };
         let begun = Instant::now();
         loop {
-            match watcher.begin(place).await {
+            match watcher.first_batch(cursor).await {
                 Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_TIMEOUT => {
                     watcher.pause().await;
                 }
@@ -130,23 +122,26 @@ impl Watcher {
         }
     }
 
-    /// The first frames, or none if there is nothing left to watch.
-    async fn begin(&mut self, place: Option<Place>) -> Result<Option<Batch<String>>, WatchError> {
+    /// The first frames. None if the stream has ended and the reader has everything.
+    async fn first_batch(
+        &mut self,
+        cursor: Option<ReadCursor>,
+    ) -> Result<Option<Batch<String>>, WatchError> {
         let mut first = Batch::default();
-        match place {
-            None => self.reset(Reset::UnknownCursor, &mut first).await?,
-            Some(place @ (Place::Earliest | Place::Position(_))) => {
-                self.read(place, &mut first).await?;
+        match cursor {
+            None => self.reset(ResetReason::UnknownCursor, &mut first).await?,
+            Some(cursor @ (ReadCursor::Earliest | ReadCursor::Position(_))) => {
+                self.read_log(cursor, &mut first).await?;
             }
-            Some(Place::Latest) => {
-                // Whoever is cut off before the first message must not begin after it.
-                if !self.read(Place::Latest, &mut first).await? {
+            Some(ReadCursor::Latest) => {
+                // A reader that is cut off before the first message must not resume after it.
+                if !self.read_log(ReadCursor::Latest, &mut first).await? {
                     frame::cursor(&mut first.frames, EventId::BEGINNING);
                 }
             }
-            Some(Place::Id(id)) => {
-                if !self.is_in_tail(id) {
-                    self.read(Place::Id(id), &mut first).await?;
+            Some(ReadCursor::Id(id)) => {
+                if !self.resume_from_tail(id) {
+                    self.read_log(ReadCursor::Id(id), &mut first).await?;
                 }
                 if first.frames.is_empty() {
                     if self.ended {
@@ -159,33 +154,37 @@ impl Watcher {
         Ok(Some(first))
     }
 
-    /// What follows, as soon as there is something, in pieces of about [`response::BATCH`] bytes.
+    /// The following frames as they arrive, in batches of about [`response::BATCH_BYTES`] bytes.
     pub(crate) fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut watcher| async move {
-            let batch = watcher.next().await?;
+            let batch = watcher.next_batch().await?;
             Some((batch, watcher))
         })
     }
 
-    async fn next(&mut self) -> Option<Batch> {
+    async fn next_batch(&mut self) -> Option<Batch> {
         loop {
             if self.ended {
                 return None;
             }
-            let next = self.tail.as_mut()?.borrow_and_update().next(self.position, response::BATCH);
+            let next = self
+                .tail
+                .as_mut()?
+                .borrow_and_update()
+                .read_after(self.position, response::BATCH_BYTES);
             match next {
-                Next::Frames { bytes: frames, messages, generation, seq, ended } => {
-                    self.move_to(Position { generation: Some(generation), seq });
+                TailRead::Frames { bytes: frames, messages, generation, seq, ended } => {
+                    self.set_position(Position { generation: Some(generation), seq });
                     self.ended = ended;
                     return Some(Batch { frames, messages, ..Batch::default() });
                 }
-                Next::Nothing => {
-                    self.goes_well();
+                TailRead::UpToDate => {
+                    self.clear_backoff();
                     self.tail.as_mut()?.changed().await.ok()?;
                 }
-                // All are rare, and what they need meanwhile is large: a watcher that waits is small.
-                next @ (Next::Log | Next::Unknown | Next::Deleted) => {
-                    let batch = Box::pin(self.next_of_log(next)).await?;
+                // Boxed: these cases are rare and their future is large. A waiting watcher stays small.
+                next @ (TailRead::ReadLog | TailRead::NotFollowed | TailRead::Deleted) => {
+                    let batch = Box::pin(self.next_from_log(next)).await?;
                     if !batch.frames.is_empty() {
                         return Some(batch.into());
                     }
@@ -194,34 +193,34 @@ impl Watcher {
         }
     }
 
-    /// What only the log has, after a pause if it had nothing the last time. None to let the reader
-    /// go; it comes back with its cursor.
-    async fn next_of_log(&mut self, next: Next) -> Option<Batch<String>> {
+    /// Reads the next frames from the log, after a pause if the last read had none. None to close the
+    /// watcher: its client reconnects with its cursor.
+    async fn next_from_log(&mut self, next: TailRead) -> Option<Batch<String>> {
         let mut batch = Batch::default();
-        if next == Next::Unknown && !self.more {
-            // It had everything a moment ago. The stream is about to be followed: to read it is for
-            // the case that this takes longer.
+        if next == TailRead::NotFollowed && !self.more {
+            // The watcher had caught up. Usually the stream is followed again soon; the log is read
+            // only if that takes longer.
             let pause = Backoff::max_pause();
             let changed = self.tail.as_mut()?.changed();
             if let Ok(changed) = timeout(pause, changed).await {
                 changed.ok()?;
                 return Some(batch);
             }
-        } else if self.stalled.is_some() {
+        } else if self.stalled_since.is_some() {
             self.pause().await;
         }
         let before = self.position;
         let read = match next {
-            Next::Deleted => self.reset(Reset::Deleted, &mut batch).await.map(|()| true),
-            _ => self.read(Place::Position(before), &mut batch).await,
+            TailRead::Deleted => self.reset(ResetReason::Deleted, &mut batch).await.map(|()| true),
+            _ => self.read_log(ReadCursor::Position(before), &mut batch).await,
         };
         let moved = self.position != before || !batch.frames.is_empty();
         match read {
-            Ok(_) if moved => self.goes_well(),
-            // There is nothing, and the tail does not say that there must be something.
-            Ok(_) if next == Next::Unknown => self.stalled = None,
+            Ok(_) if moved => self.clear_backoff(),
+            // The log has nothing new, and the tail does not show that it must.
+            Ok(_) if next == TailRead::NotFollowed => self.stalled_since = None,
             Ok(_) | Err(_) => {
-                let since = *self.stalled.get_or_insert_with(Instant::now);
+                let since = *self.stalled_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > FETCH_TIMEOUT {
                     return None;
                 }
@@ -234,44 +233,44 @@ impl Watcher {
         sleep(self.backoff.pause()).await;
     }
 
-    fn goes_well(&mut self) {
-        self.stalled = None;
+    fn clear_backoff(&mut self) {
+        self.stalled_since = None;
         self.backoff.reset();
     }
 
-    fn move_to(&mut self, position: Position) {
+    fn set_position(&mut self, position: Position) {
         self.position = position;
         self.lag.set_position(position.seq);
     }
 
-    /// Goes on after a message that is still in memory.
-    fn is_in_tail(&mut self, id: EventId) -> bool {
+    /// Resumes after a message that is still in the tail; returns whether it is.
+    fn resume_from_tail(&mut self, id: EventId) -> bool {
         let found = self.tail.as_ref().and_then(|tail| tail.borrow().find(id));
         if let Some((position, ended)) = found {
-            self.move_to(position);
+            self.set_position(position);
             self.ended = ended;
         }
         found.is_some()
     }
 
-    /// Whether the tail is still of this generation, and so is about to be told that it is over.
-    fn tail_is_of(&self, generation: Generation) -> bool {
-        self.tail.as_ref().is_some_and(|tail| tail.borrow().is_of(generation))
+    /// Whether the tail still has this generation: its deletion has not been delivered yet.
+    fn tail_has_generation(&self, generation: Generation) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.borrow().has_generation(generation))
     }
 
-    /// Reads a page of the log. A message that is so large that readers of many would hold too much
-    /// together is read once there is memory for it.
-    async fn page(&mut self, place: Place) -> Result<MessagePage, WatchError> {
+    /// Reads a page of the log. If its first message is large, memory is reserved for it, and the page
+    /// is read again.
+    async fn read_page(&mut self, cursor: ReadCursor) -> Result<MessagePage, WatchError> {
         let shared = Arc::clone(&self.hub.0);
         self.memory = None;
         loop {
             let no_answer = || ReadError::Unavailable("the store does not answer".into());
-            let read = shared.log.read(&self.stream, Range::After(place), shared.sizes.page);
+            let read = shared.log.read(&self.stream, Range::After(cursor), shared.sizes.page);
             let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
-            let first = events_of(&page, place).next();
+            let first = page_events(&page, cursor).next();
             let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
             let is_reserved = || self.memory.as_ref().is_some_and(|memory| memory.fits(length));
-            if length <= response::BATCH || is_reserved() {
+            if length <= response::BATCH_BYTES || is_reserved() {
                 return Ok(page);
             }
             drop(page);
@@ -281,83 +280,85 @@ impl Watcher {
         }
     }
 
-    /// Reads a page of the log; tells whether there is such a stream.
-    async fn read(&mut self, place: Place, out: &mut Batch<String>) -> Result<bool, WatchError> {
-        let error = match self.page(place).await {
+    /// Reads a page of the log into `out`; returns whether the stream exists.
+    async fn read_log(
+        &mut self,
+        cursor: ReadCursor,
+        out: &mut Batch<String>,
+    ) -> Result<bool, WatchError> {
+        let error = match self.read_page(cursor).await {
             Ok(page) => {
-                self.take(&page, place, out);
+                self.encode_page(&page, cursor, out);
                 return Ok(true);
             }
             Err(WatchError::Log(error)) => error,
             Err(error @ WatchError::Memory(_)) => return Err(error),
         };
         match error {
-            ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed
-                if matches!(place, Place::Id(_)) =>
+            ReadError::NoStream | ReadError::UnknownCursor | ReadError::Trimmed
+                if matches!(cursor, ReadCursor::Id(_)) =>
             {
-                self.reset(Reset::UnknownCursor, out).await?;
+                self.reset(ResetReason::UnknownCursor, out).await?;
             }
             ReadError::NoStream => {
                 match self.position.generation {
                     None => {
-                        self.move_to(Position::NOWHERE);
+                        self.set_position(Position::NO_STREAM);
                         self.more = false;
                         return Ok(false);
                     }
-                    // What the tail has would follow a reader that begins anew.
-                    Some(generation) if self.tail_is_of(generation) => {
+                    // The frames in the tail would follow a reader that starts again.
+                    Some(generation) if self.tail_has_generation(generation) => {
                         return Err(ReadError::Behind.into());
                     }
-                    Some(_) => self.reset(Reset::Deleted, out).await?,
+                    Some(_) => self.reset(ResetReason::Deleted, out).await?,
                 }
             }
-            ReadError::UnknownPlace => self.reset(Reset::Deleted, out).await?,
-            ReadError::Trimmed => self.reset(Reset::Trimmed, out).await?,
+            ReadError::UnknownCursor => self.reset(ResetReason::Deleted, out).await?,
+            ReadError::Trimmed => self.reset(ResetReason::Trimmed, out).await?,
             ReadError::Behind | ReadError::Unavailable(_) => return Err(error.into()),
         }
         Ok(true)
     }
 
-    /// Begins anew with everything there is, and says so.
-    async fn reset(&mut self, reason: Reset, out: &mut Batch<String>) -> Result<(), WatchError> {
-        let page = match self.page(Place::Earliest).await {
+    /// Sends a reset, and starts again with the oldest message.
+    async fn reset(
+        &mut self,
+        reason: ResetReason,
+        out: &mut Batch<String>,
+    ) -> Result<(), WatchError> {
+        let page = match self.read_page(ReadCursor::Earliest).await {
             Ok(page) => Some(page),
             Err(WatchError::Log(
-                ReadError::NoStream | ReadError::UnknownPlace | ReadError::Trimmed,
+                ReadError::NoStream | ReadError::UnknownCursor | ReadError::Trimmed,
             )) => None,
             Err(error) => return Err(error),
         };
-        let deleted = self.position.generation.filter(|_| reason == Reset::Deleted);
+        let deleted = self.position.generation.filter(|_| reason == ResetReason::Deleted);
         if deleted.is_some() && page.as_ref().and_then(|page| page.position.generation) == deleted {
             return Err(ReadError::Behind.into());
         }
-        let reason = match reason {
-            Reset::UnknownCursor => "unknown-cursor",
-            Reset::Trimmed => "trimmed",
-            Reset::Deleted => "deleted",
-        };
-        // The page begins where the stream does.
+        // The page begins with the oldest message.
         let oldest = page.as_ref().and_then(|page| page.messages.first()).map(|first| first.id);
-        let told = json!({ "reason": reason, "oldest": oldest }).to_string();
-        frame::event(&mut out.frames, RESET, None, &told);
-        out.reset = Some(reason);
-        self.move_to(Position::NOWHERE);
+        out.push_reset(reason, oldest);
+        self.set_position(Position::NO_STREAM);
         self.more = false;
         match page {
-            Some(page) => self.take(&page, Place::Earliest, out),
-            // Nor must whoever has a cursor keep it.
+            Some(page) => self.encode_page(&page, ReadCursor::Earliest, out),
+            // The client must also drop its old cursor.
             None => frame::cursor(&mut out.frames, EventId::BEGINNING),
         }
         Ok(())
     }
 
-    /// Writes the frames of a page, as many as a reader may hold, and moves behind them.
-    fn take(&mut self, page: &MessagePage, from: Place, out: &mut Batch<String>) {
+    /// Encodes a page into frames, about [`response::BATCH_BYTES`] bytes of them, and moves the position
+    /// after them.
+    fn encode_page(&mut self, page: &MessagePage, from: ReadCursor, out: &mut Batch<String>) {
         let (mut position, mut more) = (page.position, page.more);
         let mut last = None;
-        for (kind, Message { id, data }) in events_of(page, from) {
+        for (kind, Message { id, data }) in page_events(page, from) {
             if let Some(seq) = last
-                && out.frames.len() + frame::max_length(data) > response::BATCH
+                && out.frames.len() + frame::max_length(data) > response::BATCH_BYTES
             {
                 (position.seq, more) = (seq, true);
                 break;
@@ -367,21 +368,23 @@ impl Watcher {
             out.messages += 1;
             last = Some(id.seq);
         }
-        out.memory = self.memory.take().filter(|_| out.frames.len() > response::BATCH);
+        out.memory = self.memory.take().filter(|_| out.frames.len() > response::BATCH_BYTES);
         self.lag.raise_head(page.head.seq);
-        self.move_to(position);
+        self.set_position(position);
         self.more = more;
         self.ended = page.end.is_some() && !more;
-        if out.frames.is_empty() && !self.ended && from == Place::Latest && page.head.seq > 0 {
+        if out.frames.is_empty() && !self.ended && from == ReadCursor::Latest && page.head.seq > 0 {
             frame::cursor(&mut out.frames, page.head);
         }
     }
 }
 
-/// What a page has for a reader, and of what kind: messages, and behind them the end, unless that is
-/// where the reader is.
-fn events_of(page: &MessagePage, from: Place) -> impl Iterator<Item = (&'static str, &Message)> {
-    let end = page.end.iter().filter(move |end| !page.more && from != Place::Id(end.id));
+/// The events of a page, each with its kind: the messages, then the end, unless the reader has it.
+fn page_events(
+    page: &MessagePage,
+    from: ReadCursor,
+) -> impl Iterator<Item = (&'static str, &Message)> {
+    let end = page.end.iter().filter(move |end| !page.more && from != ReadCursor::Id(end.id));
     let messages = page.messages.iter().map(|message| (NEW_MESSAGE, message));
     messages.chain(end.map(|end| (END_EVENT, end)))
 }

@@ -1,8 +1,8 @@
-//! An engine with faults, for tests alone: a pure model in memory, on tokio's clock, that a seed decides
-//! for.
+//! Fault injection: a log engine for tests only. A model in memory on tokio's clock, whose faults
+//! are drawn from a seed.
 //!
-//! Whatever it does keeps to the contract, but for one thing: a read may be behind what was
-//! acknowledged, for a while, which the hub has to bear.
+//! It keeps to the contract of the log, with one exception: for a while a read may not see what was
+//! acknowledged, which the hub must tolerate.
 
 mod delivery;
 mod model;
@@ -16,62 +16,62 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::model::Past;
-use self::state::{Fate, State};
+pub(crate) use self::model::ModelGeneration;
+use self::state::{FaultyState, WriteOutcome};
 use super::{
     AppendAllError, AppendError, Appended, Bound, EventId, Follow, IdempotencyKey, MessagePage,
     MessageText, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
 };
 
-/// How often what goes wrong, in percent, and how badly.
+/// How often each fault occurs, in percent of the calls, and its extent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
-    /// The longest time that anything takes, in milliseconds.
-    pub(crate) delay: u64,
-    /// Appends, ends and deletions that are refused.
+    /// The longest delay of a call or a change, in milliseconds.
+    pub(crate) max_delay_ms: u64,
+    /// Appends, ends and deletions that fail without effect.
     pub(crate) refused: u8,
-    /// Those whose answer is lost: done, or not, or done later.
-    pub(crate) lost_answers: u8,
+    /// Those whose reply is lost: they are applied, or not, or applied later.
+    pub(crate) lost_replies: u8,
     /// Batches without a key of which only a part is stored.
-    pub(crate) partly: u8,
-    /// Messages before which sequences are left out.
-    pub(crate) sparse: u8,
+    pub(crate) partial_batches: u8,
+    /// Appends before whose messages sequences are skipped.
+    pub(crate) sequence_gaps: u8,
     /// Reads that fail.
     pub(crate) failed_reads: u8,
-    /// Reads that see the log as it was up to so many milliseconds ago.
+    /// Reads that see an earlier state of the log, up to `max_staleness_ms` old.
     pub(crate) stale_reads: u8,
-    pub(crate) staleness: u64,
-    /// Reads and follows that are never answered.
-    pub(crate) hanging: u8,
-    /// Follows that do not begin.
+    pub(crate) max_staleness_ms: u64,
+    /// Reads and follows that never return.
+    pub(crate) hung_calls: u8,
+    /// Follows that fail to begin.
     pub(crate) failed_follows: u8,
-    /// Follows that end by themselves, within a second.
+    /// Follows that end by themselves within a second.
     pub(crate) broken_follows: u8,
-    /// Changes with which a follow ends.
-    pub(crate) breaks: u8,
-    /// Changes that are not told.
-    pub(crate) gaps: u8,
+    /// Changes after which the follow ends.
+    pub(crate) breaking_changes: u8,
+    /// Changes that are not delivered.
+    pub(crate) dropped_changes: u8,
 }
 
-/// The engine; each handle is another server of the same store.
+/// The engine. Each clone stands for another server on the same store.
 #[derive(Clone, Debug)]
-pub(crate) struct Faulty(Arc<Mutex<State>>);
+pub(crate) struct Faulty(Arc<Mutex<FaultyState>>);
 
 impl Faulty {
-    pub(crate) fn new(seed: u64, limits: RetentionLimits, rising: bool) -> Self {
-        Self(Arc::new(Mutex::new(State::new(seed, limits, rising))))
+    pub(crate) fn new(seed: u64, limits: RetentionLimits, sequences_continue: bool) -> Self {
+        Self(Arc::new(Mutex::new(FaultyState::new(seed, limits, sequences_continue))))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultyState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on this goes wrong.
+    /// Sets which faults occur from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
-    /// From now on, or not any more, reads see nothing new.
+    /// Freezes reads: while frozen, they see nothing that was appended later.
     pub(crate) fn freeze_reads(&self, frozen: bool) {
         self.state().frozen = frozen.then(Instant::now);
     }
@@ -81,24 +81,28 @@ impl Faulty {
         self.state().followers.clear();
     }
 
-    /// Looks at every generation that a stream has had, the current one last.
-    pub(crate) fn with_past<T>(&self, stream: &StreamName, look: impl FnOnce(&[Past]) -> T) -> T {
-        look(self.state().model.past(stream))
+    /// Passes every generation that a stream has had to `inspect`, the current one last.
+    pub(crate) fn with_generations<T>(
+        &self,
+        stream: &StreamName,
+        inspect: impl FnOnce(&[ModelGeneration]) -> T,
+    ) -> T {
+        inspect(self.state().model.generations(stream))
     }
 
-    /// How many follow.
+    /// Number of followers.
     pub(crate) fn followers(&self) -> usize {
         let mut state = self.state();
-        state.forget_gone();
+        state.remove_closed();
         state.followers.len()
     }
 
-    /// How often it was asked to read or to follow.
+    /// Number of calls to `read` and `follow`.
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
 
-    /// How many follows have begun, and how many reads were behind.
+    /// Number of follows that have begun, and of reads that did not see the newest messages.
     pub(crate) fn follows_and_stale_reads(&self) -> (u64, u64) {
         let state = self.state();
         (state.follows, state.stale_reads)
@@ -107,37 +111,37 @@ impl Faulty {
     async fn delay(&self) {
         let delay = {
             let mut state = self.state();
-            let longest = state.faults.delay;
-            state.chance.u64(0..=longest)
+            let max_delay_ms = state.faults.max_delay_ms;
+            state.rng.u64(0..=max_delay_ms)
         };
         if delay > 0 {
             sleep(Duration::from_millis(delay)).await;
         }
     }
 
-    /// Does something to the store, or not, and says so, or not.
+    /// Applies an operation to the store, or not, and returns its result, or not, as the faults require.
     async fn write<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut State) -> Result<T, AppendError> + Send + 'static,
+        act: impl FnOnce(&mut FaultyState) -> Result<T, AppendError> + Send + 'static,
     ) -> Result<T, AppendError> {
         self.delay().await;
-        let fate = self.state().fate();
-        let outcome = match fate {
-            Fate::Done => act(&mut self.state()),
-            Fate::Refused => Err(AppendError::Unavailable("the model refuses".into())),
-            Fate::Lost { done, later: None } => {
-                if done {
+        let write_outcome = self.state().write_outcome();
+        let outcome = match write_outcome {
+            WriteOutcome::Applied => act(&mut self.state()),
+            WriteOutcome::Refused => Err(AppendError::Unavailable("the model refuses".into())),
+            WriteOutcome::ReplyLost { applied, later: None } => {
+                if applied {
                     drop(act(&mut self.state()));
                 }
-                Err(AppendError::Unknown("the model does not say".into()))
+                Err(AppendError::Unknown("the model loses the reply".into()))
             }
-            Fate::Lost { later: Some(later), .. } => {
+            WriteOutcome::ReplyLost { later: Some(later), .. } => {
                 let late = self.clone();
                 tokio::spawn(async move {
                     sleep(later).await;
                     drop(act(&mut late.state()));
                 });
-                Err(AppendError::Unknown("the model does not say".into()))
+                Err(AppendError::Unknown("the model loses the reply".into()))
             }
         };
         self.delay().await;
@@ -152,21 +156,21 @@ impl Faulty {
     ) -> Result<Appended, AppendAllError> {
         let part = {
             let mut state = self.state();
-            let percent = state.faults.partly;
-            let partly = key.is_none() && batch.len() > 1 && state.happens(percent);
-            if partly { Some(state.chance.usize(1..batch.len())) } else { None }
+            let percent = state.faults.partial_batches;
+            let partial = key.is_none() && batch.len() > 1 && state.happens(percent);
+            if partial { Some(state.rng.usize(1..batch.len())) } else { None }
         };
         if let Some(stored) = part {
             batch.truncate(stored);
         }
-        let act = move |state: &mut State| state.append(&stream, batch, key.as_ref());
+        let act = move |state: &mut FaultyState| state.append(&stream, batch, key.as_ref());
         let appended = self.write(act).await?;
         match part {
             None => Ok(appended),
             Some(stored) => Err(AppendAllError {
                 stored,
                 last: Some(appended.last),
-                error: AppendError::Unavailable("the model stops half way".into()),
+                error: AppendError::Unavailable("the model stores a part only".into()),
             }),
         }
     }
@@ -179,7 +183,7 @@ impl Faulty {
         self.write(move |state| {
             let millis = state.millis();
             let (id, change) = state.model.end(&stream, text, millis)?;
-            state.tell(&stream, &change);
+            state.notify(&stream, &change);
             Ok(id)
         })
         .await
@@ -188,7 +192,7 @@ impl Faulty {
     pub(super) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         self.write(move |state| {
             let change = state.model.delete(&stream)?;
-            state.tell(&stream, &change);
+            state.notify(&stream, &change);
             Ok(())
         })
         .await
@@ -201,7 +205,7 @@ impl Faulty {
         bound: Bound,
     ) -> Result<MessagePage, ReadError> {
         self.delay().await;
-        let hangs = self.state().asked_to_hang();
+        let hangs = self.state().count_call();
         if hangs {
             std::future::pending::<()>().await;
         }
@@ -217,7 +221,7 @@ impl Faulty {
         let (engine, stream) = (self.clone(), stream.clone());
         Box::pin(async move {
             engine.delay().await;
-            let hangs = engine.state().asked_to_hang();
+            let hangs = engine.state().count_call();
             if hangs {
                 std::future::pending::<()>().await;
             }

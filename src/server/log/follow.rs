@@ -1,4 +1,4 @@
-//! Following one stream: a bounded queue of changes, from an engine to one follower.
+//! Change feed: a bounded queue of the changes of one stream, from an engine to one follower.
 
 use std::{
     mem,
@@ -11,94 +11,94 @@ use tokio::sync::Notify;
 use super::{Generation, Position};
 use crate::message::Message;
 
-/// How many bytes of changes may wait for a follower that is slow, about. A single change that is
-/// larger waits alone. It is no part of the memory budget: it is taken as fast as a processor can, not
-/// as a client likes.
+/// Approximate limit, in bytes, of the changes that wait for a slow follower. A single larger change
+/// waits alone. Not counted in the memory budget: the follower is a task of this server, which does not
+/// wait for a client.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
-/// From how many on a thread that tells them may wait until they have been taken.
-const HIGH_WATER: usize = 1024 * 1024;
-/// What a message takes in the queue beside its text, about.
-const PER_MESSAGE: usize = 64;
+/// Above this number of queued bytes, the sending thread may wait until the follower has taken them.
+const HIGH_WATER_BYTES: usize = 1024 * 1024;
+/// Approximate size of a message in the queue beside its text, in bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
-/// A change of a stream, as its followers are told of it.
+/// A change of a stream, as its followers receive it.
 ///
-/// Each one names the sequence that it comes after, in its own generation: changes that do not join
-/// up show that something was left out.
+/// Each change names the sequence that it follows in its generation, so that a gap between changes
+/// is detected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// These messages, one at least, follow the message with the sequence `after`; 0 where they are
+    /// These messages, at least one, follow the message with the sequence `after`; 0 where they are
     /// the first of their generation.
     Appended { generation: Generation, after: u64, messages: Vec<Message> },
-    /// The stream has ended with this.
+    /// The stream has ended with this closing text.
     Ended { generation: Generation, after: u64, end: Message },
-    /// The stream is gone.
+    /// The stream was deleted.
     Deleted { generation: Generation },
 }
 
-/// The changes of one stream from a place on, all of them and in order, until it ends. An engine
-/// ends it when it has lost sight of the stream, and when the follower takes the changes more
-/// slowly than they come. To drop it is to stop following.
+/// A subscription to the changes of one stream: all of them from a position on, in order, until it
+/// ends. The engine ends it when it may have missed changes, or when the follower is too slow.
+/// Dropping it stops the subscription.
 #[derive(Debug)]
 pub(crate) struct Follow {
-    /// Where the stream was when the follow began: what is up to there is in the log, what comes
-    /// after it is told. Exact, whatever a read may show.
+    /// The position of the stream when the follow began: everything up to it is in the log, everything
+    /// after it is delivered. Exact, even where reads are stale.
     pub(crate) start: Position,
-    queue: Arc<Queue>,
+    queue: Arc<ChangeQueue>,
 }
 
-/// A follow that has begun to collect changes, and does not know yet where the stream was.
+/// A follow that already queues changes, and whose start position is not known yet.
 #[derive(Debug)]
-pub(crate) struct Starting(Arc<Queue>);
+pub(crate) struct StartingFollow(Arc<ChangeQueue>);
 
-/// The engine's end of a follow. To drop it ends the follow, once what was told has been taken.
+/// The engine's end of a follow. Dropping it ends the follow once the queued changes are received.
 #[derive(Debug)]
-pub(crate) struct ChangeSender(Weak<Queue>);
+pub(crate) struct ChangeSender(Weak<ChangeQueue>);
 
-/// Much that was told and not taken yet.
+/// A queue above its high-water mark.
 #[derive(Debug)]
-pub(crate) struct Backlog(Arc<Queue>);
+pub(crate) struct Backlog(Arc<ChangeQueue>);
 
 #[derive(Debug, Default)]
-struct Queue {
-    untaken: Mutex<Unread>,
-    /// Something was told, or the follow has ended.
-    told: Notify,
-    /// What waited was taken, or the follower has gone.
-    taken: Condvar,
+struct ChangeQueue {
+    pending: Mutex<PendingChanges>,
+    /// A change was queued, or the follow has ended.
+    changed: Notify,
+    /// The queue was drained, or the follower has gone.
+    drained: Condvar,
 }
 
-/// What was told and not taken yet.
+/// Changes that the follower has not received yet.
 #[derive(Debug, Default)]
-struct Unread {
+struct PendingChanges {
     changes: Vec<Change>,
     bytes: usize,
     ended: bool,
 }
 
 /// Both ends of a follow.
-pub(crate) fn channel() -> (ChangeSender, Starting) {
-    let queue = Arc::new(Queue::default());
-    (ChangeSender(Arc::downgrade(&queue)), Starting(queue))
+pub(crate) fn channel() -> (ChangeSender, StartingFollow) {
+    let queue = Arc::new(ChangeQueue::default());
+    (ChangeSender(Arc::downgrade(&queue)), StartingFollow(queue))
 }
 
-impl Starting {
-    /// The stream was here at a moment since the feed has been told. If it was told something
-    /// meanwhile, the follow starts before that: what is told is not to be read.
-    pub(crate) fn at(self, seen: Position) -> Follow {
+impl StartingFollow {
+    /// Sets the start position. `observed` is the position of the stream at a moment since this follow
+    /// queues changes. If changes are queued, the follow starts before the first of them.
+    pub(crate) fn begin_at(self, observed: Position) -> Follow {
         let start = {
-            let mut untaken = self.0.untaken();
-            match untaken.changes.first() {
-                None => seen,
+            let mut pending = self.0.pending();
+            match pending.changes.first() {
+                None => observed,
                 Some(Change::Appended { after: 0, .. } | Change::Ended { after: 0, .. }) => {
-                    Position::NOWHERE
+                    Position::NO_STREAM
                 }
                 Some(
                     Change::Appended { generation, after, .. }
                     | Change::Ended { generation, after, .. },
                 ) => Position { generation: Some(*generation), seq: *after },
                 Some(Change::Deleted { .. }) => {
-                    untaken.changes.remove(0);
-                    Position::NOWHERE
+                    pending.changes.remove(0);
+                    Position::NO_STREAM
                 }
             }
         };
@@ -107,59 +107,59 @@ impl Starting {
 }
 
 impl Follow {
-    /// All changes since the last call, as soon as there is one. None when the follow has ended.
+    /// Waits for changes and returns all that are queued. None when the follow has ended.
     pub(crate) async fn next(&mut self) -> Option<Vec<Change>> {
         loop {
             {
-                let mut untaken = self.queue.untaken();
-                if !untaken.changes.is_empty() {
-                    untaken.bytes = 0;
-                    self.queue.taken.notify_all();
-                    return Some(mem::take(&mut untaken.changes));
+                let mut pending = self.queue.pending();
+                if !pending.changes.is_empty() {
+                    pending.bytes = 0;
+                    self.queue.drained.notify_all();
+                    return Some(mem::take(&mut pending.changes));
                 }
-                if untaken.ended {
+                if pending.ended {
                     return None;
                 }
             }
-            // What is told before this waits leaves a permit.
-            self.queue.told.notified().await;
+            // A change that was queued before this waits has stored a permit.
+            self.queue.changed.notified().await;
         }
     }
 }
 
 impl Drop for Follow {
     fn drop(&mut self) {
-        self.queue.untaken().ended = true;
-        self.queue.taken.notify_all();
+        self.queue.pending().ended = true;
+        self.queue.drained.notify_all();
     }
 }
 
 impl ChangeSender {
-    /// Tells the follower. False when there is none any more, or when it is too slow, which ends
-    /// the follow: then the feed is of no use.
-    pub(crate) fn tell(&self, change: Change) -> bool {
+    /// Queues a change for the follower. False when the follower has gone, or when it is too slow,
+    /// which ends the follow.
+    pub(crate) fn send(&self, change: Change) -> bool {
         let Some(queue) = self.0.upgrade() else { return false };
         let size = change.size();
-        let goes_on = {
-            let mut untaken = queue.untaken();
-            let fits = untaken.changes.is_empty() || untaken.bytes + size <= MAX_QUEUED_BYTES;
-            if fits && !untaken.ended {
-                untaken.bytes += size;
-                untaken.changes.push(change);
+        let is_open = {
+            let mut pending = queue.pending();
+            let fits = pending.changes.is_empty() || pending.bytes + size <= MAX_QUEUED_BYTES;
+            if fits && !pending.ended {
+                pending.bytes += size;
+                pending.changes.push(change);
             } else {
-                untaken.ended = true;
+                pending.ended = true;
             }
-            !untaken.ended
+            !pending.ended
         };
-        queue.told.notify_one();
-        goes_on
+        queue.changed.notify_one();
+        is_open
     }
 
-    /// What a thread that tells much should wait for; none if there is little to take.
+    /// The queue to wait for when it is above its high-water mark, else none.
     pub(crate) fn backlog(&self) -> Option<Backlog> {
         let queue = self.0.upgrade()?;
-        let is_high = queue.untaken().is_high();
-        is_high.then_some(Backlog(queue))
+        let is_above_high_water = queue.pending().is_above_high_water();
+        is_above_high_water.then_some(Backlog(queue))
     }
 
     /// Whether the follower has gone.
@@ -171,36 +171,36 @@ impl ChangeSender {
 impl Drop for ChangeSender {
     fn drop(&mut self) {
         if let Some(queue) = self.0.upgrade() {
-            queue.untaken().ended = true;
-            queue.told.notify_one();
+            queue.pending().ended = true;
+            queue.changed.notify_one();
         }
     }
 }
 
 impl Backlog {
-    /// Waits until the follower has taken it, but not for long: a publisher that is faster than the
-    /// fan-out is slowed down, and a follower that hangs does not stop the store.
-    pub(crate) fn wait(self, longest: Duration) {
+    /// Back-pressure: waits until the follower has drained the queue, at most `max_wait`. A publisher
+    /// that is faster than the fan-out is slowed down; a follower that hangs does not block the store.
+    pub(crate) fn wait(self, max_wait: Duration) {
         let Self(queue) = self;
-        let is_high = |untaken: &mut Unread| untaken.is_high();
-        drop(queue.taken.wait_timeout_while(queue.untaken(), longest, is_high));
+        let is_above_high_water = |pending: &mut PendingChanges| pending.is_above_high_water();
+        drop(queue.drained.wait_timeout_while(queue.pending(), max_wait, is_above_high_water));
     }
 }
 
-impl Unread {
-    fn is_high(&self) -> bool {
-        self.bytes > HIGH_WATER && !self.ended
+impl PendingChanges {
+    fn is_above_high_water(&self) -> bool {
+        self.bytes > HIGH_WATER_BYTES && !self.ended
     }
 }
 
-impl Queue {
-    fn untaken(&self) -> MutexGuard<'_, Unread> {
-        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+impl ChangeQueue {
+    fn pending(&self) -> MutexGuard<'_, PendingChanges> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Change {
-    /// The sequence of what the stream holds last now, 0 if it is gone.
+    /// The newest sequence of the stream after this change, 0 if it was deleted.
     pub(crate) fn head(&self) -> u64 {
         match self {
             Self::Appended { messages, after, .. } => {
@@ -212,11 +212,11 @@ impl Change {
     }
 
     fn size(&self) -> usize {
-        let of = |message: &Message| message.data.len() + PER_MESSAGE;
+        let message_size = |message: &Message| message.data.len() + MESSAGE_OVERHEAD_BYTES;
         match self {
-            Self::Appended { messages, .. } => messages.iter().map(of).sum(),
-            Self::Ended { end, .. } => of(end),
-            Self::Deleted { .. } => PER_MESSAGE,
+            Self::Appended { messages, .. } => messages.iter().map(message_size).sum(),
+            Self::Ended { end, .. } => message_size(end),
+            Self::Deleted { .. } => MESSAGE_OVERHEAD_BYTES,
         }
     }
 }
@@ -226,8 +226,8 @@ mod tests {
     use super::*;
     use crate::message::EventId;
 
-    const FIRST: Generation = Generation::new(1);
-    const SECOND: Generation = Generation::new(2);
+    const GENERATION_1: Generation = Generation::new(1);
+    const GENERATION_2: Generation = Generation::new(2);
 
     fn at(generation: Generation, seq: u64) -> Position {
         Position { generation: Some(generation), seq }
@@ -241,39 +241,39 @@ mod tests {
         Change::Appended { generation, after, messages: vec![message(seq)] }
     }
 
-    /// Where a follow starts that was told this before it was known where the stream is, and what it
-    /// gives first.
-    async fn start(told: &[Change], seen: Position) -> (Position, Vec<Change>) {
-        let (feed, starting) = channel();
-        assert!(told.iter().all(|change| feed.tell(change.clone())));
-        let mut follow = starting.at(seen);
-        drop(feed);
+    /// The start of a follow that queued `changes` before its start position was known, and its first
+    /// changes.
+    async fn start(changes: &[Change], observed: Position) -> (Position, Vec<Change>) {
+        let (sender, starting) = channel();
+        assert!(changes.iter().all(|change| sender.send(change.clone())));
+        let mut follow = starting.begin_at(observed);
+        drop(sender);
         (follow.start, follow.next().await.unwrap_or_default())
     }
 
     #[tokio::test]
-    async fn what_was_told_already_comes_after_the_start() {
-        assert_eq!(start(&[], at(FIRST, 7)).await, (at(FIRST, 7), vec![]));
-        // What was looked up may have it already, or not yet.
-        for seen in [at(FIRST, 7), at(FIRST, 8), at(FIRST, 9)] {
-            let told = vec![appended(FIRST, 7, 8), appended(FIRST, 8, 9)];
-            assert_eq!(start(&told, seen).await, (at(FIRST, 7), told));
+    async fn queued_changes_come_after_the_start() {
+        assert_eq!(start(&[], at(GENERATION_1, 7)).await, (at(GENERATION_1, 7), vec![]));
+        // The position that was read may include the queued changes, or not.
+        for observed in [at(GENERATION_1, 7), at(GENERATION_1, 8), at(GENERATION_1, 9)] {
+            let changes = vec![appended(GENERATION_1, 7, 8), appended(GENERATION_1, 8, 9)];
+            assert_eq!(start(&changes, observed).await, (at(GENERATION_1, 7), changes));
         }
-        let ended = vec![Change::Ended { generation: FIRST, after: 7, end: message(8) }];
-        assert_eq!(start(&ended, at(FIRST, 8)).await, (at(FIRST, 7), ended));
+        let ended = vec![Change::Ended { generation: GENERATION_1, after: 7, end: message(8) }];
+        assert_eq!(start(&ended, at(GENERATION_1, 8)).await, (at(GENERATION_1, 7), ended));
     }
 
     #[tokio::test]
-    async fn a_stream_that_began_or_went_meanwhile_was_nowhere() {
-        let begun = vec![appended(SECOND, 0, 8), appended(SECOND, 8, 9)];
-        for seen in [Position::NOWHERE, at(SECOND, 9)] {
-            assert_eq!(start(&begun, seen).await, (Position::NOWHERE, begun.clone()));
+    async fn a_stream_that_was_created_or_deleted_meanwhile_has_no_start_position() {
+        let created = vec![appended(GENERATION_2, 0, 8), appended(GENERATION_2, 8, 9)];
+        for observed in [Position::NO_STREAM, at(GENERATION_2, 9)] {
+            assert_eq!(start(&created, observed).await, (Position::NO_STREAM, created.clone()));
         }
-        let deleted = [Change::Deleted { generation: FIRST }];
-        for seen in [Position::NOWHERE, at(FIRST, 7)] {
-            assert_eq!(start(&deleted, seen).await, (Position::NOWHERE, vec![]));
+        let deleted = [Change::Deleted { generation: GENERATION_1 }];
+        for observed in [Position::NO_STREAM, at(GENERATION_1, 7)] {
+            assert_eq!(start(&deleted, observed).await, (Position::NO_STREAM, vec![]));
         }
-        let again = [&deleted[..], &begun].concat();
-        assert_eq!(start(&again, at(FIRST, 7)).await, (Position::NOWHERE, begun));
+        let again = [&deleted[..], &created].concat();
+        assert_eq!(start(&again, at(GENERATION_1, 7)).await, (Position::NO_STREAM, created));
     }
 }

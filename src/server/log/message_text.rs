@@ -1,22 +1,25 @@
-//! What a message says, checked where it comes in.
+//! The text of a message, validated when it is received.
 
-/// The text of a message: UTF-8, not empty, no larger than the server allows.
+/// The text of a message: valid UTF-8, not empty, no larger than the server allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageText(String);
 
-/// The bytes are not [`MessageText`].
+/// Why bytes are not a valid [`MessageText`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidMessage {
-    /// There are none.
+    /// There are no bytes.
     Empty,
-    /// There are more than the server allows.
+    /// There are more bytes than the server allows.
     TooLarge,
-    /// They are not UTF-8, from this place on.
+    /// They are not UTF-8 from this byte offset on.
     NotUtf8(usize),
 }
 
 impl MessageText {
-    /// Takes the bytes as they are, if there are at most `max`.
+    /// Validates bytes, of which there may be at most `max`; they are stored unchanged.
+    ///
+    /// # Errors
+    /// When there are none or too many, or they are not UTF-8.
     pub(crate) fn new(bytes: Vec<u8>, max: usize) -> Result<Self, InvalidMessage> {
         match bytes.len() {
             0 => Err(InvalidMessage::Empty),

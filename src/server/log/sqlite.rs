@@ -1,16 +1,16 @@
-//! The log in one `SQLite` file.
+//! The `SQLite` engine: the log in one file.
 //!
-//! One thread writes. It takes everything that waits and stores it as one transaction, so that one
-//! flush of the disk serves many publishers; then it answers them, and then it tells the followers.
-//! Readers have connections of their own, which write-ahead logging lets read meanwhile.
+//! Group commit: one writer thread stores all waiting writes as one transaction, so that one flush of
+//! the disk serves many publishers; then it replies to them, and then it notifies the followers.
+//! Reads use connections of their own and do not block the writer (write-ahead logging).
 //!
-//! - `file`, `schema`, `row_key`: the file, and what is in it; `migrate`: from the schema before it
-//! - `check`, `health`: whether it is sound, and can be written
+//! - `file`, `schema`, `row_key`: the file, and its tables; `migrate`: from the previous schema
+//! - `check`, `health`: whether the file is intact, and can be written
 //! - `write`, `batch`, `idempotency`: the writer, a transaction, idempotency keys
-//! - `read`: pages of messages, the list of streams; `followers`: what was stored, as it is stored
-//! - `retention`, `wal`, `scrub`, `space`: what is too old goes, from the files too, and the disk gets its
-//!   space back
-//! - `background`: what goes on without being asked for
+//! - `read`: pages of messages, the list of streams; `followers`: notification of followers
+//! - `retention`, `wal`, `scrub`, `space`: removal of old messages, also from the files, and release of
+//!   disk space
+//! - `background`: background tasks
 
 mod background;
 mod batch;
@@ -51,53 +51,54 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::{
-    check::Stop,
-    file::{Location, Opened},
+    check::StopSignal,
+    file::{Location, OpenedStore},
     followers::Followers,
-    health::{Health, what_happened},
+    health::{Health, error_summary},
     metrics::{EngineMetrics, LogStats},
     transaction::WriteBatch,
-    write::{Command, Reports, Writer},
+    write::{Command, Writer, WriterHandles},
 };
 use super::{
     AppendError, Appended, Bound, Clock, EventId, Follow, IdempotencyKey, MessagePage, MessageText,
     Range, ReadError, RetentionLimits, Store, StreamInfo, StreamName, Supervisor,
 };
 
-/// How many appends may wait before those who bring more have to wait themselves.
-const WAITING: usize = 1024;
-/// How many reads go on at the same time.
-const READERS: u32 = 4;
-/// What a message takes in the store beside its text, about.
-const PER_MESSAGE: usize = 64;
-/// How long closing waits for the check in the background.
-const CHECK_STOPS: Duration = Duration::from_secs(1);
+/// Capacity of the writer's queue, in commands. Further senders wait.
+const COMMAND_CAPACITY: usize = 1024;
+/// The most concurrent reads.
+const MAX_READERS: u32 = 4;
+/// Approximate size of a message in the store beside its text, in bytes.
+const ROW_OVERHEAD_BYTES: usize = 64;
+/// How long closing waits for the background check to stop.
+const CHECK_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a store that was closed does nothing any more.
+/// The reason of errors after the store was closed.
 const CLOSED: &str = "the store is closed";
 
-/// The engine; a handle that is cloned around.
+/// A handle to the engine, cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Sqlite {
     writer: mpsc::Sender<Command>,
-    /// The writer's, until it is closed.
+    /// The writer thread, until the store is closed.
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-    readers: Arc<Readers>,
+    readers: Arc<ReadPool>,
     followers: Followers,
     health: Health,
     metrics: EngineMetrics,
-    /// Tells the sweep that something was deleted.
+    /// Wakes the sweep after a deletion.
     deleted: Arc<Notify>,
-    /// Stops the check in the background, and tells whether its connection is closed.
-    stop_check: Stop,
+    /// Stops the background check.
+    stop_check: StopSignal,
+    /// Tracks the background check: its connection is closed once no task is left.
     check: TaskTracker,
 }
 
-/// Connections that read; as many as there are permits.
+/// Connection pool for reads, with one permit per connection.
 #[derive(Debug)]
-struct Readers {
+struct ReadPool {
     location: Location,
-    /// Held by a read until it is done, even if nobody waits for it any more.
+    /// Held by a read until it is done, even if its caller has gone.
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -111,28 +112,28 @@ impl Sqlite {
     ) -> anyhow::Result<Self> {
         let (health, followers) = (Health::default(), Followers::default());
         let metrics = EngineMetrics::default();
-        let reports = Reports {
+        let reports = WriterHandles {
             health: health.clone(),
             followers: followers.clone(),
             metrics: metrics.clone(),
         };
         let (location, writer, unchecked) = spawn_blocking(move || {
-            let (location, claim) = Location::claim(store)?;
-            let Opened { connection, wal, unchecked } = location.open_to_write()?;
-            let writer = Writer::new(connection, wal, claim, limits, clock, reports)?;
+            let (location, lock) = Location::lock(store)?;
+            let OpenedStore { connection, wal, unchecked } = location.open_to_write()?;
+            let writer = Writer::new(connection, wal, lock, limits, clock, reports)?;
             anyhow::Ok((location, writer, unchecked))
         })
         .await??;
-        let (sender, commands) = mpsc::channel(WAITING);
+        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
         let thread = supervisor
-            .thread("store-writer", move || writer.run(commands))
-            .context("the thread that writes cannot be started")?;
-        let readers = Arc::new(Readers {
+            .spawn_thread("store-writer", move || writer.run(commands))
+            .context("the writer thread cannot be started")?;
+        let readers = Arc::new(ReadPool {
             location,
-            permits: Arc::new(Semaphore::new(READERS as usize)),
+            permits: Arc::new(Semaphore::new(MAX_READERS as usize)),
             idle: Mutex::default(),
         });
-        let (deleted, stop_check) = (Arc::<Notify>::default(), Stop::default());
+        let (deleted, stop_check) = (Arc::<Notify>::default(), StopSignal::default());
         let sweep = background::sweep(sender.downgrade(), health.clone(), Arc::clone(&deleted));
         supervisor.spawn("sweep of old messages", sweep);
         let check = TaskTracker::new();
@@ -155,14 +156,14 @@ impl Sqlite {
         })
     }
 
-    /// All of a batch is one part of a transaction.
+    /// Appends a batch within one transaction.
     pub(super) async fn append_all(
         &self,
         stream: StreamName,
         batch: Vec<MessageText>,
         key: Option<IdempotencyKey>,
     ) -> Result<Appended, AppendError> {
-        let size = batch.iter().map(|data| data.as_str().len() + PER_MESSAGE).sum();
+        let size = batch.iter().map(|data| data.as_str().len() + ROW_OVERHEAD_BYTES).sum();
         self.write(size, move |write| write.append(stream, batch, key.as_ref())).await
     }
 
@@ -181,18 +182,18 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
-        // The last connection that closes takes the write-ahead log into the file: it is to be the
-        // writer's. The check is stopped, reads that go on are waited for, later ones refused.
+        // SQLite moves the write-ahead log into the file when the last connection closes, which must
+        // be the writer's. So the check is stopped, running reads are awaited, later ones fail.
         self.stop_check.stop();
         self.check.close();
-        if timeout(CHECK_STOPS, self.check.wait()).await.is_err() {
-            tracing::warn!("the check of the store does not stop: some of it stays written ahead");
+        if timeout(CHECK_STOP_TIMEOUT, self.check.wait()).await.is_err() {
+            tracing::warn!("the check of the store does not stop: the write-ahead log remains");
         }
-        if let Ok(_all) = self.readers.permits.acquire_many(READERS).await {
+        if let Ok(_all) = self.readers.permits.acquire_many(MAX_READERS).await {
             self.readers.permits.close();
             self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        // It may have been told before; then there is no thread any more.
+        // The send fails where the store was closed before: then the thread has ended.
         let _ = self.writer.send(Command::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -200,27 +201,27 @@ impl Sqlite {
         }
     }
 
-    /// Has the writer do something, and waits until that is stored.
+    /// Sends an operation to the writer, and waits until it is stored. `size` is in bytes, approximate.
     async fn write<T: Send + 'static>(
         &self,
         size: usize,
-        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
+        operation: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
         + Send
         + 'static,
     ) -> Result<T, AppendError> {
-        let (command, answer) = Command::write(size, act);
+        let (command, answer) = Command::write(size, operation);
         self.writer.send(command).await.map_err(|_| {
-            AppendError::Unavailable(self.trouble().unwrap_or_else(|| CLOSED.into()))
+            AppendError::Unavailable(self.unwritable().unwrap_or_else(|| CLOSED.into()))
         })?;
-        // The writer answers whatever it takes, unless it breaks off, at an unknown place.
-        answer.await.unwrap_or_else(|_| {
-            Err(AppendError::Unknown("the writer of the store broke off".into()))
-        })
+        // The writer replies to every command, unless it panicked: then the outcome is unknown.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(AppendError::Unknown("the writer of the store failed".into())))
     }
 
-    pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        let gone = || self.writer.is_closed().then(|| CLOSED.into());
-        self.health.trouble().or_else(gone)
+    pub(super) fn unwritable(&self) -> Option<Arc<str>> {
+        let closed = || self.writer.is_closed().then(|| CLOSED.into());
+        self.health.unwritable().or_else(closed)
     }
 
     pub(super) fn damaged(&self) -> Option<Arc<str>> {
@@ -234,15 +235,15 @@ impl Sqlite {
         bound: Bound,
     ) -> Result<MessagePage, ReadError> {
         let stream = stream.clone();
-        self.reading(move |connection| read::page(connection, &stream, range, bound)).await
+        self.with_reader(move |connection| read::page(connection, &stream, range, bound)).await
     }
 
     pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
-        self.reading(move |connection| read::streams(connection, max).map(Ok)).await
+        self.with_reader(move |connection| read::streams(connection, max).map(Ok)).await
     }
 
-    /// What is stored from now on is told, and what was stored before is where the follow starts:
-    /// told first, and looked up then, something may be both.
+    /// Changes are queued from this call on; the start position is read afterwards, and may include
+    /// some of them.
     pub(super) fn follow(
         &self,
         stream: &StreamName,
@@ -251,9 +252,9 @@ impl Sqlite {
         let starting = self.followers.add(&stream);
         Box::pin(async move {
             let starting = starting.ok_or_else(|| ReadError::Unavailable(CLOSED.into()))?;
-            let seen =
-                engine.reading(move |connection| read::position(connection, &stream).map(Ok));
-            Ok(starting.at(seen.await?))
+            let position =
+                engine.with_reader(move |connection| read::position(connection, &stream).map(Ok));
+            Ok(starting.begin_at(position.await?))
         })
     }
 
@@ -263,16 +264,16 @@ impl Sqlite {
 
     pub(super) async fn refresh_metrics(&self) {
         let location = self.readers.location.clone();
-        let stats = self.reading(move |connection| {
+        let stats = self.with_reader(move |connection| {
             let (streams, messages) = read::counts(connection)?;
             Ok(Ok(LogStats { streams, messages, bytes: location.size(connection)? }))
         });
-        // Why it cannot be looked up is in the log.
+        // The error has been logged.
         let stats = stats.await.ok();
-        self.metrics.set(stats, self.trouble().is_some(), self.damaged().is_some());
+        self.metrics.set(stats, self.unwritable().is_some(), self.damaged().is_some());
     }
 
-    async fn reading<T: Send + 'static>(
+    async fn with_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Connection) -> rusqlite::Result<Result<T, ReadError>> + Send + 'static,
     ) -> Result<T, ReadError> {
@@ -293,11 +294,11 @@ impl Sqlite {
             Ok(Err(error)) => {
                 self.health.note_damage(&error);
                 tracing::error!(%error, "the store cannot be read");
-                Err(ReadError::Unavailable(what_happened(&error)))
+                Err(ReadError::Unavailable(error_summary(&error)))
             }
             Err(error) => {
-                tracing::error!(%error, "a read of the store broke off");
-                Err(ReadError::Unavailable("a read broke off".into()))
+                tracing::error!(%error, "a read of the store panicked");
+                Err(ReadError::Unavailable("the read failed".into()))
             }
         }
     }
@@ -305,32 +306,47 @@ impl Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use super::{background::SWEEP, *};
+    use super::{background::SWEEP_INTERVAL, *};
     use crate::server::shutdown::Shutdown;
 
     #[tokio::test]
-    async fn a_writer_that_dies_does_not_die_in_silence() {
+    async fn a_panic_of_the_writer_is_reported() {
         let shutdown = Shutdown::default();
         let supervisor = Supervisor::new(shutdown.clone());
-        let limits =
-            RetentionLimits { messages: 1, age: SWEEP, bytes: 1, streams: 1, keys: 1, all_keys: 1 };
+        let limits = RetentionLimits {
+            messages: 1,
+            age: SWEEP_INTERVAL,
+            bytes: 1,
+            streams: 1,
+            keys: 1,
+            all_keys: 1,
+        };
         let engine = Sqlite::open(Store::Memory, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
-        let died = engine.write::<()>(0, |_| panic!("planted")).await;
-        assert!(matches!(died, Err(AppendError::Unknown(_))), "the publisher is told");
-        let said = supervisor.failed().await.to_string();
-        assert_eq!(said, "the store-writer panicked: planted");
-        assert!(engine.trouble().is_some(), "readiness says no until the process has ended");
+        let result = engine.write::<()>(0, |_| panic!("planted")).await;
+        assert!(matches!(result, Err(AppendError::Unknown(_))), "the publisher gets an error");
+        let failure = supervisor.wait_for_failure().await.to_string();
+        assert_eq!(failure, "the store-writer panicked: planted");
+        assert!(
+            engine.unwritable().is_some(),
+            "the server is not ready until the process has ended"
+        );
     }
 
-    /// However long the check in the background takes to stop: a copy of the file alone is whole then.
+    /// Even when the background check stops slowly. A copy of that file is complete.
     #[tokio::test]
-    async fn a_store_that_is_closed_is_one_file() {
+    async fn a_closed_store_is_one_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::File(folder.path().join("tidings.db"));
         let supervisor = Supervisor::new(Shutdown::default());
-        let limits =
-            RetentionLimits { messages: 1, age: SWEEP, bytes: 9, streams: 1, keys: 1, all_keys: 1 };
+        let limits = RetentionLimits {
+            messages: 1,
+            age: SWEEP_INTERVAL,
+            bytes: 9,
+            streams: 1,
+            keys: 1,
+            all_keys: 1,
+        };
         let engine = Sqlite::open(store, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
         let text = MessageText::new(b"hello".to_vec(), 9).expect("data");
@@ -340,7 +356,7 @@ mod tests {
         read::counts(&connection).expect("readable");
         let stop = engine.stop_check.clone();
         engine.check.spawn_blocking(move || {
-            while !stop.is_asked_for() {
+            while !stop.is_requested() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(Duration::from_millis(300));

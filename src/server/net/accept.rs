@@ -1,4 +1,4 @@
-//! Connections: taken in, served, and not waited for for ever.
+//! The accept loop: serves each connection in a task, and lets the open ones finish on shutdown.
 
 use std::{io::ErrorKind, net::SocketAddr, pin::pin, time::Duration};
 
@@ -16,20 +16,21 @@ use super::{
 };
 use crate::server::client::Peer;
 
-/// How long to wait when the system has no socket to give.
+/// How long to wait after a failed `accept`, such as one without a free file descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 
-/// What every connection is held to, whatever it is for.
+/// The limits and timeouts of the connections of a listener.
 #[derive(Clone)]
 pub(crate) struct ConnectionOptions {
     pub(crate) connections: Connections,
-    /// How long a client may take for its TLS handshake, and to say what it wants.
+    /// How long a client may take for its TLS handshake, and to send the head of a request.
     pub(crate) header_timeout: Duration,
 }
 
-/// Serves the connections of `listener` until `stop`; then lets those that are open finish.
+/// Serves the connections of `listener` until `stop` completes; returns when those that are open have
+/// finished.
 ///
-/// Ours and not `axum::serve`, which leaves the buffers and the time-outs as they are.
+/// Replaces `axum::serve`, which does not set the sizes of buffers and the timeouts.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -38,8 +39,9 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let http = Http::new(options.header_timeout);
-    // Every connection holds a receiver: it is told of the end, and its own end is seen.
-    let (end, ending) = watch::channel(());
+    // Every connection holds a receiver: it is notified of the shutdown, and the sender sees when all
+    // receivers are dropped.
+    let (shutdown_sender, shutdown) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
         let (socket, address) = tokio::select! {
@@ -47,36 +49,36 @@ pub(crate) async fn serve(
             () = &mut stop => break,
         };
         let address = address.ip().to_canonical();
-        // An answer would cost more than the connection.
+        // A response would cost more than the connection.
         let Some(permit) = options.connections.admit(address) else { continue };
         let peer = Peer { address, secure: tls.is_some() };
-        let connection = Connection { peer, ending: ending.clone(), permit };
+        let connection = Connection { peer, shutdown: shutdown.clone(), permit };
         let socket = with_write_timeout(socket);
         match &tls {
-            None => tokio::spawn(http.plain(socket, router.clone(), connection)),
+            None => tokio::spawn(http.serve_plain(socket, router.clone(), connection)),
             Some(tls) => {
-                tokio::spawn(http.encrypted(tls.acceptor(), socket, router.clone(), connection))
+                tokio::spawn(http.serve_tls(tls.acceptor(), socket, router.clone(), connection))
             }
         };
     }
-    drop((listener, ending));
-    // It fails where nobody has to be told.
-    let _ = end.send(());
-    end.closed().await;
+    drop((listener, shutdown));
+    // Fails if no connection is open.
+    let _ = shutdown_sender.send(());
+    shutdown_sender.closed().await;
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // It was gone before it was here.
+            // The client closed the connection before it was accepted.
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
                 ) => {}
             Err(error) => {
-                tracing::error!(%error, "a connection can not be taken in");
+                tracing::error!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }

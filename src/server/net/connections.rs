@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! The limits on open connections: in total, and per client address.
 
 use std::{
     net::IpAddr,
@@ -13,11 +13,11 @@ use crate::server::{
     guard::{ConcurrencyLimit, Permit},
 };
 
-/// The connections that are open, and those that were one too many; a cheap clone.
+/// Counts the open connections, and those that exceeded a limit; a cheap clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     limit: ConcurrencyLimit,
-    /// Through them come the connections of everybody: only the whole number binds them.
+    /// They carry the connections of all clients: only the total limit applies to them.
     trusted: TrustedProxies,
     refused: Arc<AtomicU64>,
 }
@@ -27,23 +27,23 @@ impl Connections {
         Self { limit, trusted, refused: Arc::default() }
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub(crate) fn open(&self) -> u64 {
         self.limit.in_use()
     }
 
-    /// How many were closed at once so far because there were too many.
+    /// The number of connections that were closed at once because a limit was exceeded.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// A permit for another one, if there is one.
+    /// A permit for another connection; `None` when a limit is exceeded.
     pub(super) fn admit(&self, address: IpAddr) -> Option<Permit> {
         let counted = (!self.trusted.contains(address)).then(|| address.into());
         let permit = self.limit.acquire(counted);
         if let Err(exceeded) = permit {
             let refused = 1 + self.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%address, ?exceeded, refused, "a connection too many was closed");
+            tracing::debug!(%address, ?exceeded, refused, "a connection over the limit was closed");
         }
         permit.ok()
     }

@@ -1,4 +1,4 @@
-//! The streams of an HTTP/2 connection, each a request with its response.
+//! The streams of an HTTP/2 connection: counted, and each with a write timeout of its own.
 
 use std::{
     cell::Cell,
@@ -21,37 +21,38 @@ use super::socket::WRITE_TIMEOUT;
 use crate::server::chunked_body::ChunkedBody;
 
 tokio::task_local! {
-    /// Since when the other side has not asked this stream for more, while there may be more.
+    /// When the body of this stream's response was last ready and since then not polled; `None` while
+    /// the body is pending.
     static STALLED_SINCE: Cell<Option<Instant>>;
 }
 
-/// Runs the streams of one connection, and counts them.
+/// The executor of one connection: spawns a task per stream, and counts them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Http2Streams(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    begun: AtomicU64,
+    started: AtomicU64,
     ended: AtomicU64,
 }
 
 impl Http2Streams {
-    /// How many have begun.
-    pub(super) fn begun(&self) -> u64 {
-        self.0.begun.load(Ordering::Relaxed)
+    /// The number of streams that have started.
+    pub(super) fn started(&self) -> u64 {
+        self.0.started.load(Ordering::Relaxed)
     }
 
-    /// How many of them have not ended.
+    /// The number of streams that have not ended.
     pub(super) fn open(&self) -> u64 {
-        // In this order: what begins meanwhile is not missing.
+        // Loaded before `started`, so that a stream that starts in between is counted.
         let ended = self.0.ended.load(Ordering::Acquire);
-        self.begun().saturating_sub(ended)
+        self.started().saturating_sub(ended)
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Streams {
     fn execute(&self, stream: F) {
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.started.fetch_add(1, Ordering::Relaxed);
         let open = StreamGuard(Arc::clone(&self.0));
         tokio::spawn(STALLED_SINCE.scope(Cell::default(), async move {
             let _open = open;
@@ -68,14 +69,14 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Lets a stream go whose reader takes nothing. The others of the connection may go on, so that the
-/// time-out of the socket does not see it.
+/// Aborts a stream whose reader takes nothing for [`WRITE_TIMEOUT`]. The write timeout of the socket
+/// does not apply while other streams of the connection make progress.
 async fn abort_if_stalled(stream: impl Future<Output = ()>) {
     let mut stream = pin!(stream);
     loop {
         let since = STALLED_SINCE.with(Cell::get);
         if since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT) {
-            tracing::debug!("a reader took nothing on its stream");
+            tracing::debug!("a stream was aborted: its reader takes nothing");
             return;
         }
         tokio::select! {
@@ -86,11 +87,11 @@ async fn abort_if_stalled(stream: impl Future<Output = ()>) {
     }
 }
 
-/// A body that notes, for its stream, when it was last asked for more.
+/// A body that records, for its stream, since when it has not been polled for more.
 pub(super) struct StallDetectingBody(ChunkedBody);
 
 impl StallDetectingBody {
-    /// To be called on the stream that answers with it: from now on it waits for its reader.
+    /// To be called in the task of its stream; the time that the reader takes counts from now on.
     pub(super) fn new(body: ChunkedBody) -> Self {
         let _ = STALLED_SINCE.try_with(|since| since.set(Some(Instant::now())));
         Self(body)
@@ -107,7 +108,7 @@ impl hyper::body::Body for StallDetectingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.0).poll_frame(context);
         let stalled_since = frame.is_ready().then(Instant::now);
-        // Outside of such a stream nothing watches.
+        // Outside of such a task no stall is detected.
         let _ = STALLED_SINCE.try_with(|since| since.set(stalled_since));
         frame
     }
@@ -134,15 +135,15 @@ mod tests {
 
     use super::*;
 
-    /// Asks a body for so many pieces, as a connection does for a reader that takes them, and then
-    /// for no more. Tells whether the stream is let go.
-    async fn is_let_go(pieces: usize) -> bool {
+    /// Polls a body for `frames` frames, as a connection does for a reader that takes them, and then
+    /// no more. Returns whether the stream is aborted.
+    async fn is_aborted(frames: usize) -> bool {
         let two = stream::iter(["one", "two"]).map(Ok::<_, std::convert::Infallible>);
         let reading = async move {
             let body = Body::from_stream(two.chain(stream::pending()));
-            let body = ChunkedBody::of(Response::new(body)).into_body();
+            let body = ChunkedBody::from_response(Response::new(body)).into_body();
             let mut body = StallDetectingBody::new(body);
-            for _ in 0..pieces {
+            for _ in 0..frames {
                 poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             }
             pending::<()>().await;
@@ -152,13 +153,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_is_let_go_that_takes_nothing_though_there_is_more() {
-        assert!(is_let_go(0).await);
-        assert!(is_let_go(1).await);
-        assert!(is_let_go(2).await);
-        assert!(!is_let_go(3).await, "it is the body that has nothing");
-        let unanswered = STALLED_SINCE.scope(Cell::default(), abort_if_stalled(pending()));
-        let let_go = tokio::time::timeout(Duration::from_hours(1), unanswered).await.is_ok();
-        assert!(!let_go, "there is no answer yet");
+    async fn a_stream_is_aborted_if_its_reader_takes_nothing_of_a_body_that_is_ready() {
+        assert!(is_aborted(0).await);
+        assert!(is_aborted(1).await);
+        assert!(is_aborted(2).await);
+        assert!(!is_aborted(3).await, "the body is pending, not the reader");
+        let without_response = STALLED_SINCE.scope(Cell::default(), abort_if_stalled(pending()));
+        let is_aborted =
+            tokio::time::timeout(Duration::from_hours(1), without_response).await.is_ok();
+        assert!(!is_aborted, "there is no response yet");
     }
 }

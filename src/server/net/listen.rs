@@ -1,4 +1,4 @@
-//! Where the server is reached.
+//! The listening sockets: TCP listeners for HTTP, TLS, the redirect and the metrics.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -7,12 +7,12 @@ use tokio::net::TcpListener;
 
 use super::tls::Tls;
 
-/// Where to listen, and the certificate to listen with.
+/// The addresses to listen on, and the certificate for TLS.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// For all of the server.
+    /// For everything but the redirect and the metrics.
     pub main: SocketAddr,
-    /// The files with the certificate and its key, as PEM; none for plain HTTP.
+    /// The files with the certificate and its key, as PEM; `None` for plain HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// For plain HTTP that is redirected to TLS.
     pub redirect: Option<SocketAddr>,
@@ -20,23 +20,23 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
 }
 
-/// The ports that the server listens on.
+/// The bound listeners.
 pub struct Listeners {
     pub(crate) main: TcpListener,
-    /// How connections to `main` are encrypted, if they are.
+    /// TLS for the connections to `main`; `None` for plain HTTP.
     pub(crate) tls: Option<Tls>,
-    /// Plain HTTP, for those who are to be sent on to `main`, and the port of that.
+    /// Plain HTTP that is redirected to `main`, and the port of `main`.
     pub(crate) redirect: Option<(TcpListener, u16)>,
-    /// For whoever collects the metrics.
+    /// For the metrics.
     pub(crate) metrics: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Begins to listen; connections wait until they are served.
+    /// Loads the certificate and binds the listeners; connections wait until they are served.
     ///
     /// # Errors
-    /// When the certificate or its key can not be used, or an address not be listened on; says
-    /// which, and by what flag it was given.
+    /// When the certificate or its key cannot be used, or an address cannot be listened on; the error
+    /// names it and its flag.
     pub async fn bind(addresses: &Addresses) -> anyhow::Result<Self> {
         let tls = match &addresses.tls {
             Some((certificate, key)) => Some(Tls::load(certificate, key)?),
@@ -56,28 +56,28 @@ impl Listeners {
         Ok(Self { main, tls, redirect, metrics })
     }
 
-    /// The beginning of every address.
+    /// The base URL of the server, without a trailing slash.
     ///
     /// # Errors
-    /// When the system does not know the port.
+    /// When the system does not return the local address.
     pub fn url(&self) -> io::Result<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{}", self.main.local_addr()?))
     }
 
-    /// Where plain HTTP is sent on to TLS, if it is.
+    /// The base URL of the redirect to TLS, if there is one.
     ///
     /// # Errors
-    /// When the system does not know the port.
+    /// When the system does not return the local address.
     pub fn redirect_url(&self) -> io::Result<Option<String>> {
         let Some((listener, _)) = &self.redirect else { return Ok(None) };
         Ok(Some(format!("http://{}", listener.local_addr()?)))
     }
 
-    /// Where the metrics are, if anywhere.
+    /// The URL of the metrics, if they are served.
     ///
     /// # Errors
-    /// When the system does not know the port.
+    /// When the system does not return the local address.
     pub fn metrics_url(&self) -> io::Result<Option<String>> {
         let Some(listener) = &self.metrics else { return Ok(None) };
         Ok(Some(format!("http://{}/metrics", listener.local_addr()?)))

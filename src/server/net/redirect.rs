@@ -1,4 +1,4 @@
-//! Plain HTTP beside TLS: everyone is sent on.
+//! Redirects plain HTTP to HTTPS.
 
 use axum::{
     Router,
@@ -7,30 +7,30 @@ use axum::{
     response::IntoResponse,
 };
 
-/// The port that `https://` means.
-const USUAL_PORT: u16 = 443;
+/// The default port of `https://`.
+const DEFAULT_PORT: u16 = 443;
 
-/// Answers every request with its address over TLS, which is at `port` of the same host.
+/// Redirects every request (308) to the same host and path over HTTPS at `port`; a request without one
+/// valid `Host` header gets 400.
 pub(crate) fn router(port: u16) -> Router {
-    Router::new().fallback(async move |request: Request| match to_tls(&request, port) {
-        Some(address) => {
-            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, address)]).into_response()
-        }
-        None => (StatusCode::BAD_REQUEST, "Say which host you want.\n").into_response(),
+    Router::new().fallback(async move |request: Request| match https_url(&request, port) {
+        Some(url) => (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, url)]).into_response(),
+        None => (StatusCode::BAD_REQUEST, "The request must have one valid Host header.\n")
+            .into_response(),
     })
 }
 
-fn to_tls(request: &Request, port: u16) -> Option<String> {
+fn https_url(request: &Request, port: u16) -> Option<String> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, None) = (hosts.next()?.to_str().ok()?, hosts.next()) else { return None };
     let authority: Authority = host.parse().ok()?;
-    // A name before an @ would look like the host to people.
+    // User information before an @ could be taken for the host.
     if authority.host().is_empty() || host.contains('@') {
         return None;
     }
-    let port = if port == USUAL_PORT { String::new() } else { format!(":{port}") };
+    let port = if port == DEFAULT_PORT { String::new() } else { format!(":{port}") };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    // The whole server is meant by `*`.
+    // `*` stands for the whole server.
     let path = if path.starts_with('/') { path } else { "/" };
     Some(format!("https://{}{port}{path}", authority.host()))
 }
@@ -41,11 +41,11 @@ mod tests {
 
     fn location(host: &str, target: &str, port: u16) -> Option<String> {
         let request = Request::get(target).header(header::HOST, host);
-        to_tls(&request.body(axum::body::Body::empty()).expect("a request"), port)
+        https_url(&request.body(axum::body::Body::empty()).expect("a request"), port)
     }
 
     #[test]
-    fn addresses_are_kept() {
+    fn a_redirect_keeps_the_host_the_path_and_the_query() {
         for (host, target, port, expected) in [
             ("a.example", "/", 443, "https://a.example/"),
             ("a.example:80", "/", 443, "https://a.example/"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn an_invalid_host_is_refused() {
         for host in [
             "",
             ":80",

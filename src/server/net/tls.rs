@@ -1,4 +1,4 @@
-//! TLS: the certificate with its key, and those that take their place.
+//! TLS: the certificate and its private key, reloaded when their files change.
 
 use std::{
     convert::Infallible,
@@ -21,17 +21,17 @@ use tokio_rustls::{
     },
 };
 
-/// How often to look whether the files have changed. They are small, so that they are read: the
-/// times of files say less than what is in them.
+/// How often the files are read to see whether they have changed. Their contents are compared: they are
+/// small, and modification times are less reliable.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How connections are encrypted now; a cheap clone.
+/// The current TLS configuration; a cheap clone.
 #[derive(Clone)]
 pub(crate) struct Tls {
     files: Arc<Files>,
     current: Arc<RwLock<Arc<ServerConfig>>>,
-    /// What the files held at the start.
-    first: Arc<Pair>,
+    /// The contents of the files at the start.
+    first: Arc<KeyPair>,
 }
 
 struct Files {
@@ -39,71 +39,73 @@ struct Files {
     key: PathBuf,
 }
 
-/// What the two files hold.
+/// The contents of the two files, as PEM.
 #[derive(PartialEq, Eq)]
-struct Pair {
+struct KeyPair {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
 impl Tls {
-    /// Takes the certificate and its key from two files.
+    /// Loads the certificate and its key from two PEM files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not valid PEM, or the key does not belong to the certificate.
     pub(crate) fn load(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let first = files.read()?;
-        let current = RwLock::new(files.encryption(&first)?);
+        let current = RwLock::new(files.server_config(&first)?);
         Ok(Self { files: Arc::new(files), current: Arc::new(current), first: Arc::new(first) })
     }
 
-    /// What encrypts the next connection.
+    /// The acceptor for the next connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)).into()
     }
 
-    /// Looks after the files for ever. When they change, the connections that come then get the new
-    /// certificate; those that are open go on. What can not be used is said once, and changes
-    /// nothing.
-    pub(crate) async fn follow_files(self) -> Infallible {
+    /// Reloads the files when they change; never returns. New connections get the new certificate, open
+    /// ones go on. A certificate that cannot be used is logged once, and the old one stays in use.
+    pub(crate) async fn reload_on_change(self) -> Infallible {
         let mut tried = Ok(Arc::clone(&self.first));
         let mut seen = tried.clone();
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let found = self.look().await;
-            // Files that are just being written are not ready yet.
-            let ready = found == seen;
+            let found = self.read_files().await;
+            // Files that differ from the last read may still be written.
+            let is_stable = found == seen;
             seen = found;
-            if !ready || seen == tried {
+            if !is_stable || seen == tried {
                 continue;
             }
             tried.clone_from(&seen);
-            let encryption = tried.clone().and_then(|pair| {
-                self.files.encryption(&pair).map_err(|error| format!("{error:#}"))
+            let config = tried.clone().and_then(|key_pair| {
+                self.files.server_config(&key_pair).map_err(|error| format!("{error:#}"))
             });
-            match encryption {
-                Ok(encryption) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = encryption;
-                    tracing::info!("the certificate has changed: new connections get the new one");
+            match config {
+                Ok(config) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+                    tracing::info!("the certificate was reloaded: new connections use it");
                 }
                 Err(error) => {
                     tracing::error!(
                         error,
-                        "the certificate has changed, but the new one is no good: the old one stays"
+                        "the changed certificate cannot be used: the old one stays in use"
                     );
                 }
             }
         }
     }
 
-    async fn look(&self) -> Result<Arc<Pair>, String> {
+    async fn read_files(&self) -> Result<Arc<KeyPair>, String> {
         let files = Arc::clone(&self.files);
         let read = tokio::task::spawn_blocking(move || files.read()).await;
-        let pair = read.unwrap_or_else(|error| Err(error.into()));
-        pair.map(Arc::new).map_err(|error| format!("{error:#}"))
+        let key_pair = read.unwrap_or_else(|error| Err(error.into()));
+        key_pair.map(Arc::new).map_err(|error| format!("{error:#}"))
     }
 }
 
 impl Files {
-    fn read(&self) -> anyhow::Result<Pair> {
+    fn read(&self) -> anyhow::Result<KeyPair> {
         let read = |file: &Path, flag| {
             let text = fs::read(file)
                 .with_context(|| format!("cannot read {} ({flag})", file.display()))?;
@@ -113,36 +115,36 @@ impl Files {
             )
         };
         let certificate = read(&self.certificate, "--tls-cert")?;
-        Ok(Pair { certificate, key: read(&self.key, "--tls-key")? })
+        Ok(KeyPair { certificate, key: read(&self.key, "--tls-key")? })
     }
 
-    fn encryption(&self, pair: &Pair) -> anyhow::Result<Arc<ServerConfig>> {
-        let chain = certificates(&pair.certificate).with_context(|| {
-            format!("{} (--tls-cert) can not be used", self.certificate.display())
+    fn server_config(&self, key_pair: &KeyPair) -> anyhow::Result<Arc<ServerConfig>> {
+        let chain = certificates(&key_pair.certificate).with_context(|| {
+            format!("{} (--tls-cert) cannot be used", self.certificate.display())
         })?;
-        let key = key(&pair.key)
-            .with_context(|| format!("{} (--tls-key) can not be used", self.key.display()))?;
-        let mut encryption =
+        let key = key(&key_pair.key)
+            .with_context(|| format!("{} (--tls-key) cannot be used", self.key.display()))?;
+        let mut config =
             ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()?
                 .with_no_client_auth()
                 .with_single_cert(chain, key)
                 .map_err(|error| match error {
                     Error::InconsistentKeys(_) => anyhow!(
-                        "the key in {} (--tls-key) is not that of the certificate in {} \
+                        "the key in {} (--tls-key) does not belong to the certificate in {} \
                          (--tls-cert)",
                         self.key.display(),
                         self.certificate.display()
                     ),
                     error => anyhow!(
-                        "the certificate in {} (--tls-cert) and the key in {} (--tls-key) can not \
+                        "the certificate in {} (--tls-cert) and the key in {} (--tls-key) cannot \
                          be used: {error}",
                         self.certificate.display(),
                         self.key.display()
                     ),
                 })?;
-        encryption.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(encryption))
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
 }
 

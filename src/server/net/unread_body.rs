@@ -1,9 +1,10 @@
-//! Unread request bodies: a refusal arrives even while the client is still sending.
+//! Lingering close: unread request bodies are discarded before the response, so that a refusal arrives
+//! while the client is still sending.
 //!
-//! A handler may answer before it has read the body: the stream has ended, the message is too large.
-//! HTTP/1.1 would then close the connection under the client, and curl takes the early end of an
-//! HTTP/2 stream for an error of the protocol: the answer is lost. So what is left of the body is read
-//! and thrown away first, within bounds of bytes and time.
+//! A handler may respond before it has read the body: the stream has ended, the message is too large.
+//! An HTTP/1.1 connection would then be closed while the client sends, and curl reports the early end of
+//! an HTTP/2 stream as a protocol error: the response is lost. So the rest of the body is read and
+//! discarded first, within limits of bytes and time.
 
 use std::{
     pin::Pin,
@@ -26,67 +27,71 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::server::{client::Client, guard::MemoryBudget};
 
-/// How many bytes are read on, and for how long. A client that pauses is not in the middle of
-/// sending: it sees the answer at once.
+/// How many bytes are discarded, and for how long. A client that pauses for [`MAX_PAUSE`] gets the
+/// response at once, because it is not sending.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(5);
-/// The same for a client that asks for too much, or of a server that stops.
+/// The same where the response is 429 or 503: a client over its limits, a full or stopping server.
 const BRIEF_BYTES: usize = 256 * 1024;
 const BRIEF_TIME: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Answers a request, and reads before that what the answer left of its body.
-pub(crate) async fn read_on(
+/// Middleware: discards what the handler left unread of the body before the response is sent.
+pub(crate) async fn discard_unread(
     State(memory): State<MemoryBudget>,
     request: Request,
     next: Next,
 ) -> Response {
-    let address = Client::of_request(request.extensions()).address;
+    let address = Client::from_extensions(request.extensions()).address;
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    // Such a client waits to be asked for the body, and the first read asks for it (RFC 9110,
+    // Such a client waits for `100 Continue`, which the first read of the body sends (RFC 9110,
     // section 10.1.1).
-    let waits = parts.headers.contains_key(header::EXPECT);
-    let rest = Rest::default();
-    let body = Body::new(LeftBody { body: Some(body), asked: !waits, rest: Arc::clone(&rest) });
+    let expects_continue = parts.headers.contains_key(header::EXPECT);
+    let unread = Unread::default();
+    let body = Body::new(ReclaimedBody {
+        body: Some(body),
+        is_sent: !expects_continue,
+        unread: Arc::clone(&unread),
+    });
     let response = next.run(Request::from_parts(parts, body)).await;
-    let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // Where too many requests already take memory without a reservation, this one does not.
-    if let Some((rest, _permit)) = rest.zip(memory.try_acquire_unreserved(address)) {
+    let unread = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Skipped when too many requests already hold memory without a reservation.
+    if let Some((unread, _permit)) = unread.zip(memory.try_acquire_unreserved(address)) {
         let is_brief = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
             .contains(&response.status());
         let (bytes, time) =
             if is_brief { (BRIEF_BYTES, BRIEF_TIME) } else { (MAX_BYTES, MAX_TIME) };
-        discard(rest, bytes, time).await;
+        discard(unread, bytes, time).await;
     }
     response
 }
 
 async fn discard(body: Body, max_bytes: usize, max_time: Duration) {
     let deadline = Instant::now() + max_time;
-    let mut pieces = body.into_data_stream();
+    let mut chunks = body.into_data_stream();
     let mut bytes = 0;
     while bytes < max_bytes {
-        let next = timeout_at(deadline.min(Instant::now() + MAX_PAUSE), pieces.next()).await;
-        let Ok(Some(Ok(piece))) = next else { return };
-        bytes += piece.len();
+        let next = timeout_at(deadline.min(Instant::now() + MAX_PAUSE), chunks.next()).await;
+        let Ok(Some(Ok(chunk))) = next else { return };
+        bytes += chunk.len();
     }
 }
 
-/// What a handler left of a body.
-type Rest = Arc<Mutex<Option<Body>>>;
+/// What a handler left unread of a body.
+type Unread = Arc<Mutex<Option<Body>>>;
 
-/// A body that comes back when its handler drops it before its end.
-struct LeftBody {
+/// A body that is put into `unread` when its handler drops it before its end.
+struct ReclaimedBody {
     body: Option<Body>,
-    /// Whether the client sends it.
-    asked: bool,
-    rest: Rest,
+    /// Whether the client sends the body, or still waits for `100 Continue`.
+    is_sent: bool,
+    unread: Unread,
 }
 
-impl HttpBody for LeftBody {
+impl HttpBody for ReclaimedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -94,7 +99,7 @@ impl HttpBody for LeftBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.asked = true;
+        self.is_sent = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
@@ -112,10 +117,10 @@ impl HttpBody for LeftBody {
     }
 }
 
-impl Drop for LeftBody {
+impl Drop for ReclaimedBody {
     fn drop(&mut self) {
-        if self.asked {
-            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        if self.is_sent {
+            *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Logging: what is logged, in which format, and what becomes of lines that cannot be written.
+//! Logging to standard error: the filter, the format, the panic hook, and a writer that never blocks.
 
 mod writer;
 
@@ -26,16 +26,16 @@ use tracing_subscriber::{
 use self::writer::LogWriter;
 use crate::server::supervisor::panic_message;
 
-/// How a line of the log looks.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// A filter for the log that is known to parse.
+/// A valid log filter, in the syntax of [`EnvFilter`].
 #[derive(Clone, Debug)]
 pub struct LogFilter(String);
 
@@ -43,8 +43,8 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A word alone would be taken for the name of a module, and a level with a slip of the
-        // finger silence the log.
+        // `EnvFilter` takes a single word that is no level for the name of a module: a misspelt level
+        // would silence the log.
         for part in text.split(',').filter(|part| !part.contains(['=', '['])) {
             part.trim().parse::<LevelFilter>().map_err(|_| format!("{part:?} is not a level"))?;
         }
@@ -53,37 +53,37 @@ impl FromStr for LogFilter {
     }
 }
 
-/// How long the end of the process waits for lines that are not written yet.
+/// How long the process waits at its end for queued lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the lines of the process go through, once it logs.
+/// The log writer of the process, once logging is set up.
 static WRITER: OnceLock<Arc<LogWriter>> = OnceLock::new();
 
-/// The log of the process, which goes to standard error: standard output says where the server is.
+/// The log of the process, on standard error; standard output carries the URL of the server.
 ///
-/// Failing to report is never a failure: no line that is logged blocks, panics or fails, whatever
-/// standard error does. That is why nothing in this crate may use the printing macros.
+/// Logging never blocks, panics or fails, whatever standard error does. That is why nothing in this
+/// crate may use the printing macros.
 pub struct Telemetry {
     writer: Arc<LogWriter>,
     format: LogFormat,
 }
 
 impl Telemetry {
-    /// Begins to log as configured, panics included.
+    /// Installs the subscriber and the panic hook.
     ///
     /// # Errors
-    /// When the thread that writes cannot be started.
+    /// When the writer thread cannot be started.
     pub fn init(filter: &LogFilter, format: LogFormat) -> anyhow::Result<Self> {
         let writer = LogWriter::start(stderr(), move |dropped| {
             let message = "log lines were dropped: standard error did not take them";
             line(format, "WARN", message, Some(dropped))
         })
-        .context("the thread that writes the log cannot be started")?;
+        .context("the log writer thread cannot be started")?;
         let subscriber = tracing_subscriber::fmt()
-            // What a library says of its work is not news of ours.
+            // `rusqlite_migration` logs its own progress below that level.
             .with_env_filter(EnvFilter::new(format!("rusqlite_migration=warn,{}", filter.0)))
             .with_ansi(stderr().is_terminal())
-            // It reports a line that could not be written with `eprintln!`, which panics.
+            // It would report a line that cannot be written with `eprintln!`, which panics.
             .log_internal_errors(false)
             .with_writer(Arc::clone(&writer));
         match format {
@@ -91,7 +91,7 @@ impl Telemetry {
             LogFormat::Json => subscriber.json().init(),
         }
         let _ = WRITER.set(Arc::clone(&writer));
-        // The default hook writes to standard error itself, and so would wait for a full pipe.
+        // The default hook writes to standard error itself and would block on a full pipe.
         panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
             let captured = backtrace.status() == BacktraceStatus::Captured;
@@ -106,30 +106,31 @@ impl Telemetry {
         Ok(Self { writer, format })
     }
 
-    /// Says why the process ends, whatever is filtered.
-    pub fn last_line(&self, message: &str) {
+    /// Logs why the process ends, as an error, whatever the filter is.
+    pub fn log_exit(&self, message: &str) {
         self.writer.push_last(line(self.format, "ERROR", message, None).into_bytes());
     }
 
-    /// Says why the server does not start, as any program does: without a time, in any format.
-    pub fn last_words(&self, message: &str) {
+    /// Writes why the server does not start: a plain line without a time, whatever the format is.
+    pub fn print_error(&self, message: &str) {
         self.writer.push_last(format!("{message}\n").into_bytes());
     }
 }
 
 impl Drop for Telemetry {
-    /// Waits a moment until what was logged is written.
+    /// Waits until the queued lines are written, at most a second.
     fn drop(&mut self) {
         self.writer.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// How many lines were dropped since the process began, because standard error did not take them.
+/// The number of log lines that were dropped since the process started, because standard error did not
+/// take them.
 pub(crate) fn dropped_lines() -> u64 {
     WRITER.get().map_or(0, |writer| writer.dropped())
 }
 
-/// A line as the subscriber would write it, for when it cannot be asked to.
+/// Formats a line as the subscriber does, for lines that do not go through it.
 fn line(format: LogFormat, level: &str, message: &str, dropped: Option<u64>) -> String {
     let mut time = String::new();
     // Formatting into a string does not fail.

@@ -1,7 +1,7 @@
-//! The numbers of a running server, as Prometheus reads them.
+//! Prometheus metrics.
 //!
-//! To count costs an atomic or two, so that it can be done for every message to every reader. What
-//! would have to be looked up (what is stored, who is behind) is looked up when somebody asks.
+//! Counting costs one or two atomic operations, cheap enough for every message to every reader. Values
+//! that need a query (stored messages, the lag of readers) are read at the time of a scrape.
 
 mod listener;
 mod set;
@@ -15,18 +15,19 @@ pub(crate) use self::{
     listener::router,
     set::{MemoryUsage, Sample},
 };
+use crate::message::ResetReason;
 
-/// The reason of a refusal that no request hears of: there are as many connections as may be.
-pub(crate) const CONNECTIONS: &str = "connections";
+/// The reason of a refusal without a request: a connection over the limit, closed at once.
+pub(crate) const REASON_CONNECTIONS: &str = "connections";
 
-/// All numbers of one server; a handle that is cloned around.
+/// The metrics of one server; a cheap clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(Arc<(MetricSet, Registry)>);
 
-/// Which of the two kinds of streams is watched.
+/// The kind of a watched stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamKind {
-    /// One that is stored.
+    /// A stored stream.
     Stored,
     /// A run of the counter.
     Counter,
@@ -44,11 +45,9 @@ impl StreamKind {
 }
 
 impl Metrics {
-    /// All of them; `engine` names those of the log.
+    /// Registers all metrics; `engine` registers those of the log engine.
     pub(crate) fn new(engine: impl FnOnce(&mut Registry)) -> Self {
-        let set = MetricSet::default();
-        let registry = set.register(engine);
-        Self(Arc::new((set, registry)))
+        Self(Arc::new(MetricSet::register(engine)))
     }
 
     fn set(&self) -> &MetricSet {
@@ -56,48 +55,49 @@ impl Metrics {
     }
 
     /// An event stream was opened.
-    pub(crate) fn opened(&self, watched: StreamKind) {
-        self.set().watchers.get_or_create(&[("kind", watched.label().into())]).inc();
+    pub(crate) fn opened(&self, kind: StreamKind) {
+        self.set().watchers.get_or_create(&[("kind", kind.label().into())]).inc();
     }
 
     /// An event stream was closed.
-    pub(crate) fn closed(&self, watched: StreamKind) {
-        self.set().watchers.get_or_create(&[("kind", watched.label().into())]).dec();
+    pub(crate) fn closed(&self, kind: StreamKind) {
+        self.set().watchers.get_or_create(&[("kind", kind.label().into())]).dec();
     }
 
-    /// A reader was given something.
+    /// Messages were delivered to a reader.
     pub(crate) fn delivered(&self, messages: u64, bytes: u64) {
         self.set().delivered.inc_by(messages);
         self.set().delivered_bytes.inc_by(bytes);
     }
 
-    /// A reader came with a cursor.
+    /// A reader connected with a cursor.
     pub(crate) fn resumed(&self) {
         self.set().resumes.inc();
     }
 
-    /// A reader had to begin anew, or to go.
-    pub(crate) fn reset(&self, reason: &'static str) {
-        self.set().resets.get_or_create(&[("reason", reason.into())]).inc();
+    /// A reader was sent a `reset` event.
+    pub(crate) fn reset(&self, reason: ResetReason) {
+        self.set().resets.get_or_create(&[("reason", reason.as_str().into())]).inc();
     }
 
-    /// Someone published again what had been published under the same key.
+    /// A message was published again with its idempotency key, and not stored again.
     pub(crate) fn replayed(&self) {
         self.set().replays.inc();
     }
 
-    /// Something was refused: the slug of the problem, or [`CONNECTIONS`].
+    /// A request or a connection was refused: the slug of the problem, or [`REASON_CONNECTIONS`].
     pub(crate) fn refused(&self, reason: &'static str) {
         self.set().refusals.get_or_create(&[("reason", reason.into())]).inc();
     }
 
-    /// A request was answered; how long that took, unless it took as long as whoever asked wanted.
+    /// A request was answered. `duration` is the time to the response; `None` for an upload, whose
+    /// client decides how long it takes.
     pub(crate) fn answered(
         &self,
         route: &str,
         method: &'static str,
         status: u16,
-        took: Option<Duration>,
+        duration: Option<Duration>,
     ) {
         let class = match status / 100 {
             1 => "1xx",
@@ -106,16 +106,16 @@ impl Metrics {
             4 => "4xx",
             _ => "5xx",
         };
-        let of: Labels<2> = [("route", route.to_owned().into()), ("method", method.into())];
-        if let Some(took) = took {
-            self.set().durations.get_or_create(&of).observe(took.as_secs_f64());
+        let labels: Labels<2> = [("route", route.to_owned().into()), ("method", method.into())];
+        if let Some(duration) = duration {
+            self.set().durations.get_or_create(&labels).observe(duration.as_secs_f64());
         }
-        let [route, method] = of;
+        let [route, method] = labels;
         let labels = [route, method, ("status", class.into())];
         self.set().requests.get_or_create(&labels).inc();
     }
 
-    /// Everything, in the text format of `OpenMetrics`, with what was just looked up.
+    /// All metrics in the `OpenMetrics` text format, with the values of `sample`.
     fn exposition(&self, sample: Sample) -> Result<String, fmt::Error> {
         let (set, registry) = &*self.0;
         set.apply(sample);

@@ -1,7 +1,7 @@
-//! A request as whoever runs the server sees it: it has an id, a line in the log, and is counted.
+//! The request log: each request gets an id and a log line, and is counted in the metrics.
 //!
-//! What the line says is chosen, not copied: never the address with its query, never a header,
-//! never a body, since any of them may hold what nobody else should know.
+//! The line holds a fixed set of fields: never the URL with its query, a header or a body, since any of
+//! them may hold a secret.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -23,77 +23,77 @@ use crate::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id that is taken from a proxy.
+/// The maximum length of an id that is accepted from a proxy, in characters.
 const MAX_ID_LENGTH: usize = 64;
-/// The refusals of a server that does as it should.
+/// Refusals with a 5xx status that are no failures of the server.
 const NOT_FAILURES: [Kind; 3] =
     [problem::DRAINING, problem::SERVER_FULL, problem::MEMORY_EXHAUSTED];
-/// What takes longer is worth a warning.
+/// A `GET` request that takes longer is logged as a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    /// The request that the task answers.
+    /// The request that the current task handles.
     static REQUEST: Arc<RequestContext>;
 }
 
-/// What is known of a request.
+/// The context of a request, for its log line.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     id: Box<str>,
     method: &'static str,
     route: Option<MatchedPath>,
     client: Option<Address>,
-    /// The name on the token.
-    who: OnceLock<Box<str>>,
-    since: Instant,
+    /// The name in the token.
+    identity: OnceLock<Box<str>>,
+    started: Instant,
 }
 
-/// While a request is answered. If that is broken off, nobody waits for it any more.
-struct LogOnCancel<'asked>(Option<&'asked RequestContext>);
+/// Logs a request whose handler is dropped before it has finished, because its client has gone.
+struct LogOnCancel<'context>(Option<&'context RequestContext>);
 
 impl LogOnCancel<'_> {
-    fn end(mut self) {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
 impl Drop for LogOnCancel<'_> {
     fn drop(&mut self) {
-        if let Some(asked) = self.0 {
-            asked.span().in_scope(|| {
+        if let Some(context) = self.0 {
+            context.span().in_scope(|| {
                 tracing::info!(
-                    duration_ms = millis(asked.since.elapsed()),
-                    client = asked.client.map(tracing::field::display),
-                    "the client has gone before it was answered"
+                    duration_ms = millis(context.started.elapsed()),
+                    client = context.client.map(tracing::field::display),
+                    "the client has gone before the response"
                 );
             });
         }
     }
 }
 
-/// In the extensions of a response that is not done when it begins: its body has its line written.
+/// An extension of event stream responses: their line is written when the body ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Streaming;
 
-/// Answers a request inside a span that says what it was: its route, not its address, so that
-/// requests can be counted. (Not a layer of tower-http, which would also wrap the body, and cost
-/// something for each frame.)
-pub(crate) async fn observed(
+/// Middleware: handles a request in a span, counts it, and logs its line. The span holds the route, not
+/// the URL, so that requests can be grouped. (Not a layer of tower-http, which would also wrap the body,
+/// at a cost for each frame.)
+pub(crate) async fn log_request(
     State((metrics, trusted)): State<(Metrics, TrustedProxies)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let asked = Arc::new(RequestContext::of(&request, &trusted));
-    // The publisher decides how long that takes.
-    let is_upload = request.uri().query().is_some_and(is_lines);
-    let span = asked.span();
-    let log_on_cancel = LogOnCancel(Some(&asked));
-    let answer = REQUEST.scope(Arc::clone(&asked), next.run(request));
-    let mut response = answer.instrument(span.clone()).await;
-    log_on_cancel.end();
+    let context = Arc::new(RequestContext::of(&request, &trusted));
+    // The publisher decides how long an upload takes.
+    let is_upload = request.uri().query().is_some_and(has_lines);
+    let span = context.span();
+    let log_on_cancel = LogOnCancel(Some(&context));
+    let handling = REQUEST.scope(Arc::clone(&context), next.run(request));
+    let mut response = handling.instrument(span.clone()).await;
+    log_on_cancel.disarm();
 
-    let took = asked.since.elapsed();
-    if let Ok(id) = HeaderValue::try_from(&*asked.id) {
+    let elapsed = context.started.elapsed();
+    if let Ok(id) = HeaderValue::try_from(&*context.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let kind = response.extensions().get::<Kind>().copied();
@@ -101,24 +101,24 @@ pub(crate) async fn observed(
         metrics.refused(kind.slug);
     }
     let status = response.status().as_u16();
-    let measured = (!is_upload).then_some(took);
-    metrics.answered(asked.route(), asked.method, status, measured);
+    let measured = (!is_upload).then_some(elapsed);
+    metrics.answered(context.route(), context.method, status, measured);
     if response.extensions().get::<Streaming>().is_none() {
-        // How long a body takes is the client's affair.
-        let is_slow = asked.method == "GET" && took > SLOW;
-        span.in_scope(|| asked.log(status, kind, took, is_slow));
+        // The client decides how long a request body takes.
+        let is_slow = context.method == "GET" && elapsed > SLOW;
+        span.in_scope(|| context.log(status, kind, elapsed, is_slow));
     }
     response
 }
 
-fn is_lines(query: &str) -> bool {
+fn has_lines(query: &str) -> bool {
     query.split('&').any(|pair| pair.split('=').next() == Some("lines"))
 }
 
-/// Notes who sends the request that is being answered: the name on their token.
+/// Adds the name in the token to the context and the span of the current request.
 pub(crate) fn record_identity(name: &str) {
-    // There is no request in a test of a part; and who was told once is not told again.
-    if let Ok(Ok(())) = REQUEST.try_with(|asked| asked.who.set(name.into())) {
+    // Fails in unit tests, which have no request, and where the name is already recorded.
+    if let Ok(Ok(())) = REQUEST.try_with(|context| context.identity.set(name.into())) {
         Span::current().record("who", name);
     }
 }
@@ -126,17 +126,17 @@ pub(crate) fn record_identity(name: &str) {
 impl RequestContext {
     fn of(request: &Request, trusted: &TrustedProxies) -> Self {
         Self {
-            id: given_id(request, trusted)
+            id: proxy_request_id(request, trusted)
                 .unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)).into()),
-            method: known(request.method()),
+            method: method_label(request.method()),
             route: request.extensions().get().cloned(),
             client: request.extensions().get::<Client>().map(|client| client.address),
-            who: OnceLock::new(),
-            since: Instant::now(),
+            identity: OnceLock::new(),
+            started: Instant::now(),
         }
     }
 
-    /// The request that is being answered.
+    /// The context of the current request; `None` outside of one.
     pub(crate) fn current() -> Option<Arc<Self>> {
         REQUEST.try_with(Arc::clone).ok()
     }
@@ -145,36 +145,36 @@ impl RequestContext {
         self.route.as_ref().map_or("none", MatchedPath::as_str)
     }
 
-    /// What every line about the request begins with. A response that lasts does not keep it, but
-    /// makes it again: while it is open, a span takes more memory than all that is here.
+    /// The span of the request, which each of its log lines begins with. An event stream does not keep it
+    /// but creates it again: an open span takes more memory than this context.
     fn span(&self) -> Span {
-        // As grave as can be: it is there whenever there is a line that needs it.
+        // The highest level: the span is enabled whenever a line in it is.
         let who = tracing::field::Empty;
         let (method, route, id) = (self.method, self.route(), &*self.id);
         let span = tracing::error_span!("request", method, route, id, who);
-        if let Some(who) = self.who.get() {
-            span.record("who", &**who);
+        if let Some(name) = self.identity.get() {
+            span.record("who", &**name);
         }
         span
     }
 
-    /// The line of a request that was answered at once.
-    fn log(&self, status: u16, kind: Option<Kind>, took: Duration, is_slow: bool) {
+    /// Logs the line of a request whose response is not an event stream.
+    fn log(&self, status: u16, kind: Option<Kind>, elapsed: Duration, is_slow: bool) {
         macro_rules! line {
-            ($level:ident, $sentence:literal) => {
+            ($level:ident, $message:literal) => {
                 tracing::$level!(
                     status,
-                    duration_ms = millis(took),
+                    duration_ms = millis(elapsed),
                     client = self.client.map(tracing::field::display),
                     problem = kind.map(|kind| kind.slug),
-                    $sentence
+                    $message
                 )
             };
         }
-        // Files, and what asks every few seconds, would hide the rest.
+        // Files and health checks are so frequent that they would hide the rest.
         let is_file = self.route.is_none() && status < 400;
         let is_minor = is_file || self.route().starts_with("/health/");
-        // Nothing is wrong with a server that stops, or has as much to do as it may.
+        // A server that stops, or is at a limit, works as it should.
         let is_failure = kind.is_none_or(|kind| !NOT_FAILURES.contains(&kind));
         match status {
             _ if is_minor && (status < 500 || kind.is_some()) => line!(debug, "answered"),
@@ -185,37 +185,37 @@ impl RequestContext {
         }
     }
 
-    /// The line of a response that lasted, when it has come to its end.
-    pub(crate) fn log_end(&self, messages: u64, bytes: u64, why: &'static str) {
+    /// Logs the line of an event stream that has ended: what was delivered, and the reason.
+    pub(crate) fn log_end(&self, messages: u64, bytes: u64, reason: &'static str) {
         self.span().in_scope(|| {
             tracing::info!(
-                duration_ms = millis(self.since.elapsed()),
+                duration_ms = millis(self.started.elapsed()),
                 client = self.client.map(tracing::field::display),
                 messages,
                 bytes,
-                why,
+                why = reason,
                 "the event stream was closed"
             );
         });
     }
 }
 
-/// The id that a proxy gave the request, so that both logs can be read together. Anyone else could
-/// write what they like into the log.
-fn given_id(request: &Request, trusted: &TrustedProxies) -> Option<Box<str>> {
+/// The request id set by a trusted proxy, so that both logs can be correlated. Other clients must not
+/// choose what is written to the log.
+fn proxy_request_id(request: &Request, trusted: &TrustedProxies) -> Option<Box<str>> {
     let peer: &Peer = request.extensions().get()?;
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_sane = (1..=MAX_ID_LENGTH).contains(&id.len()) && id.chars().all(plain);
-    (is_sane && trusted.contains(peer.address)).then(|| id.into())
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_valid = (1..=MAX_ID_LENGTH).contains(&id.len()) && id.chars().all(is_allowed);
+    (is_valid && trusted.contains(peer.address)).then(|| id.into())
 }
 
-fn millis(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1e6).round() / 1e3
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A method by its name, if it is one that is used: anything may stand there.
-fn known(method: &Method) -> &'static str {
+/// The label of a method: its name, or `other`, because a client can send any name.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

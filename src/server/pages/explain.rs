@@ -10,11 +10,11 @@ use axum::{
 use super::wants_page;
 use crate::problem::Kind;
 
-/// Layer that has a person told with a page, and not with JSON, why there is no page, where that was
-/// found before one could be rendered, or there is no memory for it. It takes hardly any itself.
+/// Layer that replaces the JSON of a problem by a small page where a browser waits for a page, and none
+/// could be rendered: the request was refused before, or there is no memory for a page.
 pub(crate) async fn explain_refusals(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let person = [Method::GET, Method::HEAD].contains(&parts.method) && wants_page(&parts);
+    let is_browser = [Method::GET, Method::HEAD].contains(&parts.method) && wants_page(&parts);
     let response = next.run(Request::from_parts(parts, body)).await;
     let is_page = response
         .headers()
@@ -23,7 +23,7 @@ pub(crate) async fn explain_refusals(request: Request, next: Next) -> Response {
     let Some(Kind { title, meaning, .. }) = response.extensions().get().copied() else {
         return response;
     };
-    if !person || is_page {
+    if !is_browser || is_page {
         return response;
     }
     let page = format!(

@@ -114,11 +114,11 @@ impl Pages {
         let identity = self.access.identify(headers, client);
         let max = if identity.may_publish_somewhere() { max_form } else { MAX_GUEST_BYTES };
         let too_large = || match identity {
-            Identity::Guest(error) => access::unauthorized(&error),
-            Identity::Holder(ref claims) if claims.publish.is_empty() => {
+            Identity::Anonymous(error) => access::unauthorized(&error),
+            Identity::Authenticated(ref claims) if claims.publish.is_empty() => {
                 access::not_permitted(claims, "publish to, end or delete")
             }
-            Identity::Anyone | Identity::Holder(_) => self.publishing.too_large(),
+            Identity::Unrestricted | Identity::Authenticated(_) => self.publishing.too_large(),
         };
         let key = idempotency::key(headers)?;
         let ReadBody { bytes, memory } =
@@ -133,8 +133,8 @@ impl Pages {
         Ok((fields, Submission { pages, client, headers, key, memory }))
     }
 
-    /// The page of the stream once more, with what was written and why it was refused; a visitor who
-    /// may publish may not be allowed to see it.
+    /// The page of the stream again, with the text and why it was refused, if the visitor may watch the
+    /// stream.
     async fn refused_form(
         self: &Arc<Self>,
         parts: Parts,
@@ -142,7 +142,8 @@ impl Pages {
         Fields { stream, text }: Fields,
         problem: Problem,
     ) -> Response {
-        let identity = self.access.identify(&parts.headers, Client::of_request(&parts.extensions));
+        let identity =
+            self.access.identify(&parts.headers, Client::from_extensions(&parts.extensions));
         let loaded = match stream.parse() {
             Ok(name) => {
                 let is_shown =
@@ -168,7 +169,7 @@ struct Submission {
     client: Client,
     headers: HeaderMap,
     key: Option<IdempotencyKey>,
-    /// What is reserved for the form, until it is handed on.
+    /// The memory reserved for the form, until the log takes it over.
     memory: Mutex<Option<MemoryPermit>>,
 }
 

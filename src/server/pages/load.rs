@@ -9,7 +9,7 @@ use crate::{
         api::{cursor, response::MAX_TEXT_BYTES},
         error::Problem,
         guard::Identity,
-        log::{Bound, Place, Range, ReadError, StreamInfo},
+        log::{Bound, Range, ReadCursor, ReadError, StreamInfo},
         pages::sign_in::safe_local_path,
         stream_path::malformed_name,
     },
@@ -79,14 +79,10 @@ impl Pages {
         draft: Option<Draft>,
     ) -> Result<Page, Problem> {
         let events = format!("/streams/{name}/events");
-        let snapshot = match self.log.read(&name, Range::Before(Place::Latest), NEWEST).await {
-            Ok(page) => Snapshot {
-                events,
-                messages: page.messages,
-                older: page.more,
-                end: page.end,
-                ..Snapshot::default()
-            },
+        let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
+            Ok(page) => {
+                Snapshot { events, messages: page.messages, older: page.more, end: page.end }
+            }
             // People open the page first and publish afterwards.
             Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
             Err(error) => return Err(error.into()),
@@ -98,7 +94,7 @@ impl Pages {
 
     /// The messages before one.
     async fn before(&self, name: StreamName, id: &str) -> Result<Page, Problem> {
-        let place = cursor::place(id)?;
+        let place = cursor::parse_cursor(id)?;
         let page = self.log.read(&name, Range::Before(place), NEWEST).await?;
         let (messages, older) = (page.messages, page.more);
         Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None })
@@ -109,8 +105,9 @@ impl Pages {
         let at: EventId = id.parse().map_err(|_| {
             Problem::new(problem::MALFORMED_CURSOR, "The address of a message ends with its id.")
         })?;
-        let before = self.log.read(&name, Range::Before(Place::Id(at)), NEIGHBOURS).await?;
-        let from = before.messages.last().map_or(Place::Earliest, |last| Place::Id(last.id));
+        let before = self.log.read(&name, Range::Before(ReadCursor::Id(at)), NEIGHBOURS).await?;
+        let from =
+            before.messages.last().map_or(ReadCursor::Earliest, |last| ReadCursor::Id(last.id));
         let after = self.log.read(&name, Range::After(from), NEIGHBOURS).await?;
         let mut messages = before.messages;
         messages.extend(after.messages);

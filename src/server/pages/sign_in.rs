@@ -11,6 +11,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{Loaded, Pages, wants_page};
+pub(crate) use crate::app::sign_in::{SIGN_IN, SIGN_OUT};
 use crate::{
     app::Page,
     problem,
@@ -25,7 +26,7 @@ use crate::{
 /// Where to go when a form does not say.
 const HOME: &str = "/streams";
 /// The path of the form.
-const SIGN_IN: &str = "/sign-in";
+const FORM_PATH: &str = "/sign-in";
 /// The most bytes of a form, which holds a token and a path.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
@@ -71,7 +72,7 @@ pub(crate) async fn sign_out(
     let (parts, body) = request.into_parts();
     match pages.read_sign_in(client, body).await {
         Ok(Fields { to, .. }) => {
-            let cookies = pages.access.signed_out(&parts.headers, client.secure);
+            let cookies = pages.access.sign_out_cookies(&parts.headers, client.secure);
             respond(&parts, &to, cookies)
         }
         Err(problem) => pages.refused_sign_in(parts, HOME, problem).await,
@@ -117,11 +118,15 @@ impl Pages {
         parts: &Parts,
         client: Client,
     ) -> Result<Vec<HeaderValue>, Problem> {
-        match self.access.holder(token) {
-            Identity::Holder(_) => Ok(vec![self.access.signed_in(token, client.secure)?]),
+        match self.access.verify(token) {
+            Identity::Authenticated(_) => {
+                Ok(vec![self.access.sign_in_cookie(token, client.secure)?])
+            }
             // A server that asks for no token has none to keep.
-            Identity::Anyone => Ok(self.access.signed_out(&parts.headers, client.secure)),
-            Identity::Guest(error) => Err(access::unauthorized(&error)),
+            Identity::Unrestricted => {
+                Ok(self.access.sign_out_cookies(&parts.headers, client.secure))
+            }
+            Identity::Anonymous(error) => Err(access::unauthorized(&error)),
         }
     }
 
@@ -141,7 +146,7 @@ impl Pages {
             notice: None,
             refused: Some(problem.detail().to_owned()),
         };
-        let loaded = Loaded { page, path: SIGN_IN.to_owned(), problem: Some(problem) };
+        let loaded = Loaded { page, path: FORM_PATH.to_owned(), problem: Some(problem) };
         self.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, Some(loaded)).await
     }
 }

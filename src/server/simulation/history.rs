@@ -1,4 +1,4 @@
-//! One history.
+//! One simulated history: publishers, readers and servers, with faults drawn from a seed.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -13,19 +13,19 @@ use super::{
     publisher::PublishingClient,
     reader::{Phase, ReadingClient},
     tally::Tally,
-    truth::Witness,
+    truth::Oracle,
 };
 use crate::{
     message::StreamName,
     server::{
         guard::{ConcurrencyLimit, MemoryBudget},
         hub::{
-            Hub, Sizes,
+            BufferSizes, Hub,
             planted::{HubBug, plant},
         },
         log::{
             Bound, Log, RetentionLimits,
-            faulty::{Faults, Faulty, Past},
+            faulty::{Faults, Faulty, ModelGeneration},
             message_text::MessageText,
         },
         observe::Metrics,
@@ -35,43 +35,43 @@ use crate::{
     },
 };
 
-/// A bug that the simulation has to find.
+/// An injected bug that the simulation must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Planted {
+pub(super) enum PlantedBug {
     /// In the hub.
     Hub(HubBug),
-    /// In a client: what may have been stored is sent again as if it had not been.
-    UnknownTakenForRefused,
+    /// In a client: after an unknown outcome, it retries as if nothing had been stored.
+    RetryUnknownAsRefused,
 }
 
-/// How long it takes until nothing of what went wrong is under way any more, and everything that was
-/// given up has been tried again: longer than any read or follow may take.
-const CALM: Duration = Duration::from_secs(20);
-/// How soon after that a reader has what is published. It would take longer to find it in the log.
-const LIVE: Duration = Duration::from_millis(200);
-/// How long a history may take: many times as long as any does.
+/// How long after the last fault its effects may last, such as a hung call and the retry after it: longer
+/// than the timeout of any read or follow.
+const SETTLE_TIME: Duration = Duration::from_secs(20);
+/// How soon after that a reader must have a new message: from the tail, because the log takes longer.
+const LIVE_LATENCY: Duration = Duration::from_millis(200);
+/// Timeout of a history, in simulated time: many times as long as any takes.
 const MAX_TIME: Duration = Duration::from_hours(1);
-/// How often the log may be asked in a history: several times as often as it is.
+/// The most calls of the log in a history: several times as many as any makes.
 const MAX_CALLS: u64 = 1_000;
 
 /// Runs the history of a seed.
-pub(super) fn run(seed: u64, planted: Option<Planted>) -> Result<Tally, String> {
+pub(super) fn run(seed: u64, planted: Option<PlantedBug>) -> Result<Tally, String> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     fastrand::seed(seed);
     plant(match planted {
-        Some(Planted::Hub(bug)) => Some(bug),
-        Some(Planted::UnknownTakenForRefused) | None => None,
+        Some(PlantedBug::Hub(bug)) => Some(bug),
+        Some(PlantedBug::RetryUnknownAsRefused) | None => None,
     });
     runtime.block_on(async {
-        let history = timeout(MAX_TIME, History::new(seed, planted).run());
-        history.await.unwrap_or_else(|_| Err("the history does not come to its end".to_owned()))
+        let history = timeout(MAX_TIME, SimulatedHistory::new(seed, planted).run());
+        history.await.unwrap_or_else(|_| Err("the history does not finish".to_owned()))
     })
 }
 
-struct History {
-    chance: fastrand::Rng,
-    planted: Option<Planted>,
+struct SimulatedHistory {
+    rng: fastrand::Rng,
+    planted: Option<PlantedBug>,
     engine: Faulty,
     log: Log,
     supervisor: Supervisor,
@@ -81,10 +81,10 @@ struct History {
     permits: ConcurrencyLimit,
 }
 
-impl History {
-    fn new(seed: u64, planted: Option<Planted>) -> Self {
-        let mut chance = fastrand::Rng::with_seed(seed);
-        let keep = if chance.bool() { 1_000 } else { chance.u64(1..8) };
+impl SimulatedHistory {
+    fn new(seed: u64, planted: Option<PlantedBug>) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let keep = if rng.bool() { 1_000 } else { rng.u64(1..8) };
         let limits = RetentionLimits {
             messages: keep,
             age: Duration::MAX,
@@ -93,71 +93,73 @@ impl History {
             keys: u64::MAX,
             all_keys: u64::MAX,
         };
-        let engine = Faulty::new(chance.u64(..), limits, chance.bool());
-        let mut faults = faults(&mut chance);
+        let engine = Faulty::new(rng.u64(..), limits, rng.bool());
+        let mut faults = faults(&mut rng);
         match planted {
-            Some(Planted::Hub(HubBug::NoGapCheck)) => faults.gaps = 10,
-            Some(Planted::Hub(HubBug::OneFollow)) => faults.broken_follows = 50,
-            Some(Planted::UnknownTakenForRefused) => faults.lost_answers = 20,
+            Some(PlantedBug::Hub(HubBug::NoGapCheck)) => faults.dropped_changes = 10,
+            Some(PlantedBug::Hub(HubBug::NoRefollow)) => faults.broken_follows = 50,
+            Some(PlantedBug::RetryUnknownAsRefused) => faults.lost_replies = 20,
             None => {}
         }
         engine.set_faults(faults);
         let (log, supervisor) = (Log::Faulty(engine.clone()), Supervisor::new(Shutdown::default()));
-        let small = |chance: &mut fastrand::Rng| Bound {
-            messages: chance.usize(1..8),
-            bytes: chance.usize(100..1_000),
+        let small = |rng: &mut fastrand::Rng| Bound {
+            messages: rng.usize(1..8),
+            bytes: rng.usize(100..1_000),
         };
-        let sizes = Sizes {
-            tail: small(&mut chance),
-            all_tails: chance.usize(200..3_000),
-            page: small(&mut chance),
+        let sizes = BufferSizes {
+            tail: small(&mut rng),
+            all_tails: rng.usize(200..3_000),
+            page: small(&mut rng),
         };
         let memory = MemoryBudget::new(64 * 1024 * 1024, 64 * 1024);
         let hub = |_| Hub::new(log.clone(), supervisor.clone(), memory.clone(), sizes);
         Self {
-            hubs: (0..chance.usize(1..3)).map(hub).collect(),
+            hubs: (0..rng.usize(1..3)).map(hub).collect(),
             planted,
             engine,
             log,
             supervisor,
             stream: "news".parse().expect("a name"),
-            phase: watch::Sender::new(Phase::Stormy),
+            phase: watch::Sender::new(Phase::FaultsOn),
             permits: ConcurrencyLimit::new(u64::MAX, u64::MAX),
-            chance,
+            rng,
         }
     }
 
     async fn run(mut self) -> Result<Tally, String> {
         let mut tally = Tally { histories: 1, ..Tally::default() };
-        let publishers: Vec<_> = (0..self.chance.usize(1..4)).map(|n| self.publisher(n)).collect();
+        let publishers: Vec<_> = (0..self.rng.usize(1..4)).map(|n| self.publisher(n)).collect();
         let mut readers = Vec::new();
-        for _ in 0..self.chance.usize(1..6) {
-            let pause = if self.chance.bool() { 0 } else { self.chance.u64(0..2_000) };
+        for _ in 0..self.rng.usize(1..6) {
+            let pause = if self.rng.bool() { 0 } else { self.rng.u64(0..2_000) };
             readers.push(self.reader(Duration::from_millis(pause)));
         }
         for publisher in publishers {
             publisher.await.map_err(|_| "a publisher panicked")??;
         }
         self.engine.set_faults(Faults::default());
-        self.phase.send_replace(Phase::Calm);
-        sleep(CALM).await;
-        self.phase.send_replace(Phase::Settled);
+        self.phase.send_replace(Phase::FaultsOff);
+        sleep(SETTLE_TIME).await;
+        self.phase.send_replace(Phase::CheckComplete);
         sleep(Duration::from_millis(1)).await;
-        self.phase.send_replace(Phase::Calm);
-        // Nothing stands in the way of it, unless the stream has ended.
+        self.phase.send_replace(Phase::FaultsOff);
+        // Succeeds, unless the stream has ended.
         let probe = MessageText::new(b"probe".to_vec(), 10).expect("data");
         drop(self.log.append(self.stream.clone(), probe, None).await);
-        sleep(LIVE).await;
-        self.phase.send_replace(Phase::Over);
+        sleep(LIVE_LATENCY).await;
+        self.phase.send_replace(Phase::Done);
         for reader in readers {
             tally.add(&reader.await.map_err(|_| "a reader panicked")??);
         }
-        self.is_stored_once()?;
-        self.leaves_nothing().await?;
-        let messages = |past: &[Past]| past.iter().map(|of| of.messages.len() as u64).sum();
-        tally.stored = self.engine.with_past(&self.stream, messages);
+        self.check_no_duplicates()?;
+        self.check_nothing_left().await?;
+        let messages = |generations: &[ModelGeneration]| {
+            generations.iter().map(|record| record.messages.len() as u64).sum()
+        };
+        tally.stored = self.engine.with_generations(&self.stream, messages);
         (tally.follows, tally.stale_reads) = self.engine.follows_and_stale_reads();
-        (tally.calls, tally.most_calls) = (self.engine.calls(), self.engine.calls());
+        (tally.calls, tally.max_calls) = (self.engine.calls(), self.engine.calls());
         Ok(tally)
     }
 
@@ -167,16 +169,16 @@ impl History {
             engine: self.engine.clone(),
             stream: self.stream.clone(),
             name,
-            acts: self.chance.usize(1..24),
-            mistaken: self.planted == Some(Planted::UnknownTakenForRefused),
+            actions: self.rng.usize(1..24),
+            retries_unknown: self.planted == Some(PlantedBug::RetryUnknownAsRefused),
             texts: 0,
-            chance: self.chance.fork(),
+            rng: self.rng.fork(),
         };
         tokio::spawn(publisher.run())
     }
 
     fn reader(&mut self, after: Duration) -> JoinHandle<Result<Tally, String>> {
-        // Each history has its own of everything but this, which is dear to make.
+        // The only object that histories share, because it is expensive to create.
         static METRICS: OnceLock<Metrics> = OnceLock::new();
         let metrics = METRICS.get_or_init(|| Metrics::new(|_| {})).clone();
         let retry = Duration::from_secs(15);
@@ -185,8 +187,8 @@ impl History {
             events: EventStreams { metrics, shutdown: Shutdown::default(), retry },
             permits: self.permits.clone(),
             stream: self.stream.clone(),
-            witness: Witness::new(self.engine.clone(), self.stream.clone()),
-            chance: self.chance.fork(),
+            oracle: Oracle::new(self.engine.clone(), self.stream.clone()),
+            rng: self.rng.fork(),
             phase: self.phase.subscribe(),
             cursor: None,
             tally: Tally::default(),
@@ -198,54 +200,57 @@ impl History {
         })
     }
 
-    /// No text is twice in a generation, whatever was repeated.
-    fn is_stored_once(&self) -> Result<(), String> {
-        let twice = |of: &Past| {
-            let mut texts: Vec<_> = of.messages.iter().map(|message| &message.data).collect();
+    /// Checks that no text is stored twice in a generation, in spite of retries.
+    fn check_no_duplicates(&self) -> Result<(), String> {
+        let twice = |record: &ModelGeneration| {
+            let mut texts: Vec<_> = record.messages.iter().map(|message| &message.data).collect();
             texts.sort();
             texts.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
         };
-        match self.engine.with_past(&self.stream, |past| past.iter().find_map(twice)) {
+        match self
+            .engine
+            .with_generations(&self.stream, |generations| generations.iter().find_map(twice))
+        {
             Some(text) => Err(format!("{text:?} is stored twice")),
             None => Ok(()),
         }
     }
 
-    /// When all have gone, nothing is left of them.
-    async fn leaves_nothing(&self) -> Result<(), String> {
+    /// Checks that the clients have left no streams, follows or permits behind.
+    async fn check_nothing_left(&self) -> Result<(), String> {
         sleep(Duration::from_millis(1)).await;
-        let watched: usize = self.hubs.iter().map(|hub| hub.survey().0).sum();
-        let left = (watched, self.engine.followers(), self.permits.in_use());
-        if left != (0, 0, 0) {
-            return Err(format!("streams, follows and permits are left: {left:?}"));
+        let watched: usize = self.hubs.iter().map(|hub| hub.stats().0).sum();
+        let remaining = (watched, self.engine.followers(), self.permits.in_use());
+        if remaining != (0, 0, 0) {
+            return Err(format!("streams, follows and permits are left: {remaining:?}"));
         }
         if let Some(failure) = self.supervisor.failure() {
             return Err(failure.to_string());
         }
         let calls = self.engine.calls();
-        if calls > MAX_CALLS { Err(format!("the log was asked {calls} times")) } else { Ok(()) }
+        if calls > MAX_CALLS { Err(format!("the log was called {calls} times")) } else { Ok(()) }
     }
 }
 
-/// What goes wrong, and how often: in some histories little, in some nearly everything.
-fn faults(chance: &mut fastrand::Rng) -> Faults {
-    let mut percent = |max: u8| if chance.bool() { 0 } else { chance.u8(..max) };
+/// Draws which faults occur and how often: from none to nearly all of them.
+fn faults(rng: &mut fastrand::Rng) -> Faults {
+    let mut percent = |max: u8| if rng.bool() { 0 } else { rng.u8(..max) };
     let mut faults = Faults {
-        delay: 0,
+        max_delay_ms: 0,
         refused: percent(30),
-        lost_answers: percent(30),
-        partly: percent(50),
-        sparse: percent(50),
+        lost_replies: percent(30),
+        partial_batches: percent(50),
+        sequence_gaps: percent(50),
         failed_reads: percent(30),
         stale_reads: percent(100),
-        staleness: 0,
-        hanging: percent(5),
+        max_staleness_ms: 0,
+        hung_calls: percent(5),
         failed_follows: percent(50),
         broken_follows: percent(100),
-        breaks: percent(30),
-        gaps: percent(30),
+        breaking_changes: percent(30),
+        dropped_changes: percent(30),
     };
-    faults.delay = if chance.bool() { 0 } else { chance.u64(0..100) };
-    faults.staleness = chance.u64(0..1_500);
+    faults.max_delay_ms = if rng.bool() { 0 } else { rng.u64(0..100) };
+    faults.max_staleness_ms = rng.u64(0..1_500);
     faults
 }

@@ -1,4 +1,4 @@
-//! A publisher: a client that does what the answers say.
+//! A simulated publisher: a client that retries as the responses allow.
 
 use std::time::Duration;
 
@@ -20,33 +20,33 @@ pub(super) struct PublishingClient {
     pub(super) log: Log,
     pub(super) engine: Faulty,
     pub(super) stream: StreamName,
-    pub(super) chance: fastrand::Rng,
+    pub(super) rng: fastrand::Rng,
     pub(super) name: usize,
-    /// How often it does something.
-    pub(super) acts: usize,
-    /// Whether it takes an unknown outcome for a refusal.
-    pub(super) mistaken: bool,
-    /// How many texts it has made.
+    /// Number of actions.
+    pub(super) actions: usize,
+    /// Whether it wrongly treats an unknown outcome as a refusal.
+    pub(super) retries_unknown: bool,
+    /// Number of texts that it has created.
     pub(super) texts: usize,
 }
 
-/// What a client makes of a problem.
-enum Advice {
-    /// Nothing was stored: it may be sent again.
-    Again,
-    /// It may have been stored: it may be sent again with the same key.
-    WithSameKey,
-    /// It is of no use to send it again.
+/// How a client may retry after a problem.
+enum RetryAdvice {
+    /// Nothing was stored: a retry is safe.
+    Retry,
+    /// It may have been stored: a retry is safe with the same key.
+    RetryWithSameKey,
+    /// A retry cannot succeed.
     Stop,
 }
 
 impl PublishingClient {
-    /// Acts, and checks afterwards that what was acknowledged was stored once.
+    /// Runs its actions, and checks after each append that the acknowledged messages are stored.
     pub(super) async fn run(mut self) -> Result<(), String> {
-        for _ in 0..self.acts {
-            let pause = if self.chance.bool() { 0 } else { self.chance.u64(0..400) };
+        for _ in 0..self.actions {
+            let pause = if self.rng.bool() { 0 } else { self.rng.u64(0..400) };
             sleep(Duration::from_millis(pause)).await;
-            match self.chance.u8(0..40) {
+            match self.rng.u8(0..40) {
                 0 => drop(self.log.end(self.stream.clone(), data("the end")).await),
                 1 => drop(self.log.delete(self.stream.clone()).await),
                 2..10 => self.publish_lines().await?,
@@ -56,32 +56,32 @@ impl PublishingClient {
         Ok(())
     }
 
-    /// A message, or lines with a key, until the outcome is known.
+    /// Publishes a batch, and retries until the outcome is known.
     async fn publish(&mut self, lines: usize, with_key: bool) -> Result<(), String> {
         let texts: Vec<_> = (0..lines).map(|_| self.text()).collect();
         let (mut key, mut unknown) = (self.key(with_key), false);
-        // No client tries for ever.
+        // A client stops after a number of attempts.
         for _ in 0..30 {
             let batch = texts.iter().map(|text| data(text)).collect();
             match self.log.append_all(self.stream.clone(), batch, key.clone()).await {
-                Ok(appended) => return self.is_stored(&texts, appended.last),
+                Ok(appended) => return self.check_stored(&texts, appended.last),
                 Err(failed) => match self.advice(failed.error) {
-                    // That this attempt did nothing says nothing of the one before.
-                    Advice::Again if unknown => {}
-                    Advice::Again => key = self.key(with_key),
-                    Advice::WithSameKey if with_key => unknown = true,
-                    Advice::WithSameKey | Advice::Stop => return Ok(()),
+                    // This attempt stored nothing, but an earlier one may have.
+                    RetryAdvice::Retry if unknown => {}
+                    RetryAdvice::Retry => key = self.key(with_key),
+                    RetryAdvice::RetryWithSameKey if with_key => unknown = true,
+                    RetryAdvice::RetryWithSameKey | RetryAdvice::Stop => return Ok(()),
                 },
             }
-            sleep(Duration::from_millis(self.chance.u64(10..300))).await;
+            sleep(Duration::from_millis(self.rng.u64(10..300))).await;
         }
         Ok(())
     }
 
-    /// Some lines: with a key as a whole, without one as far as it goes, and then the rest.
+    /// Publishes lines: with a key as a whole, without one a prefix, and then the rest.
     async fn publish_lines(&mut self) -> Result<(), String> {
-        let lines = self.chance.usize(2..6);
-        if self.chance.bool() {
+        let lines = self.rng.usize(2..6);
+        if self.rng.bool() {
             return self.publish(lines, true).await;
         }
         let mut texts: Vec<_> = (0..lines).map(|_| self.text()).collect();
@@ -89,55 +89,55 @@ impl PublishingClient {
             let batch = texts.iter().map(|text| data(text)).collect();
             let AppendAllError { stored, last, error } =
                 match self.log.append_all(self.stream.clone(), batch, None).await {
-                    Ok(appended) => return self.is_stored(&texts, appended.last),
+                    Ok(appended) => return self.check_stored(&texts, appended.last),
                     Err(failed) => failed,
                 };
             let rest = texts.split_off(stored);
             if let Some(last) = last {
-                self.is_stored(&texts, last)?;
+                self.check_stored(&texts, last)?;
             }
-            if !matches!(self.advice(error), Advice::Again) {
+            if !matches!(self.advice(error), RetryAdvice::Retry) {
                 return Ok(());
             }
             texts = rest;
-            sleep(Duration::from_millis(self.chance.u64(10..300))).await;
+            sleep(Duration::from_millis(self.rng.u64(10..300))).await;
         }
         Ok(())
     }
 
-    /// No two are alike.
+    /// A unique text.
     fn text(&mut self) -> String {
         self.texts += 1;
         format!("{}/{}", self.name, self.texts)
     }
 
     fn key(&mut self, with_key: bool) -> Option<IdempotencyKey> {
-        with_key.then(|| IdempotencyKey(format!("{}/{}", self.name, self.chance.u64(..))))
+        with_key.then(|| IdempotencyKey(format!("{}/{}", self.name, self.rng.u64(..))))
     }
 
-    /// What the answer says, as a client sees it.
-    fn advice(&self, error: AppendError) -> Advice {
+    /// The advice of the response to an error.
+    fn advice(&self, error: AppendError) -> RetryAdvice {
         match Problem::from(error).status() {
-            StatusCode::SERVICE_UNAVAILABLE => Advice::Again,
-            StatusCode::INTERNAL_SERVER_ERROR if self.mistaken => Advice::Again,
-            StatusCode::INTERNAL_SERVER_ERROR => Advice::WithSameKey,
-            _ => Advice::Stop,
+            StatusCode::SERVICE_UNAVAILABLE => RetryAdvice::Retry,
+            StatusCode::INTERNAL_SERVER_ERROR if self.retries_unknown => RetryAdvice::Retry,
+            StatusCode::INTERNAL_SERVER_ERROR => RetryAdvice::RetryWithSameKey,
+            _ => RetryAdvice::Stop,
         }
     }
 
-    /// Whether these are in the log one behind the other, up to the id that was given.
-    fn is_stored(&self, texts: &[String], last: EventId) -> Result<(), String> {
-        let stored = self.engine.with_past(&self.stream, |past| {
-            past.iter().any(|of| {
-                let last = of.messages.iter().position(|message| message.id == last);
+    /// Checks that these texts are in the log, contiguous, up to the id that was acknowledged.
+    fn check_stored(&self, texts: &[String], last: EventId) -> Result<(), String> {
+        let stored = self.engine.with_generations(&self.stream, |generations| {
+            generations.iter().any(|record| {
+                let last = record.messages.iter().position(|message| message.id == last);
                 let first = last.and_then(|last| (last + 1).checked_sub(texts.len()));
                 first.is_some_and(|first| {
-                    let stored = of.messages[first..].iter().take(texts.len());
+                    let stored = record.messages[first..].iter().take(texts.len());
                     stored.map(|message| &message.data).eq(texts)
                 })
             })
         });
-        if stored { Ok(()) } else { Err(format!("{texts:?} was acknowledged and is not there")) }
+        if stored { Ok(()) } else { Err(format!("{texts:?} was acknowledged and is not stored")) }
     }
 }
 

@@ -1,36 +1,36 @@
-//! What happened in histories, so that a trial that tries nothing is noticed.
+//! Coverage: counts of what happened in the histories, to detect a simulation that covers too little.
 
 use std::ops::AddAssign as _;
 
-use super::truth::Told;
+use super::truth::Received;
 
-/// How often each thing happened.
+/// How often each event happened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) histories: u64,
     /// Messages that were stored.
     pub(super) stored: u64,
-    /// What readers were told.
+    /// What readers received.
     pub(super) messages: u64,
     pub(super) ends: u64,
     pub(super) cursors: u64,
     pub(super) deleted: u64,
     pub(super) trimmed: u64,
     pub(super) unknown_cursors: u64,
-    /// Of the log.
+    /// Calls of the log, in total and in one history.
     pub(super) calls: u64,
-    pub(super) most_calls: u64,
+    pub(super) max_calls: u64,
     pub(super) follows: u64,
     pub(super) stale_reads: u64,
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, told: &Told) {
-        let counter = match told {
-            Told::Message { .. } => &mut self.messages,
-            Told::End { .. } => &mut self.ends,
-            Told::Cursor(_) => &mut self.cursors,
-            Told::Reset { reason, .. } => match reason.as_str() {
+    pub(super) fn count(&mut self, received: &Received) {
+        let counter = match received {
+            Received::Message { .. } => &mut self.messages,
+            Received::End { .. } => &mut self.ends,
+            Received::Cursor(_) => &mut self.cursors,
+            Received::Reset { reason, .. } => match reason.as_str() {
                 "deleted" => &mut self.deleted,
                 "trimmed" => &mut self.trimmed,
                 _ => &mut self.unknown_cursors,
@@ -40,8 +40,8 @@ impl Tally {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        self.most_calls = self.most_calls.max(other.most_calls);
-        for (sum, of) in [
+        self.max_calls = self.max_calls.max(other.max_calls);
+        for (sum, count) in [
             (&mut self.histories, other.histories),
             (&mut self.stored, other.stored),
             (&mut self.messages, other.messages),
@@ -54,12 +54,12 @@ impl Tally {
             (&mut self.follows, other.follows),
             (&mut self.stale_reads, other.stale_reads),
         ] {
-            *sum += of;
+            *sum += count;
         }
     }
 
-    /// Whether everything happened that may, and often.
-    pub(super) fn is_much(&self) -> bool {
+    /// Whether every kind of event happened, and often.
+    pub(super) fn covers_all_cases(&self) -> bool {
         let rare = [self.ends, self.cursors, self.deleted, self.trimmed, self.unknown_cursors];
         let often = [self.stored, self.messages, self.follows, self.stale_reads];
         rare.iter().all(|times| *times > self.histories / 100)

@@ -1,176 +1,187 @@
-//! What a reader has been given, compared with what the log holds in truth.
+//! Test oracle: checks every event of a reader against the model of the log.
 
 use crate::{
     message::{EventId, StreamName},
-    server::log::faulty::{Faulty, Past},
+    server::log::faulty::{Faulty, ModelGeneration},
 };
 
-/// One reader, and how far it has come.
+/// The oracle of one reader.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct Oracle {
     engine: Faulty,
     stream: StreamName,
-    place: Place,
-    /// What a reset said that the next message is.
+    expected: Expected,
+    /// The id of the next message, as the last reset announced it.
     oldest: Option<EventId>,
-    /// The cursor that it came back with, until something is heard.
+    /// Whether it has reconnected with a cursor, and received nothing since.
     resumed: bool,
 }
 
-/// What has to come next.
+/// What must come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Expected {
     /// The oldest message that is kept.
     Earliest,
-    /// The cursor where it begins, wherever that is.
+    /// A cursor, at any message.
     Latest,
     /// The first message of a generation: there was no stream.
-    Nowhere,
-    /// What follows this message of this generation.
+    FirstOfGeneration,
+    /// What follows this message of this generation, both by index.
     After { generation: usize, message: usize },
 }
 
-/// What a reader was told.
+/// An event that a reader received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Received {
     Message { id: EventId, text: String },
     End { id: EventId, text: String },
     Cursor(EventId),
     Reset { reason: String, oldest: Option<EventId> },
 }
 
-impl Witness {
+impl Oracle {
     pub(super) fn new(engine: Faulty, stream: StreamName) -> Self {
-        Self { engine, stream, place: Place::Earliest, oldest: None, resumed: false }
+        Self { engine, stream, expected: Expected::Earliest, oldest: None, resumed: false }
     }
 
-    /// It comes without a cursor.
-    pub(super) fn comes(&mut self, latest: bool) {
+    /// The reader connects without a cursor.
+    pub(super) fn connect(&mut self, latest: bool) {
         (self.resumed, self.oldest) = (false, None);
-        self.place = if latest { Place::Latest } else { Place::Earliest };
+        self.expected = if latest { Expected::Latest } else { Expected::Earliest };
     }
 
-    /// It comes back with its cursor.
-    pub(super) fn comes_back(&mut self) {
+    /// The reader reconnects with its cursor.
+    pub(super) fn reconnect(&mut self) {
         (self.resumed, self.oldest) = (true, None);
     }
 
-    /// Whether that may be told it.
-    pub(super) fn hears(&mut self, told: &Told) -> Result<(), String> {
+    /// Checks an event, and moves to what must come next.
+    pub(super) fn observe(&mut self, received: &Received) -> Result<(), String> {
         let engine = self.engine.clone();
         let stream = self.stream.clone();
         engine
-            .with_past(&stream, |past| self.judge(told, past))
-            .map_err(|why| format!("{why}: {told:?} to a reader at {:?}", self.place))
+            .with_generations(&stream, |generations| self.check_event(received, generations))
+            .map_err(|error| format!("{error}: {received:?} to a reader at {:?}", self.expected))
     }
 
-    fn judge(&mut self, told: &Told, past: &[Past]) -> Result<(), &'static str> {
-        match told {
-            Told::Message { id, text } | Told::End { id, text } => {
-                let (generation, message) = find(past, *id).ok_or("an id that was never given")?;
-                let of = &past[generation];
-                if of.messages[message].data != *text {
+    fn check_event(
+        &mut self,
+        received: &Received,
+        generations: &[ModelGeneration],
+    ) -> Result<(), &'static str> {
+        match received {
+            Received::Message { id, text } | Received::End { id, text } => {
+                let (generation, message) =
+                    find_message(generations, *id).ok_or("an id that was never assigned")?;
+                let record = &generations[generation];
+                if record.messages[message].data != *text {
                     return Err("another text");
                 }
-                let is_end = of.ended && message == of.messages.len() - 1;
-                if is_end != matches!(told, Told::End { .. }) {
-                    return Err("an end that is none, or none that is one");
+                let is_end = record.ended && message == record.messages.len() - 1;
+                if is_end != matches!(received, Received::End { .. }) {
+                    return Err("an end for a message, or a message for an end");
                 }
                 if self.oldest.take().is_some_and(|oldest| oldest != *id) {
-                    return Err("not the oldest, as the reset said");
+                    return Err("not the oldest message that the reset announced");
                 }
-                let follows = match self.place {
-                    Place::Earliest => message <= of.trimmed,
-                    Place::Nowhere => message == 0,
-                    // Where the stream has ended there is nothing else to be told.
-                    Place::Latest => is_end,
-                    Place::After { generation: of_last, message: last } => {
-                        generation == of_last && message == last + 1
+                let follows = match self.expected {
+                    Expected::Earliest => message <= record.trimmed,
+                    Expected::FirstOfGeneration => message == 0,
+                    // A stream that has ended sends its end.
+                    Expected::Latest => is_end,
+                    Expected::After { generation: last_generation, message: last } => {
+                        generation == last_generation && message == last + 1
                     }
                 };
                 if !follows {
                     return Err("not what follows");
                 }
-                self.place = Place::After { generation, message };
+                self.expected = Expected::After { generation, message };
             }
-            Told::Cursor(EventId::BEGINNING) => match self.place {
-                Place::After { .. } => return Err("the cursor goes back"),
-                _ => self.place = Place::Nowhere,
+            Received::Cursor(EventId::BEGINNING) => match self.expected {
+                Expected::After { .. } => return Err("the cursor goes back"),
+                _ => self.expected = Expected::FirstOfGeneration,
             },
-            Told::Cursor(id) => {
+            Received::Cursor(id) => {
                 let (generation, message) =
-                    find(past, *id).ok_or("a cursor that was never given")?;
-                let here = Place::After { generation, message };
-                if self.place != Place::Latest && self.place != here {
-                    return Err("a cursor that it is not at");
+                    find_message(generations, *id).ok_or("a cursor that was never assigned")?;
+                let current = Expected::After { generation, message };
+                if self.expected != Expected::Latest && self.expected != current {
+                    return Err("a cursor that is not the reader's position");
                 }
-                self.place = here;
+                self.expected = current;
             }
-            Told::Reset { reason, oldest } => {
-                if !self.is_so(reason, past) {
-                    return Err("not so");
+            Received::Reset { reason, oldest } => {
+                if !self.is_reset_justified(reason, generations) {
+                    return Err("the reset is not justified");
                 }
-                (self.place, self.oldest) = (Place::Earliest, *oldest);
+                (self.expected, self.oldest) = (Expected::Earliest, *oldest);
             }
         }
         self.resumed = false;
         Ok(())
     }
 
-    /// Whether a reset has its reason. What is true of a reason once is true for ever.
-    fn is_so(&self, reason: &str, past: &[Past]) -> bool {
-        match (reason, self.place) {
-            ("trimmed", Place::After { generation, message }) => {
-                past[generation].trimmed > message + 1
+    /// Whether the reason of a reset is true. A reason that was true once stays true.
+    fn is_reset_justified(&self, reason: &str, generations: &[ModelGeneration]) -> bool {
+        match (reason, self.expected) {
+            ("trimmed", Expected::After { generation, message }) => {
+                generations[generation].trimmed > message + 1
             }
-            ("trimmed", _) => past.iter().any(|of| of.trimmed > 0),
-            ("deleted", Place::After { generation, .. }) => past[generation].deleted,
-            ("deleted", _) => past.iter().any(|of| of.deleted),
-            ("unknown-cursor", Place::After { generation, message }) => {
-                let of = &past[generation];
-                self.resumed && (of.deleted || of.trimmed > message + 1)
+            ("trimmed", _) => generations.iter().any(|record| record.trimmed > 0),
+            ("deleted", Expected::After { generation, .. }) => generations[generation].deleted,
+            ("deleted", _) => generations.iter().any(|record| record.deleted),
+            ("unknown-cursor", Expected::After { generation, message }) => {
+                let record = &generations[generation];
+                self.resumed && (record.deleted || record.trimmed > message + 1)
             }
             _ => false,
         }
     }
 
-    /// Whether the end was the last thing that it was told.
-    pub(super) fn has_the_end(&self) -> Result<(), String> {
-        let has = |past: &[Past]| match self.place {
-            Place::After { generation, message } => {
-                past[generation].ended && message == past[generation].messages.len() - 1
+    /// Checks that the last event was the end.
+    pub(super) fn check_ended(&self) -> Result<(), String> {
+        let has_end = |generations: &[ModelGeneration]| match self.expected {
+            Expected::After { generation, message } => {
+                generations[generation].ended
+                    && message == generations[generation].messages.len() - 1
             }
             _ => false,
         };
-        if self.engine.with_past(&self.stream, has) {
+        if self.engine.with_generations(&self.stream, has_end) {
             return Ok(());
         }
-        Err(format!("a reader at {:?} is told that it has everything", self.place))
+        Err(format!("a reader at {:?} gets no events, as if it had the end", self.expected))
     }
 
-    /// Whether it has all there is.
-    pub(super) fn is_complete(&self) -> Result<(), String> {
-        let complete = |past: &[Past]| match (past.last(), self.place) {
-            (Some(of), Place::After { generation, message }) => {
-                !of.deleted && generation == past.len() - 1 && message == of.messages.len() - 1
+    /// Checks that the reader has all messages.
+    pub(super) fn check_complete(&self) -> Result<(), String> {
+        let complete = |generations: &[ModelGeneration]| match (generations.last(), self.expected) {
+            (Some(record), Expected::After { generation, message }) => {
+                !record.deleted
+                    && generation == generations.len() - 1
+                    && message == record.messages.len() - 1
             }
-            (Some(of), _) => of.deleted,
+            (Some(record), _) => record.deleted,
             (None, _) => true,
         };
-        if self.engine.with_past(&self.stream, complete) {
+        if self.engine.with_generations(&self.stream, complete) {
             return Ok(());
         }
-        let heads = |past: &[Past]| {
-            past.iter().map(|of| (of.messages.len(), of.deleted)).collect::<Vec<_>>()
+        let heads = |generations: &[ModelGeneration]| {
+            generations
+                .iter()
+                .map(|record| (record.messages.len(), record.deleted))
+                .collect::<Vec<_>>()
         };
-        let heads = self.engine.with_past(&self.stream, heads);
-        Err(format!("a reader stays at {:?} of {heads:?}", self.place))
+        let heads = self.engine.with_generations(&self.stream, heads);
+        Err(format!("a reader stays at {:?} of {heads:?}", self.expected))
     }
 }
 
-fn find(past: &[Past], id: EventId) -> Option<(usize, usize)> {
-    past.iter().enumerate().rev().find_map(|(generation, of)| {
-        let message = of.messages.iter().position(|message| message.id == id)?;
+fn find_message(generations: &[ModelGeneration], id: EventId) -> Option<(usize, usize)> {
+    generations.iter().enumerate().rev().find_map(|(generation, record)| {
+        let message = record.messages.iter().position(|message| message.id == id)?;
         Some((generation, message))
     })
 }

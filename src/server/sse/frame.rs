@@ -1,18 +1,17 @@
-//! The encoder of event streams: the bytes of a frame, and nothing else.
+//! The encoder of SSE frames (`text/event-stream`).
 //!
-//! The format is that of the HTML standard, section 9.2 (server-sent events). Ours and not a
-//! library's, because the one at hand loses an event whose data is empty and panics on a line
-//! break in a field.
+//! The format is that of the HTML standard, section 9.2 (server-sent events). It replaces axum's
+//! encoder, which drops events with empty data and panics on a line break in a field.
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::message::{EventId, PING};
+use crate::message::{EventId, PING, RESET, ResetReason};
 
 /// Appends an event.
 ///
-/// `data` is sent line by line, as CRLF, CR and LF each end a line for a parser: nothing in it can
-/// begin another field or another event. A parser gives it back with LF for each line end, and all
-/// else unchanged. `kind` is one of the names in [`message`](crate::message).
+/// CRLF, CR and LF in `data` each begin a new `data:` line, because each ends a line for a parser: so
+/// no data can begin another field or event. A parser returns the data with LF for each line end, and
+/// otherwise unchanged. `kind` is an event name of [`message`](crate::message).
 pub(crate) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>, data: &str) {
     buffer.push_str("event: ");
     buffer.push_str(kind);
@@ -30,28 +29,36 @@ pub(crate) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>
     buffer.push('\n');
 }
 
-/// The most bytes that the frame of an event takes, and hardly fewer.
+/// An upper bound for the bytes of an event's frame, close to its real size.
 pub(crate) fn max_length(data: &str) -> usize {
-    /// The names of the fields, the kind, an id, and what ends lines.
+    /// The field names, the event name, an id, and line ends.
     const OVERHEAD: usize = 96;
     let line_ends = data.bytes().filter(|byte| b"\r\n".contains(byte)).count();
     data.len() + line_ends * "data: \n".len() + OVERHEAD
 }
 
-/// Appends a ping that moves the reader's cursor: a connection that is cut before the next message
-/// resumes in the right place. (Not a block without data, which no browser dispatches, but some other
-/// parsers do, as an empty event.)
+/// Appends a ping with an id, which sets the reader's cursor: a connection that breaks before the next
+/// message resumes at the right place. (Not a block without data, which browsers ignore: some other
+/// parsers dispatch it as an empty event.)
 pub(crate) fn cursor(buffer: &mut String, id: EventId) {
     event(buffer, PING, Some(id), "{}");
 }
 
-/// Appends the pause before a browser reconnects: the first field of the event that is appended next.
+/// Appends `retry`, the pause before a browser reconnects, in milliseconds. It is the first field of the
+/// event that is appended next.
 pub(crate) fn retry(buffer: &mut String, pause: Duration) {
     // Writing to a String cannot fail.
     let _ = writeln!(buffer, "retry: {}", pause.as_millis());
 }
 
-/// Appends the event that breaks a silence.
+/// Appends a reset. `oldest` is the id of the message that follows, if any.
+pub(crate) fn reset(buffer: &mut String, reason: ResetReason, oldest: Option<EventId>) {
+    let oldest = oldest.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+    let reason = reason.as_str();
+    event(buffer, RESET, None, &format!(r#"{{"reason":"{reason}","oldest":{oldest}}}"#));
+}
+
+/// Appends a ping, the event that keeps an idle stream alive.
 pub(crate) fn ping(buffer: &mut String) {
     event(buffer, PING, None, "{}");
 }
@@ -75,7 +82,7 @@ mod tests {
     use super::*;
     use crate::message::NEW_MESSAGE;
 
-    /// What a parser that is not ours makes of the bytes, cut into pieces of `size`.
+    /// The events that a third-party parser finds in the bytes, in chunks of `size`.
     fn parse(bytes: &[u8], size: usize) -> Vec<eventsource_stream::Event> {
         let pieces =
             bytes.chunks(size).map(|piece| Ok::<_, std::convert::Infallible>(piece.to_vec()));
@@ -87,7 +94,7 @@ mod tests {
         data.replace("\r\n", "\n").replace('\r', "\n")
     }
 
-    /// Text that leans towards what could break a line-based format.
+    /// Text with many parts that could break a line-based format.
     fn text() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("\r\n".to_owned()),
@@ -111,7 +118,7 @@ mod tests {
 
         /// Invariant 4 of the design.
         #[test]
-        fn a_parser_gives_back_what_was_said(
+        fn a_parser_returns_the_same_messages(
             messages in prop::collection::vec((text(), any::<u64>(), any::<u64>()), 1..6),
             size in 1_usize..80,
         ) {
@@ -134,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes() {
+    fn frames_have_the_documented_bytes() {
         let id = EventId { millis: 1_763_891_234_567, seq: 42 };
         let mut buffer = String::new();
         retry(&mut buffer, Duration::from_secs(15));

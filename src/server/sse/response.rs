@@ -1,4 +1,5 @@
-//! An SSE response: frames out, with pings, pacing and a last event.
+//! The SSE response: a stream of frames with keep-alive pings, pacing, token expiry and graceful
+//! shutdown.
 
 use std::{
     convert::Infallible,
@@ -24,37 +25,34 @@ use super::{
     stats::{Batch, CloseReason, StreamStats},
 };
 use crate::{
-    message::{PING_INTERVAL_MS, RESET},
+    message::{PING_INTERVAL_MS, ResetReason},
     server::{
         guard::{Permit, ReservedBody},
         observe::{Metrics, StreamKind, Streaming},
-        shutdown::{Shutdown, Stopping},
+        shutdown::{Shutdown, ShutdownPoller},
     },
 };
 
-/// About how many bytes one write should hold: many frames to a system call.
-pub(crate) const BATCH: usize = 16 * 1024;
-/// How long a browser is left alone after a batch. It takes some 20 µs to dispatch one event, and
-/// dispatches all that has arrived without a pause: what comes faster freezes its page. This is
-/// 2 MB or 30,000 short events a second.
+/// About how many bytes of frames to send in one write, to save system calls.
+pub(crate) const BATCH_BYTES: usize = 16 * 1024;
+/// The pause after a large batch for a browser. A browser takes about 20 µs to dispatch an event, and
+/// dispatches all that have arrived without a pause: a faster stream would freeze the page. This is
+/// 2 MB or 30,000 short events per second.
 const BATCH_PAUSE: Duration = Duration::from_millis(8);
 
-/// With the charset, though the format knows no other (HTML standard, section 9.2.3): clients that
-/// take text without one for Latin-1 (Python's requests) would garble it. Proxies that tell an event
-/// stream by its type look at the type alone; nginx, Caddy and `HAProxy` do.
+/// With the charset, though the format is always UTF-8 (HTML standard, section 9.2.3): clients that
+/// decode text without one as Latin-1 (Python's requests) would garble it. Proxies that recognise an
+/// event stream by its media type (nginx, Caddy and `HAProxy`) ignore the parameter.
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
-
-/// The reason of a reset that says that the reader may not watch any more.
-const EXPIRED: &str = "expired";
 
 const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
 
-/// Who reads.
+/// The kind of a client, from its user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// It must not get more than it can show.
+    /// Paced, since it cannot dispatch events faster than [`BATCH_PAUSE`] allows.
     Browser,
-    /// It takes what it gets.
+    /// Not paced.
     Program,
 }
 
@@ -62,67 +60,67 @@ impl<S: Send + Sync> FromRequestParts<S> for Reader {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // Every browser calls itself that.
+        // The user agent of every browser begins with this.
         let agent = parts.headers.get(header::USER_AGENT);
         let browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
         Ok(if browser { Self::Browser } else { Self::Program })
     }
 }
 
-/// What a reader holds while it reads; it goes with the response.
+/// The permission of a reader, held by its response.
 pub(crate) struct WatchGrant {
     pub(crate) permit: Permit,
-    /// When it ends, if it does.
-    pub(crate) until: Option<Instant>,
+    /// When the permission to watch ends. `None`: never.
+    pub(crate) expires_at: Option<Instant>,
 }
 
-/// What the event streams of a server have in common.
+/// Makes SSE responses; what the event streams of a server share.
 #[derive(Clone)]
 pub(crate) struct EventStreams {
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
-    /// The pause after which a cut reader comes back, told to each stream as `retry`.
+    /// The `retry` of the streams: the pause before a disconnected reader reconnects.
     pub(crate) retry: Duration,
 }
 
 impl EventStreams {
-    /// The response that carries `frames`: `first` at once, a ping in every silence, and its own end
-    /// when the server stops, or when the reader's right ends. Nothing runs for it but the
-    /// connection's task, so that it takes no work once its reader has gone.
+    /// The response that streams `first` and then `frames`, with a ping after each 15 s of silence. It
+    /// ends with `frames`, when the server drains, or when the reader's permission ends. It runs in the
+    /// connection's task only, so that it stops when the reader disconnects.
     pub(crate) fn respond(
         &self,
         reader: Reader,
-        watched: StreamKind,
+        kind: StreamKind,
         grant: WatchGrant,
         first: Batch<String>,
         frames: impl Stream<Item = Batch> + Send + 'static,
     ) -> Response {
-        let body = Events {
+        let body = EventBody {
             first: Some(Box::new(first.into())),
             frames: Box::pin(frames),
             large: None,
-            stopping: Stopping::new(&self.shutdown),
+            shutdown: ShutdownPoller::new(&self.shutdown),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            resting: false,
-            last_said: Instant::now(),
-            until: grant.until,
+            pausing: false,
+            last_sent: Instant::now(),
+            expires_at: grant.expires_at,
             ended: false,
             reader,
             retry: self.retry,
-            stats: StreamStats::begin(self.metrics.clone(), watched),
+            stats: StreamStats::begin(self.metrics.clone(), kind),
             _permit: grant.permit,
         };
         (Extension(Streaming), stream_response(Body::from_stream(body))).into_response()
     }
 
-    /// The answer to a page that may not watch, or not any more: an `EventSource` cannot see a status,
-    /// and would come back again and again.
-    pub(crate) fn refused(&self) -> Response {
-        self.metrics.reset(EXPIRED);
-        let mut said = Batch::default();
-        frame::retry(&mut said.frames, self.retry);
-        expired(&mut said);
-        stream_response(Body::from(said.frames))
+    /// The response to a browser that is not permitted to watch: an event stream with a reset
+    /// (`expired`). An `EventSource` cannot see an error status, and would reconnect again and again.
+    pub(crate) fn expired_response(&self) -> Response {
+        self.metrics.reset(ResetReason::Expired);
+        let mut batch = Batch::default();
+        frame::retry(&mut batch.frames, self.retry);
+        batch.push_reset(ResetReason::Expired, None);
+        stream_response(Body::from(batch.frames))
     }
 }
 
@@ -130,26 +128,26 @@ fn stream_response(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
-        // nginx and those who follow it would otherwise collect the stream before they pass it on.
+        // Turns off response buffering in nginx and proxies that follow it.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     (headers, body).into_response()
 }
 
-/// The body of such a response.
-struct Events<F> {
+/// The body of an SSE response.
+struct EventBody<F> {
     first: Option<Box<Batch>>,
     frames: Pin<Box<F>>,
-    /// The rest of a large message.
+    /// The rest of a large message, with its memory reservation.
     large: Option<ReservedBody>,
-    stopping: Stopping,
-    /// For the next ping, or for the rest after a full batch. It is not set anew for each frame,
-    /// but looks when it goes off whether there was one.
+    shutdown: ShutdownPoller,
+    /// For the next ping, or for the pause after a large batch. Not reset for each frame: when it
+    /// fires, the time of the last frame decides.
     timer: Pin<Box<Sleep>>,
-    resting: bool,
-    last_said: Instant,
-    /// When the right to watch ends.
-    until: Option<Instant>,
+    pausing: bool,
+    last_sent: Instant,
+    /// When the permission to watch ends.
+    expires_at: Option<Instant>,
     ended: bool,
     reader: Reader,
     retry: Duration,
@@ -157,10 +155,10 @@ struct Events<F> {
     _permit: Permit,
 }
 
-impl<F: Stream<Item = Batch>> Events<F> {
-    fn deliver(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
+impl<F: Stream<Item = Batch>> EventBody<F> {
+    fn send(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
         self.stats.count(&batch);
-        self.pace(batch.frames.len());
+        self.record_sent(batch.frames.len());
         match batch.memory {
             None => Poll::Ready(Some(batch.frames)),
             Some(memory) => {
@@ -170,13 +168,15 @@ impl<F: Stream<Item = Batch>> Events<F> {
         }
     }
 
-    /// The first block, at once: the pause before a reconnect, with the first event that there is, or
-    /// with a ping.
-    fn begin(&mut self, mut first: Batch, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if first.frames.is_empty() && !self.stopping.has_begun(context) {
+    /// The first block, sent at once: `retry`, with the first events if there are any, else with a
+    /// ping.
+    fn first_block(&mut self, mut first: Batch, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if first.frames.is_empty() && !self.shutdown.has_begun(context) {
             match self.frames.as_mut().poll_next(context) {
                 Poll::Ready(Some(batch)) => first = batch,
-                Poll::Ready(None) => (self.ended, self.stats.closed) = (true, CloseReason::Ended),
+                Poll::Ready(None) => {
+                    (self.ended, self.stats.close_reason) = (true, CloseReason::Ended);
+                }
                 Poll::Pending => {}
             }
         }
@@ -187,47 +187,48 @@ impl<F: Stream<Item = Batch>> Events<F> {
         }
         let mut frames = frames.into_bytes();
         frames.extend_from_slice(&first.frames);
-        self.deliver(Batch { frames: frames.into(), ..first })
+        self.send(Batch { frames: frames.into(), ..first })
     }
 
-    /// So many bytes are said now.
-    fn pace(&mut self, bytes: usize) {
-        self.last_said = Instant::now();
-        if self.reader == Reader::Browser && bytes >= BATCH / 2 {
-            self.resting = true;
-            self.timer.as_mut().reset(self.last_said + BATCH_PAUSE);
+    /// Records that `bytes` are sent now, and begins the pause of a browser after a large batch.
+    fn record_sent(&mut self, bytes: usize) {
+        self.last_sent = Instant::now();
+        if self.reader == Reader::Browser && bytes >= BATCH_BYTES / 2 {
+            self.pausing = true;
+            self.timer.as_mut().reset(self.last_sent + BATCH_PAUSE);
         }
     }
 
-    /// The last words to a reader whose right to watch has ended.
+    /// Ends the stream with a reset (`expired`).
     fn expire(&mut self) -> Poll<Option<Bytes>> {
         self.ended = true;
-        self.stats.closed = CloseReason::Expired;
+        self.stats.close_reason = CloseReason::Expired;
         let mut batch = Batch::default();
-        expired(&mut batch);
-        self.deliver(batch.into())
+        batch.push_reset(ResetReason::Expired, None);
+        self.send(batch.into())
     }
 
-    /// When the timer has to go off in a silence.
-    fn due(&self) -> Instant {
-        let ping = self.last_said + PING_INTERVAL;
-        self.until.map_or(ping, |until| until.min(ping))
+    /// When the timer has to fire if no frame is sent: for the next ping, or for the expiry.
+    fn next_deadline(&self) -> Instant {
+        let ping = self.last_sent + PING_INTERVAL;
+        self.expires_at.map_or(ping, |expires_at| expires_at.min(ping))
     }
 
-    /// Whether the timer has gone off.
-    fn time_is_up(&mut self, context: &mut Context<'_>) -> bool {
+    /// Whether the timer has fired.
+    fn timer_fired(&mut self, context: &mut Context<'_>) -> bool {
         self.timer.as_mut().poll(context).is_ready()
     }
 }
 
-impl<F: Stream<Item = Batch>> Stream for Events<F> {
+impl<F: Stream<Item = Batch>> Stream for EventBody<F> {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(large) = &mut self.large {
                 match ready!(Pin::new(large).poll_frame(context)) {
-                    // It had to be given up. The reader must not take what it has for the whole.
+                    // The memory was revoked. The error shows the reader that the message is
+                    // incomplete.
                     Some(Err(error)) => {
                         self.ended = true;
                         return Poll::Ready(Some(Err(error)));
@@ -236,59 +237,59 @@ impl<F: Stream<Item = Batch>> Stream for Events<F> {
                     None => self.large = None,
                 }
             }
-            let said = ready!(self.poll_said(context));
+            let chunk = ready!(self.poll_chunk(context));
             if self.large.is_none() {
-                return Poll::Ready(said.map(Ok));
+                return Poll::Ready(chunk.map(Ok));
             }
         }
     }
 }
 
-impl<F: Stream<Item = Batch>> Events<F> {
-    /// What is said next; nothing in the place of a large message.
-    fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+impl<F: Stream<Item = Batch>> EventBody<F> {
+    /// The next chunk; for a large message it is empty, and the message is in `large`.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return self.begin(*first, context);
+            return self.first_block(*first, context);
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.stopping.has_begun(context) {
+        if self.shutdown.has_begun(context) {
             self.ended = true;
-            self.stats.closed = CloseReason::Stopping;
-            return Poll::Ready(Some(farewell(self.retry)));
+            self.stats.close_reason = CloseReason::Shutdown;
+            return Poll::Ready(Some(shutdown_frame(self.retry)));
         }
-        if self.until.is_some_and(|until| until <= Instant::now()) {
+        if self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now()) {
             return self.expire();
         }
-        if self.resting {
-            if !self.time_is_up(context) {
+        if self.pausing {
+            if !self.timer_fired(context) {
                 return Poll::Pending;
             }
-            self.resting = false;
-            let due = self.due();
+            self.pausing = false;
+            let due = self.next_deadline();
             self.timer.as_mut().reset(due);
         }
         match self.frames.as_mut().poll_next(context) {
-            Poll::Ready(Some(batch)) => return self.deliver(batch),
+            Poll::Ready(Some(batch)) => return self.send(batch),
             Poll::Ready(None) => {
-                self.stats.closed = CloseReason::Ended;
+                self.stats.close_reason = CloseReason::Ended;
                 return Poll::Ready(None);
             }
             Poll::Pending => {}
         }
-        while self.time_is_up(context) {
-            let due = self.due();
+        while self.timer_fired(context) {
+            let due = self.next_deadline();
             if due > Instant::now() {
                 self.timer.as_mut().reset(due);
                 continue;
             }
-            if self.until == Some(due) {
+            if self.expires_at == Some(due) {
                 return self.expire();
             }
-            let ping = said(frame::ping);
-            self.pace(ping.len());
-            let due = self.due();
+            let ping = encode(frame::ping);
+            self.record_sent(ping.len());
+            let due = self.next_deadline();
             self.timer.as_mut().reset(due);
             return Poll::Ready(Some(ping));
         }
@@ -296,25 +297,18 @@ impl<F: Stream<Item = Batch>> Events<F> {
     }
 }
 
-/// The last words of a server that stops: come back, but not all at the same moment. (Our own page
-/// does not see them; it spreads its attempts by itself.)
-fn farewell(retry: Duration) -> Bytes {
+/// The last frame before a shutdown: `retry` with a random pause, so that the readers do not all
+/// reconnect at once. (The page of Tidings cannot see it, and spreads its attempts itself.)
+fn shutdown_frame(retry: Duration) -> Bytes {
     let max = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     let spread = Duration::from_millis(fastrand::u64(max.min(500)..=max));
-    said(|buffer| {
+    encode(|buffer| {
         frame::retry(buffer, spread);
         frame::ping(buffer);
     })
 }
 
-/// Tells a reader that it may not watch any more. Its cursor stays good.
-fn expired(batch: &mut Batch<String>) {
-    batch.reset = Some(EXPIRED);
-    let why = format!(r#"{{"reason":"{EXPIRED}","oldest":null}}"#);
-    frame::event(&mut batch.frames, RESET, None, &why);
-}
-
-fn said(frame: impl FnOnce(&mut String)) -> Bytes {
+fn encode(frame: impl FnOnce(&mut String)) -> Bytes {
     let mut buffer = String::new();
     frame(&mut buffer);
     Bytes::from(buffer)

@@ -1,67 +1,86 @@
-//! What a reader is given, counted.
+//! Statistics of an event stream: metrics, and a log line when it closes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::server::{
-    guard::MemoryPermit,
-    observe::{Metrics, RequestContext, StreamKind},
+use super::frame;
+use crate::{
+    message::{EventId, ResetReason},
+    server::{
+        guard::MemoryPermit,
+        observe::{Metrics, RequestContext, StreamKind},
+    },
 };
 
-/// Frames that are given to a reader at once.
+/// Frames that are sent to a reader in one write.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<Frames = Bytes> {
     pub(crate) frames: Frames,
     /// How many messages are among them.
     pub(crate) messages: usize,
-    /// Why the reader is told to begin anew, if it is.
-    pub(crate) reset: Option<&'static str>,
-    /// What is reserved for them, if they are more than any reader may hold.
+    /// The reason of the reset among them, if there is one.
+    pub(crate) reset: Option<ResetReason>,
+    /// The memory reserved for them, if they are larger than a reader may hold without a reservation.
     pub(crate) memory: Option<Box<MemoryPermit>>,
+}
+
+impl Batch<String> {
+    /// Appends a reset.
+    pub(crate) fn push_reset(&mut self, reason: ResetReason, oldest: Option<EventId>) {
+        frame::reset(&mut self.frames, reason, oldest);
+        self.reset = Some(reason);
+    }
 }
 
 impl From<Batch<String>> for Batch {
     fn from(batch: Batch<String>) -> Self {
         let Batch { mut frames, messages, reset, memory } = batch;
-        // A reader that stalls holds it.
+        // A stalled reader holds the buffer.
         frames.shrink_to_fit();
         Self { frames: frames.into(), messages, reset, memory }
     }
 }
 
-/// An event stream while it is open. When it goes, one line of the log says what it was.
+/// The statistics of an open event stream. They are logged in one line when it is dropped.
 pub(super) struct StreamStats {
     metrics: Metrics,
-    watched: StreamKind,
-    /// Why it is over; until that is known, it can only be that the reader goes.
-    pub(super) closed: CloseReason,
-    asked: Option<Arc<RequestContext>>,
+    kind: StreamKind,
+    /// Why the stream closed. Dropping it without another reason means that the reader disconnected.
+    pub(super) close_reason: CloseReason,
+    request: Option<Arc<RequestContext>>,
     messages: u64,
     bytes: u64,
 }
 
-/// Why an event stream is over.
+/// Why an event stream closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CloseReason {
-    /// The reader has gone, or took nothing for too long.
-    Gone,
-    /// There is nothing more: the stream has ended, or the store can not be read.
+    /// The reader disconnected, or was disconnected because it did not read.
+    Disconnected,
+    /// There are no more frames: the stream has ended, or the store cannot be read.
     Ended,
-    /// The server stops.
-    Stopping,
-    /// The reader's right to watch has ended.
+    /// The server is shutting down.
+    Shutdown,
+    /// The reader's token has expired.
     Expired,
 }
 
 impl StreamStats {
-    pub(super) fn begin(metrics: Metrics, watched: StreamKind) -> Self {
-        metrics.opened(watched);
-        let asked = RequestContext::current();
-        Self { metrics, watched, closed: CloseReason::Gone, asked, messages: 0, bytes: 0 }
+    pub(super) fn begin(metrics: Metrics, kind: StreamKind) -> Self {
+        metrics.opened(kind);
+        let request = RequestContext::current();
+        Self {
+            metrics,
+            kind,
+            close_reason: CloseReason::Disconnected,
+            request,
+            messages: 0,
+            bytes: 0,
+        }
     }
 
-    /// Counts what the reader is given.
+    /// Counts a batch that is sent to the reader.
     pub(super) fn count(&mut self, batch: &Batch) {
         let (messages, bytes) = (batch.messages as u64, batch.frames.len() as u64);
         self.messages += messages;
@@ -75,15 +94,15 @@ impl StreamStats {
 
 impl Drop for StreamStats {
     fn drop(&mut self) {
-        self.metrics.closed(self.watched);
-        let why = match self.closed {
-            CloseReason::Gone => "the reader has gone",
-            CloseReason::Ended => "there is nothing more",
-            CloseReason::Stopping => "the server stops",
+        self.metrics.closed(self.kind);
+        let why = match self.close_reason {
+            CloseReason::Disconnected => "the reader disconnected",
+            CloseReason::Ended => "the stream has no more events",
+            CloseReason::Shutdown => "the server is shutting down",
             CloseReason::Expired => "the token has expired",
         };
-        if let Some(asked) = &self.asked {
-            asked.log_end(self.messages, self.bytes, why);
+        if let Some(request) = &self.request {
+            request.log_end(self.messages, self.bytes, why);
         }
     }
 }

@@ -1,17 +1,17 @@
-/* Makes system calls on the files of a store fail, wait, or kill the process: preloaded into a server
- * by `faults.rs`, below SQLite, so that what the server promises of a failing disk can be tested.
+/* Fault injection: makes system calls on the files of a store fail, wait, or kill the process. `faults.rs`
+ * preloads it into a server, below SQLite, to test how the server behaves with a failing disk.
  *
- * TIDINGS_STORE is the path of the store; what counts are files whose path begins with it (`name` is
- * the rest of it, `.` for the file itself) and its folder (`/`). TIDINGS_FAULTS is a file of rules, one
- * a line, read again at each call:
+ * TIDINGS_STORE is the path of the store. The rules apply to files whose path begins with it (`name` is
+ * the rest of the path, `.` for the file itself) and to its folder (`/`). TIDINGS_FAULTS is a file of
+ * rules, one per line, read again at each call:
  *
  *     call name after times action [argument]
  *
  * `call` is write, sync, truncate, unlink, rename, chown, or * for any; `name` may be * too. The rule
- * passes over the first `after` calls that it fits and then acts `times` times (-1: always). `action` is
- * fail (with the number of an error), torn (the same, after half of a write was done), late (fails after
- * the call was done), delay (in milliseconds), or kill. The first rule that fits decides. TIDINGS_CALLS,
- * if it is set, is a file that every call is noted in. */
+ * skips the first `after` calls that match it and then acts `times` times (-1: always). `action` is fail
+ * (with the number of an error), torn (fails after half of a write was done), late (fails after the call
+ * was done), delay (in milliseconds), or kill. The first rule that matches decides. TIDINGS_CALLS, if it
+ * is set, is a file that every call is appended to. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RULES 16
+#define MAX_RULES 16
 
 struct rule {
     char call[16], name[32], action[16];
@@ -32,11 +32,11 @@ struct rule {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char known[2048];
-static struct rule rules[RULES];
+static char last_text[2048];
+static struct rule rules[MAX_RULES];
 static int count;
 
-/* What is left of a path of the store, or NULL. */
+/* The name of a file of the store: the rest of its path; NULL for other files. */
 static const char *name_of(const char *path) {
     const char *store = getenv("TIDINGS_STORE");
     if (!store || !path) return NULL;
@@ -55,9 +55,9 @@ static const char *name_of_file(int file, char *path, size_t size) {
     return name_of(path);
 }
 
-/* Reads the rules; those that are the same as before keep their counts. */
+/* Reads the rules; their counts are reset only if the text of the file has changed. */
 static void read_rules(void) {
-    char text[sizeof known] = "";
+    char text[sizeof last_text] = "";
     const char *path = getenv("TIDINGS_FAULTS");
     int file = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
     if (file >= 0) {
@@ -65,10 +65,10 @@ static void read_rules(void) {
         text[length > 0 ? length : 0] = 0;
         syscall(SYS_close, file);
     }
-    if (strcmp(text, known) == 0) return;
-    memcpy(known, text, sizeof known);
+    if (strcmp(text, last_text) == 0) return;
+    memcpy(last_text, text, sizeof last_text);
     count = 0;
-    for (char *rest = text, *line; count < RULES && (line = strsep(&rest, "\n"));) {
+    for (char *rest = text, *line; count < MAX_RULES && (line = strsep(&rest, "\n"));) {
         struct rule *rule = &rules[count];
         memset(rule, 0, sizeof *rule);
         if (sscanf(line, "%15s %31s %ld %ld %15s %ld", rule->call, rule->name, &rule->after,
@@ -77,11 +77,11 @@ static void read_rules(void) {
     }
 }
 
-static int fits(const char *pattern, const char *text) {
+static int matches(const char *pattern, const char *text) {
     return strcmp(pattern, "*") == 0 || strcmp(pattern, text) == 0;
 }
 
-/* What is to happen to a call. */
+/* The rule that applies to a call, after its kill or delay; action `pass` if there is none. */
 static struct rule decide(const char *call, const char *name) {
     struct rule decided = {.action = "pass"};
     if (!name) return decided;
@@ -89,7 +89,7 @@ static struct rule decide(const char *call, const char *name) {
     read_rules();
     for (int index = 0; index < count; index++) {
         struct rule *rule = &rules[index];
-        if (!fits(rule->call, call) || !fits(rule->name, name)) continue;
+        if (!matches(rule->call, call) || !matches(rule->name, name)) continue;
         if (rule->after > 0) {
             rule->after--;
         } else if (rule->times != 0) {
@@ -112,7 +112,7 @@ static struct rule decide(const char *call, const char *name) {
     return decided;
 }
 
-static int is(struct rule rule, const char *action) {
+static int has_action(struct rule rule, const char *action) {
     return strcmp(rule.action, action) == 0;
 }
 
@@ -123,14 +123,14 @@ static int fail(struct rule rule) {
 
 #define NEXT(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
 
-/* A call on a file, with what it fails with and what it does. */
+/* Wraps a call on a file descriptor. */
 #define ON_FILE(type, function, call, file, parameters, arguments)                                    \
-    type function parameters {                                                                         \
-        char path[4096];                                                                               \
-        struct rule rule = decide(call, name_of_file(file, path, sizeof path));                        \
-        if (is(rule, "fail")) return fail(rule);                                                       \
-        type done = NEXT(function) arguments;                                                          \
-        return is(rule, "late") ? fail(rule) : done;                                                   \
+    type function parameters {                                                                        \
+        char path[4096];                                                                              \
+        struct rule rule = decide(call, name_of_file(file, path, sizeof path));                       \
+        if (has_action(rule, "fail")) return fail(rule);                                              \
+        type done = NEXT(function) arguments;                                                         \
+        return has_action(rule, "late") ? fail(rule) : done;                                          \
     }
 
 ON_FILE(int, fsync, "sync", file, (int file), (file))
@@ -139,13 +139,13 @@ ON_FILE(int, ftruncate, "truncate", file, (int file, off_t length), (file, lengt
 ON_FILE(int, ftruncate64, "truncate", file, (int file, off64_t length), (file, length))
 
 #define WRITE(function, parameters, arguments, half)                                                  \
-    ssize_t function parameters {                                                                      \
-        char path[4096];                                                                               \
-        struct rule rule = decide("write", name_of_file(file, path, sizeof path));                     \
-        if (is(rule, "fail")) return fail(rule);                                                       \
-        if (is(rule, "torn") && NEXT(function) half >= 0) return fail(rule);                           \
-        ssize_t done = NEXT(function) arguments;                                                       \
-        return is(rule, "late") ? fail(rule) : done;                                                   \
+    ssize_t function parameters {                                                                     \
+        char path[4096];                                                                              \
+        struct rule rule = decide("write", name_of_file(file, path, sizeof path));                    \
+        if (has_action(rule, "fail")) return fail(rule);                                              \
+        if (has_action(rule, "torn") && NEXT(function) half >= 0) return fail(rule);                  \
+        ssize_t done = NEXT(function) arguments;                                                      \
+        return has_action(rule, "late") ? fail(rule) : done;                                          \
     }
 
 WRITE(write, (int file, const void *bytes, size_t size), (file, bytes, size), (file, bytes, size / 2))
@@ -155,11 +155,11 @@ WRITE(pwrite64, (int file, const void *bytes, size_t size, off64_t at), (file, b
       (file, bytes, size / 2, at))
 
 #define ON_PATH(function, call, parameters, arguments)                                                \
-    int function parameters {                                                                          \
-        struct rule rule = decide(call, name_of(path));                                                \
-        if (is(rule, "fail")) return fail(rule);                                                       \
-        int done = NEXT(function) arguments;                                                           \
-        return is(rule, "late") ? fail(rule) : done;                                                   \
+    int function parameters {                                                                         \
+        struct rule rule = decide(call, name_of(path));                                               \
+        if (has_action(rule, "fail")) return fail(rule);                                              \
+        int done = NEXT(function) arguments;                                                          \
+        return has_action(rule, "late") ? fail(rule) : done;                                          \
     }
 
 ON_PATH(unlink, "unlink", (const char *path), (path))

@@ -1,5 +1,5 @@
-//! Faults below `SQLite`: a small library (`faults.c`), compiled with the system's compiler and
-//! preloaded into a server, lets system calls on the files of its store fail, wait, or kill it.
+//! Fault injection below `SQLite`: a small library (`faults.c`), compiled with the system's compiler and
+//! preloaded into a server, makes system calls on the files of its store fail, wait, or kill it.
 
 use std::{
     fmt::Write as _,
@@ -11,11 +11,11 @@ use std::{
 
 use tempfile::TempDir;
 
-/// What a disk says that is broken, and one that is full (`errno.h` of Linux).
+/// The errors of a broken and of a full disk (`errno.h` of Linux).
 pub(crate) const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
 
-/// The library; it stays until the tests have ended.
+/// The path of the compiled library, which is kept until the tests have ended.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, library) = LIBRARY.get_or_init(|| {
@@ -26,7 +26,7 @@ fn library() -> &'static Path {
         let mut compile = Command::new(compiler);
         compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library);
         let status = compile.arg(source).arg("-ldl").status().expect("a C compiler");
-        assert!(status.success(), "faults.c is not compiled");
+        assert!(status.success(), "faults.c does not compile");
         (folder, library)
     });
     library
@@ -40,7 +40,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// None yet. Their files are in a folder that is not the store's.
+    /// No faults yet. The files of the rules and calls are in `folder`, which is not that of the store.
     pub(crate) fn new(store: &Path, folder: &Path) -> Self {
         let faults = Self {
             store: store.to_owned(),
@@ -51,25 +51,25 @@ impl Faults {
         faults
     }
 
-    /// Lets a server have them.
+    /// Preloads the library into a server.
     pub(crate) fn preload(&self, server: &mut Command) {
         server.env("LD_PRELOAD", library()).env("TIDINGS_STORE", &self.store);
         server.env("TIDINGS_FAULTS", &self.rules).env("TIDINGS_CALLS", &self.calls);
     }
 
-    /// From now on these rules hold (see `faults.c`).
+    /// Replaces the rules (see `faults.c`).
     pub(crate) fn set(&self, rules: &[String]) {
         let mut text = String::new();
         for rule in rules {
             writeln!(text, "{rule}").expect("memory");
         }
-        // At once: the library reads it at any moment.
+        // Renamed into place, because the library may read the file at any moment.
         let new = self.rules.with_extension("new");
         fs::write(&new, text).expect("a file");
         fs::rename(new, &self.rules).expect("put in its place");
     }
 
-    /// The calls so far: which, on which file, and what was done to them.
+    /// The calls so far: the call, the name of the file, and the action.
     pub(crate) fn calls(&self) -> Vec<(String, String, String)> {
         let calls = fs::read_to_string(&self.calls).unwrap_or_default();
         let word =
@@ -81,23 +81,23 @@ impl Faults {
         calls.lines().map(call).collect()
     }
 
-    /// Forgets the calls so far.
-    pub(crate) fn forget_calls(&self) {
+    /// Clears the list of calls.
+    pub(crate) fn clear_calls(&self) {
         let _ = fs::remove_file(&self.calls);
     }
 
-    /// Whether any call was made to fail, or worse.
-    pub(crate) fn have_acted(&self) -> bool {
-        self.calls().iter().any(|(.., done)| done != "pass")
+    /// Whether a rule has acted on any call.
+    pub(crate) fn any_triggered(&self) -> bool {
+        self.calls().iter().any(|(.., action)| action != "pass")
     }
 }
 
-/// A rule: these calls on the file with this name fail from now on.
+/// A rule: all these calls on the file with this name fail.
 pub(crate) fn always_fail(call: &str, name: &str, error: i32) -> String {
     format!("{call} {name} 0 -1 fail {error}")
 }
 
-/// A rule: the process is killed before the next call but so many.
+/// A rule: the process is killed before the call that follows the next `calls` calls.
 pub(crate) fn kill_after(calls: usize) -> String {
     format!("* * {calls} 1 kill")
 }

@@ -1,4 +1,4 @@
-//! The server as a process.
+//! The server as a child process.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-/// The program: the one that was built with these tests, or the one that `TIDINGS_SERVER` names.
+/// The path of the program: the one built with these tests, or the one that `TIDINGS_SERVER` names.
 pub(crate) fn program() -> PathBuf {
     let built = || env!("CARGO_BIN_EXE_tidings").into();
-    std::env::var_os("TIDINGS_SERVER").map_or_else(built, |given| {
-        PathBuf::from(given).canonicalize().expect("the program that TIDINGS_SERVER names")
+    std::env::var_os("TIDINGS_SERVER").map_or_else(built, |path| {
+        PathBuf::from(path).canonicalize().expect("the program that TIDINGS_SERVER names")
     })
 }
 
-/// How a process ended, which must be soon.
+/// The exit code of a process; kills it and panics if it does not end within a minute.
 pub(crate) fn exit_status(process: &mut Child) -> Option<i32> {
     for _ in 0..600 {
         if let Some(status) = process.try_wait().expect("a process") {
@@ -27,24 +27,24 @@ pub(crate) fn exit_status(process: &mut Child) -> Option<i32> {
     panic!("the process does not end");
 }
 
-/// The program, far from any folder that holds a site, as it is deployed.
+/// A command that runs the program outside of the repository, where no default site is found.
 pub(crate) fn tidings() -> Command {
     let mut command = Command::new(program());
     command.current_dir(std::env::temp_dir()).env_clear().env("TIDINGS_DATA", ":memory:");
-    // All come from one address, and mean no harm.
+    // All test clients have the same address.
     command.env("TIDINGS_PUBLISH_RATE", "0").env("TIDINGS_MAX_WATCHERS_PER_ADDRESS", "10000");
     command.env("TIDINGS_MAX_REQUESTS_PER_ADDRESS", "10000").env("TIDINGS_READ_RATE", "0");
     command.env("TIDINGS_ALLOW_HOST", "*");
     command
 }
 
-/// What a server says that refuses to start.
-pub(crate) fn refused(command: &mut Command) -> (Output, String) {
+/// Runs a command that must fail, without a panic; returns its output, and its standard error as text.
+pub(crate) fn start_refused(command: &mut Command) -> (Output, String) {
     let output = command.output().expect("a process");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
     assert!(output.stdout.is_empty());
-    (output, said)
+    (output, stderr)
 }
 
 /// A running server, killed when it is dropped.
@@ -61,12 +61,12 @@ impl Server {
         )
     }
 
-    /// A server that keeps its messages in a file.
+    /// A server with a store in `file`.
     pub(crate) fn start_on(file: &Path, site: &Path, arguments: &[&str]) -> Self {
         Self::start(site, &[&["--data", file.to_str().expect("text")], arguments].concat())
     }
 
-    /// Runs a command that becomes a server, and waits until that says where it is.
+    /// Runs a command that starts a server, and waits until it prints its URL.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut process =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
@@ -75,14 +75,14 @@ impl Server {
         BufReader::new(output).read_line(&mut line).expect("a line");
         let url = line.trim().strip_prefix("Tidings is at ");
         let Some((scheme, address)) = url.and_then(|url| url.split_once("://")) else {
-            let mut said = String::new();
-            process.stderr.take().expect("a log").read_to_string(&mut said).expect("text");
-            panic!("the server does not start: {line}{said}");
+            let mut stderr = String::new();
+            process.stderr.take().expect("a log").read_to_string(&mut stderr).expect("text");
+            panic!("the server does not start: {line}{stderr}");
         };
         Self { scheme: scheme.to_owned(), address: address.to_owned(), process }
     }
 
-    /// The beginning of every address.
+    /// The base URL of the server.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
@@ -92,24 +92,24 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
-    /// How many files and connections it has open.
+    /// The number of its open file descriptors.
     #[cfg(target_os = "linux")]
     pub(crate) fn open_files(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.process.id()));
         files.expect("a process").count()
     }
 
-    /// The same, and gives back what its log says.
+    /// Kills it and returns its log.
     #[cfg(target_os = "linux")]
-    pub(crate) fn kill_and_hear(mut self) -> String {
+    pub(crate) fn kill_and_read_log(mut self) -> String {
         self.process.kill().expect("it runs");
-        let mut said = String::new();
-        let log = self.process.stderr.as_mut().expect("a log");
-        log.read_to_string(&mut said).expect("text");
-        said
+        let mut log = String::new();
+        let stderr = self.process.stderr.as_mut().expect("a log");
+        stderr.read_to_string(&mut log).expect("text");
+        log
     }
 
-    /// Ends it without notice, in the middle of whatever it does.
+    /// Kills it (SIGKILL).
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("an end");

@@ -1,14 +1,14 @@
-//! A table of requests and answers, in text, so that it reads like the one in the manual.
+//! A table of requests and expected responses, as text, so that it reads like the one in the manual.
 //!
-//! One row is one request, and rows are asked in order:
-//! `request | headers | body | status | type | what the answer says | headers of the answer`,
-//! where `-` is nothing, `&` stands between headers and the last column may be left out.
+//! One row is one request, and rows are sent in order:
+//! `request | headers | body | status | type | body of the response | headers of the response`,
+//! where `-` is empty, `&` separates headers and the last column may be omitted.
 //!
-//! - `\n`, `\r`, `\t`, `\0`, `\xff` and `\\` are bytes, `{a*65}` is 65 times `a`.
-//! - Ids are written `T-3`: the third of this stream. In a request it is an id that an answer of
-//!   the same stream held before. A time of day in an answer is `AT`.
-//! - `…` in an answer stands for anything. Of a problem the slug is given, and what follows it are
-//!   parts of the answer. Of an event stream the beginning is given; it is not read further.
+//! - `\n`, `\r`, `\t`, `\0`, `\xff` and `\\` are bytes, `{a*65}` is `a` 65 times.
+//! - Ids are written `T-3`: sequence 3 of this stream. In a request it stands for an id that an earlier
+//!   response of the same stream held. A time of day in a response is `AT`.
+//! - `…` in a response matches any text. For a problem the cell is the slug, followed by parts of the
+//!   response separated by `; `. For an event stream it is the beginning; the rest is not read.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,14 +17,14 @@ use serde_json::Value;
 
 use super::TestApp;
 
-/// Times of ids are unix milliseconds.
-const DIGITS: usize = 13;
+/// The digits of the Unix time in an id, in milliseconds.
+const MILLIS_DIGITS: usize = 13;
 
-/// Asks every row of a table.
-pub(crate) async fn ask(app: &TestApp, table: &str) {
+/// Sends the request of every row of a table and checks its response.
+pub(crate) async fn check(app: &TestApp, table: &str) {
     let mut ids = HashMap::new();
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        Row::parse(line).ask(app, &mut ids).await;
+        Row::parse(line).check(app, &mut ids).await;
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) async fn ask(app: &TestApp, table: &str) {
 pub(crate) fn slugs(table: &str) -> Vec<&str> {
     let rows = table.lines().map(str::trim).filter(|line| !line.is_empty()).map(Row::parse);
     let problems = rows.filter(|row| row.kind == "problem");
-    problems.filter_map(|row| row.says.split_whitespace().next()).collect()
+    problems.filter_map(|row| row.expected.split_whitespace().next()).collect()
 }
 
 struct Row<'text> {
@@ -42,8 +42,8 @@ struct Row<'text> {
     body: &'text str,
     status: u16,
     kind: &'text str,
-    says: &'text str,
-    answer_headers: &'text str,
+    expected: &'text str,
+    response_headers: &'text str,
 }
 
 impl<'text> Row<'text> {
@@ -58,25 +58,25 @@ impl<'text> Row<'text> {
             body: cell(2),
             status: cells[3].parse().expect("a status"),
             kind: cell(4),
-            says: cell(5),
-            answer_headers: cell(6),
+            expected: cell(5),
+            response_headers: cell(6),
         }
     }
 
-    async fn ask(&self, app: &TestApp, ids: &mut HashMap<(String, String), String>) {
+    async fn check(&self, app: &TestApp, ids: &mut HashMap<(String, String), String>) {
         let line = self.line;
         let (method, path) = self.request.split_once(' ').expect("a method and a path");
         let stream = path.split(['/', '?']).nth(2).unwrap_or_default().to_owned();
         let with_ids = |text: &str| {
             let mut parts = text.split("T-");
-            let mut whole = parts.next().unwrap_or_default().to_owned();
+            let mut text = parts.next().unwrap_or_default().to_owned();
             for part in parts {
                 let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
                 let id = ids.get(&(stream.clone(), part[..digits].to_owned()));
-                whole += id.unwrap_or_else(|| panic!("T-{part} is not known yet: {line}"));
-                whole += &part[digits..];
+                text += id.unwrap_or_else(|| panic!("T-{part} is not known: {line}"));
+                text += &part[digits..];
             }
-            whole
+            text
         };
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let url = format!("{}{}", app.url, text(&with_ids(path)));
@@ -87,14 +87,14 @@ impl<'text> Row<'text> {
             request = request.header(name, value);
         }
         let response = request.send().await.unwrap_or_else(|error| panic!("{line}\n{error:?}"));
-        let said = self.check(response).await;
-        for (id, seq) in found_ids(&said) {
+        let body = self.check_response(response).await;
+        for (id, seq) in found_ids(&body) {
             ids.insert((stream.clone(), seq.to_owned()), id.to_owned());
         }
     }
 
-    /// Checks an answer and gives back what it said.
-    async fn check(&self, response: Response) -> String {
+    /// Checks a response and returns its body, or the beginning of an event stream.
+    async fn check_response(&self, response: Response) -> String {
         let line = self.line;
         let (status, headers) = (response.status(), response.headers().clone());
         let header = |name: &str| headers.get(name).map(|value| value.to_str().expect("text"));
@@ -106,39 +106,39 @@ impl<'text> Row<'text> {
             "sse" => "text/event-stream; charset=utf-8",
             other => other,
         };
-        let said = if self.kind == "sse" && status == 200 {
-            beginning(response, text(self.says).len()).await
+        let body = if self.kind == "sse" && status == 200 {
+            read_beginning(response, text(self.expected).len()).await
         } else {
             response.text().await.expect("text")
         };
-        assert_eq!((status.as_u16(), media_type), (self.status, expected), "{line}\n{said}");
-        let plain = without_times(&said);
+        assert_eq!((status.as_u16(), media_type), (self.status, expected), "{line}\n{body}");
+        let plain = without_times(&body);
         match self.kind {
-            "problem" => self.check_problem(&said, &plain),
-            "sse" => assert!(plain.starts_with(&text(self.says)), "{line}\n{plain}"),
-            _ => assert!(fits(&plain, &text(self.says)), "{line}\n{plain}"),
+            "problem" => self.check_problem(&body, &plain),
+            "sse" => assert!(plain.starts_with(&text(self.expected)), "{line}\n{plain}"),
+            _ => assert!(matches(&plain, &text(self.expected)), "{line}\n{plain}"),
         }
-        for expected in self.answer_headers.split(" & ").filter(|header| !header.is_empty()) {
+        for expected in self.response_headers.split(" & ").filter(|header| !header.is_empty()) {
             let (name, value) = expected.split_once(": ").expect("a header");
-            let is = without_times(header(name).unwrap_or("(no such header)"));
-            assert!(fits(&is, value), "{line}\n{name}: {is}");
+            let actual = without_times(header(name).unwrap_or("(no such header)"));
+            assert!(matches(&actual, value), "{line}\n{name}: {actual}");
         }
         if self.status == 503 {
             assert!(header("retry-after").is_some(), "{line}");
         }
-        said
+        body
     }
 
-    /// RFC 9457, and the table of the problems.
-    fn check_problem(&self, said: &str, plain: &str) {
+    /// Checks a problem against RFC 9457 and the table of the problems.
+    fn check_problem(&self, body: &str, plain: &str) {
         let line = self.line;
-        let problem: Value = serde_json::from_str(said).expect("JSON");
-        let mut words = self.says.splitn(2, ' ');
+        let problem: Value = serde_json::from_str(body).expect("JSON");
+        let mut words = self.expected.splitn(2, ' ');
         let slug = words.next().expect("a slug");
         let kind = tidings::problem::ALL.into_iter().find(|kind| kind.slug == slug);
-        let kind = kind.unwrap_or_else(|| panic!("no problem is called {slug}: {line}"));
-        assert_eq!(problem["type"], format!("/problems#{slug}"), "{line}\n{said}");
-        assert_eq!(problem["status"], self.status, "{line}\n{said}");
+        let kind = kind.unwrap_or_else(|| panic!("no problem has the slug {slug}: {line}"));
+        assert_eq!(problem["type"], format!("/problems#{slug}"), "{line}\n{body}");
+        assert_eq!(problem["status"], self.status, "{line}\n{body}");
         assert_eq!((problem["title"].as_str(), kind.status), (Some(kind.title), self.status));
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
         for part in words.next().unwrap_or_default().split("; ") {
@@ -147,25 +147,25 @@ impl<'text> Row<'text> {
     }
 }
 
-/// The beginning of a response that need not end, without the times.
-async fn beginning(mut response: Response, length: usize) -> String {
+/// The beginning of a response that may not end: at least `length` bytes without the times.
+async fn read_beginning(mut response: Response, length: usize) -> String {
     let mut read = Vec::new();
     loop {
-        let said = String::from_utf8_lossy(&read).into_owned();
-        if without_times(&said).len() >= length {
-            return said;
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if without_times(&text).len() >= length {
+            return text;
         }
         let piece = tokio::time::timeout(Duration::from_secs(30), response.chunk()).await;
-        match piece.unwrap_or_else(|_| panic!("nothing more comes after {said}")) {
+        match piece.unwrap_or_else(|_| panic!("no more data after {text}")) {
             Ok(Some(piece)) => read.extend_from_slice(&piece),
-            Ok(None) => return said,
-            Err(error) => panic!("{error:?} after {said}"),
+            Ok(None) => return text,
+            Err(error) => panic!("{error:?} after {text}"),
         }
     }
 }
 
-/// Whether a text is as the pattern says.
-fn fits(text: &str, pattern: &str) -> bool {
+/// Whether a text matches a pattern, where `…` is any text.
+fn matches(text: &str, pattern: &str) -> bool {
     let parts: Vec<_> = pattern.split('…').collect();
     let [first, between @ .., last] = parts.as_slice() else { return text == pattern };
     let Some(mut rest) = text.strip_prefix(first) else { return false };
@@ -180,12 +180,13 @@ fn fits(text: &str, pattern: &str) -> bool {
 fn found_ids(text: &str) -> Vec<(&str, &str)> {
     let not_digit = |c: char| !c.is_ascii_digit();
     let mut found = Vec::new();
-    for (dash, _) in text.match_indices('-').filter(|(dash, _)| *dash >= DIGITS) {
+    for (dash, _) in text.match_indices('-').filter(|(dash, _)| *dash >= MILLIS_DIGITS) {
         let seq = &text[dash + 1..];
         let seq = &seq[..seq.find(not_digit).unwrap_or(seq.len())];
-        let millis = text.get(dash - DIGITS..dash).filter(|millis| !millis.contains(not_digit));
+        let millis =
+            text.get(dash - MILLIS_DIGITS..dash).filter(|millis| !millis.contains(not_digit));
         if millis.is_some() && !seq.is_empty() {
-            found.push((&text[dash - DIGITS..=dash + seq.len()], seq));
+            found.push((&text[dash - MILLIS_DIGITS..=dash + seq.len()], seq));
         }
     }
     found
@@ -226,7 +227,7 @@ fn bytes(escaped: &str) -> Vec<u8> {
                 (vec![*byte; rest[3..end].parse().expect("a number")], end + 1)
             }
             [byte, ..] => (vec![*byte], 1),
-            [] => unreachable!("something was found"),
+            [] => unreachable!("a character was found"),
         };
         bytes.extend(piece);
         rest = &rest[length..];

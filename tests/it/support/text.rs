@@ -1,4 +1,4 @@
-//! Texts that lean towards what could break a format of lines.
+//! Random texts made of parts that could break a line-based format.
 
 const PARTS: [&str; 20] = [
     "\n",
@@ -23,19 +23,19 @@ const PARTS: [&str; 20] = [
     "hello",
 ];
 
-/// A text that is not empty.
-pub(crate) fn text(chance: &mut fastrand::Rng) -> String {
+/// A random text that is not empty.
+pub(crate) fn random_text(rng: &mut fastrand::Rng) -> String {
     let mut text = String::new();
-    for _ in 0..chance.usize(1..12) {
-        match chance.usize(0..PARTS.len() + 4) {
+    for _ in 0..rng.usize(1..12) {
+        match rng.usize(0..PARTS.len() + 4) {
             part if part < PARTS.len() => text.push_str(PARTS[part]),
-            _ => text.extend((0..chance.usize(1..20)).map(|_| chance.char(..))),
+            _ => text.extend((0..rng.usize(1..20)).map(|_| rng.char(..))),
         }
     }
     text
 }
 
-/// The text as a parser of event streams gives it back.
-pub(crate) fn with_lf(text: &str) -> String {
+/// The text with all line ends as LF, as a parser of event streams returns it.
+pub(crate) fn with_lf_line_ends(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }

@@ -1,4 +1,4 @@
-//! Certificates of our own making, and clients that believe them.
+//! Self-signed certificates, and clients that trust them.
 
 use std::{fs, net::TcpStream, path::Path, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio_rustls::{
     },
 };
 
-/// A certificate for this machine that vouches for itself, and its key, as PEM.
+/// A self-signed certificate for this machine, and its key, as PEM.
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -23,17 +23,17 @@ pub(crate) struct Identity {
 impl Identity {
     pub(crate) fn new() -> Self {
         let names = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+        let generated = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        Self { certificate: generated.cert.pem(), key: generated.signing_key.serialize_pem() }
     }
 
-    /// What a browser would be that believes this certificate and no other.
+    /// A client that trusts only this certificate.
     pub(crate) fn client(&self) -> ClientBuilder {
         let root = Certificate::from_pem(self.certificate.as_bytes()).expect("a certificate");
         Client::builder().no_proxy().tls_certs_only([root])
     }
 
-    /// A bare connection that offers these protocols.
+    /// A TLS connection that offers these protocols by ALPN.
     pub(crate) async fn connect(
         &self,
         address: &str,
@@ -48,24 +48,25 @@ impl Identity {
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
+        config.alpn_protocols =
+            protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
         let name = "127.0.0.1".try_into().expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, socket).await.expect("a handshake")
     }
 }
 
-/// The files of an identity, which can be replaced.
-pub(crate) struct Files(TempDir);
+/// The files with a certificate and its key, which can be replaced.
+pub(crate) struct CertificateFiles(TempDir);
 
-impl Files {
+impl CertificateFiles {
     pub(crate) fn of(identity: &Identity) -> Self {
         let files = Self(TempDir::new().expect("a folder"));
-        files.hold(&identity.certificate, &identity.key);
+        files.write(&identity.certificate, &identity.key);
         files
     }
 
-    pub(crate) fn hold(&self, certificate: &str, key: &str) {
+    pub(crate) fn write(&self, certificate: &str, key: &str) {
         fs::write(self.certificate(), certificate).expect("a file");
         fs::write(self.key(), key).expect("a file");
     }
@@ -83,19 +84,19 @@ impl Files {
     }
 }
 
-/// A port that is free now.
+/// A port that is currently free.
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-/// Waits until somebody listens there.
-pub(crate) fn until_somebody_listens(port: u16) {
+/// Waits until the port accepts connections.
+pub(crate) fn wait_for_listener(port: u16) {
     for _ in 0..1_000 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    panic!("nobody listens on port {port}");
+    panic!("port {port} does not accept connections");
 }

@@ -1,31 +1,31 @@
-//! A decoder of lines that never fails on what a line holds.
+//! A line decoder that accepts any bytes, truncates long lines, and knows CR, LF and CRLF.
 //!
-//! Ours and not `LinesCodec` of tokio-util, which ends at the first line that is not UTF-8, throws away
-//! lines that are too long, and knows nothing of a carriage return.
+//! It replaces tokio-util's `LinesCodec`, which fails at the first line that is not UTF-8, discards lines
+//! that are too long, and does not split at a carriage return.
 
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
 use tokio_util::codec::Decoder;
 
-/// A line without its end, as long as it may be.
+/// A line without its line end, truncated to the maximum length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) bytes: Vec<u8>,
-    /// Whether it was longer.
-    pub(super) cut: bool,
+    /// Whether it was truncated.
+    pub(super) truncated: bool,
 }
 
-/// Cuts what arrives into lines: LF, CRLF and CR end one, and blank ones are left out. (Programs that
-/// show progress end their lines with CR, for as long as it takes.)
+/// Splits bytes into lines at LF, CRLF and CR, and drops empty lines. (CR, because programs that show
+/// their progress end each update with it.)
 #[derive(Debug)]
 pub(super) struct LineDecoder {
     max_bytes: usize,
-    /// How much of the buffer has no end of a line in it.
+    /// How many bytes at the start of the buffer hold no line end.
     scanned: usize,
-    /// Whether a CR has ended a line, so that an LF right behind it is its second half.
+    /// Whether the last line ended with CR, so that a following LF belongs to it.
     after_cr: bool,
-    /// Whether a line has been cut, whose rest is thrown away.
+    /// Whether the rest of a truncated line is being discarded.
     skipping: bool,
 }
 
@@ -34,7 +34,7 @@ impl LineDecoder {
         Self { max_bytes, scanned: 0, after_cr: false, skipping: false }
     }
 
-    /// A line that has come to its end, if it is one to keep.
+    /// A complete line, unless it is empty or the rest of a truncated one.
     fn finish(&mut self, line: &[u8]) -> Option<Line> {
         self.scanned = 0;
         let skipped = std::mem::take(&mut self.skipping);
@@ -43,7 +43,7 @@ impl LineDecoder {
 
     fn line(&self, line: &[u8]) -> Line {
         let fits = line.len().min(self.max_bytes);
-        Line { bytes: line[..fits].to_vec(), cut: fits < line.len() }
+        Line { bytes: line[..fits].to_vec(), truncated: fits < line.len() }
     }
 }
 
@@ -81,7 +81,7 @@ impl Decoder for LineDecoder {
         }
     }
 
-    /// A last line without an end is one too.
+    /// Bytes after the last line end are a line too.
     fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Line>> {
         if let Some(line) = self.decode(buffer)? {
             return Ok(Some(line));
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines of what arrives in pieces.
+    /// The lines of a body that arrives in these pieces.
     fn lines(pieces: &[&[u8]], max_bytes: usize) -> Vec<Line> {
         let (mut decoder, mut buffer) = (LineDecoder::new(max_bytes), BytesMut::new());
         let mut found = Vec::new();
@@ -106,7 +106,7 @@ mod tests {
             while let Some(line) = decoder.decode(&mut buffer).expect("no error") {
                 found.push(line);
             }
-            assert!(buffer.len() <= max_bytes, "no more than a line is held");
+            assert!(buffer.len() <= max_bytes, "no more than one line is buffered");
         }
         while let Some(line) = decoder.decode_eof(&mut buffer).expect("no error") {
             found.push(line);
@@ -119,29 +119,37 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_a_line() {
+    fn lines_end_with_lf_crlf_or_cr() {
         assert_eq!(texts(&[b"a\nb\r\nc\rd"]), [b"a", b"b", b"c", b"d"]);
-        assert_eq!(texts(&[b"a\r", b"\nb"]), [b"a", b"b"], "CRLF between two reads is one end");
+        assert_eq!(
+            texts(&[b"a\r", b"\nb"]),
+            [b"a", b"b"],
+            "CRLF split between two reads is one line end"
+        );
         assert_eq!(texts(&[b"10%\r20%\r30%\n"]), [b"10%", b"20%", b"30%"]);
-        assert_eq!(texts(&[b"\n\r\n\r\r", b"\n", b"a", b"", b"b"]), [b"ab"], "blank ones are none");
+        assert_eq!(
+            texts(&[b"\n\r\n\r\r", b"\n", b"a", b"", b"b"]),
+            [b"ab"],
+            "empty lines are dropped"
+        );
         assert_eq!(texts(&[]), [] as [Vec<u8>; 0]);
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_cut_once() {
-        let long = Line { bytes: b"01234567".to_vec(), cut: true };
-        let next = Line { bytes: b"next".to_vec(), cut: false };
+    fn a_long_line_is_truncated_and_its_rest_discarded() {
+        let long = Line { bytes: b"01234567".to_vec(), truncated: true };
+        let next = Line { bytes: b"next".to_vec(), truncated: false };
         assert_eq!(lines(&[b"0123456789\nnext"], 8), [long.clone(), next.clone()]);
         assert_eq!(lines(&[b"01234567", b"8", b"9abc", b"\r", b"\nnext"], 8), [long.clone(), next]);
-        assert_eq!(lines(&[b"0123456789", b"abc"], 8), [long], "up to the end");
-        let whole = Line { bytes: b"01234567".to_vec(), cut: false };
+        assert_eq!(lines(&[b"0123456789", b"abc"], 8), [long], "at the end of the body");
+        let whole = Line { bytes: b"01234567".to_vec(), truncated: false };
         assert_eq!(lines(&[b"01234567\n"], 8), [whole]);
     }
 
     proptest! {
-        /// However an upload is cut into pieces, its lines are the same.
+        /// The lines do not depend on how the body is split into pieces.
         #[test]
-        fn cuts_do_not_matter(
+        fn lines_do_not_depend_on_chunk_boundaries(
             text in prop::collection::vec(prop::sample::select(b"ab\xff\r\n".to_vec()), 0..60),
             cuts in prop::collection::vec(1..8_usize, 1..20),
         ) {

@@ -1,8 +1,8 @@
-//! Lines as they are uploaded, with memory reserved while there is more than a little of them.
+//! The lines of a streaming upload, with memory reserved only while more than 2 KiB are buffered.
 //!
-//! An upload may last for ever and say nothing for hours: meanwhile it must not hold memory that
-//! others wait for. One that sends long lines, or many at a time, holds a reservation as long as it
-//! does so; and no more than a line of them while it waits because it may not publish more.
+//! An upload may last for days and be silent for hours; an idle one must not hold memory that other
+//! requests wait for. An upload of long lines, or of many at a time, holds a reservation while they are
+//! buffered. While it waits for its rate limit, it holds at most one line.
 
 use std::{io, sync::Arc};
 
@@ -14,19 +14,20 @@ use tokio_util::codec::Decoder as _;
 
 use super::decoder::{Line, LineDecoder};
 use crate::server::{
-    api::{body::too_slow, content_encoding, publishing::Publishing},
+    api::{body::timeout_problem, content_encoding, publishing::Publishing},
     client::Client,
     error::Problem,
     guard::{MAX_HOLD, MemoryPart, MemoryPermit, Publisher},
 };
 
-/// How many lines are stored at a time, and about how many bytes of them wait for that.
+/// The most lines that are stored at a time.
 const MAX_BATCH: usize = 1024;
+/// About the most bytes of lines that are stored at a time. The last line may exceed it.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// How many bytes of lines, and of one that has begun, are held without a reservation. No more are taken
-/// at a time, so that when a line has come to its end there are no more behind it.
+/// How many bytes of lines, complete or not, are buffered without a reservation. Also the most bytes that
+/// are copied to the buffer at a time, so that little is left behind the end of a long line.
 const UNRESERVED_BYTES: usize = 2048;
-/// How soon an upload asks again for memory that it did not get.
+/// The pause before an upload tries again to reserve memory.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lines of a body.
@@ -34,25 +35,25 @@ pub(super) struct ReservedLines<'p> {
     publishing: &'p Publishing,
     client: Client,
     publisher: Publisher,
-    pieces: Fuse<BodyDataStream>,
-    /// What has not been taken of the last piece.
-    piece: Bytes,
+    chunks: Fuse<BodyDataStream>,
+    /// The part of the last chunk that is not in the buffer yet.
+    chunk: Bytes,
     decoder: LineDecoder,
     buffer: BytesMut,
     memory: Option<Arc<MemoryPermit>>,
-    /// A line that has come when no more could be published.
-    uncounted: Option<Line>,
+    /// A line that was decoded but exceeded the rate limit; the next batch begins with it.
+    deferred: Option<Line>,
 }
 
-/// Lines that have come together.
+/// Lines that are stored together.
 #[derive(Default)]
 pub(super) struct LineBatch {
-    /// None at the end.
+    /// Empty at the end of the body.
     pub(super) lines: Vec<Line>,
-    /// What is reserved for them, if it is much: to be held until they are stored.
+    /// The reservation for them, if they need one: to be held until they are stored.
     pub(super) memory: Option<Arc<MemoryPermit>>,
-    /// Why there are no more behind them, if something is wrong.
-    pub(super) refused: Option<Problem>,
+    /// The error behind them, if the upload fails there.
+    pub(super) error: Option<Problem>,
 }
 
 impl<'p> ReservedLines<'p> {
@@ -66,29 +67,30 @@ impl<'p> ReservedLines<'p> {
             publishing,
             client,
             publisher,
-            pieces: body.into_data_stream().fuse(),
-            piece: Bytes::new(),
+            chunks: body.into_data_stream().fuse(),
+            chunk: Bytes::new(),
             decoder: LineDecoder::new(publishing.max_message_bytes),
             buffer: BytesMut::new(),
             memory: None,
-            uncounted: None,
+            deferred: None,
         }
     }
 
-    /// A line, and those behind it that have come already and may be published now.
+    /// Waits for a line, and adds those behind it that have arrived and are within the rate limit.
     ///
     /// # Errors
-    /// When the server stops, there is no memory, or a long line comes too slowly.
+    /// When the server drains, memory cannot be reserved, the body cannot be read, or a long line is not
+    /// complete in time while other requests wait for memory.
     pub(super) async fn next_batch(&mut self) -> Result<LineBatch, Problem> {
         self.release();
-        let first = match self.uncounted.take() {
+        let first = match self.deferred.take() {
             Some(line) => Some(line),
             None => self.next().await?,
         };
         let Some(first) = first else { return Ok(LineBatch::default()) };
-        // A publisher that uploads faster than it may is read more slowly.
-        self.publishing.limits.publish_in_turn(&self.publisher, 1).await;
-        let (mut bytes, mut refused) = (first.bytes.len(), None);
+        // Backpressure: an upload that exceeds its rate limit is read more slowly.
+        self.publishing.limits.wait_to_publish(&self.publisher, 1).await;
+        let (mut bytes, mut error) = (first.bytes.len(), None);
         let mut lines = vec![first];
         while lines.len() < MAX_BATCH
             && bytes < MAX_BATCH_BYTES
@@ -100,24 +102,24 @@ impl<'p> ReservedLines<'p> {
                     lines.push(line);
                 }
                 Some(Ok(line)) => {
-                    self.uncounted = line;
+                    self.deferred = line;
                     break;
                 }
                 Some(Err(problem)) => {
-                    refused = Some(problem);
+                    error = Some(problem);
                     break;
                 }
                 None => break,
             }
         }
-        Ok(LineBatch { lines, memory: self.memory.clone(), refused })
+        Ok(LineBatch { lines, memory: self.memory.clone(), error })
     }
 
-    /// The next line; none at the end. To drop the future loses nothing.
+    /// The next line; `None` at the end of the body. Cancel safe.
     async fn next(&mut self) -> Result<Option<Line>, Problem> {
-        let unreadable = |error: io::Error| content_encoding::unreadable(&error);
+        let body_error = |error: io::Error| content_encoding::body_error(&error);
         loop {
-            let line = self.decoder.decode(&mut self.buffer).map_err(unreadable)?;
+            let line = self.decoder.decode(&mut self.buffer).map_err(body_error)?;
             if let Some(line) = line {
                 if let Some(memory) = &self.memory {
                     memory.advance(line.bytes.len());
@@ -127,39 +129,39 @@ impl<'p> ReservedLines<'p> {
             if self.buffer.len() > UNRESERVED_BYTES && self.memory.is_none() {
                 self.reserve().await?;
             }
-            if self.piece.is_empty() && !self.read().await? {
-                return self.decoder.decode_eof(&mut self.buffer).map_err(unreadable);
+            if self.chunk.is_empty() && !self.read_chunk().await? {
+                return self.decoder.decode_eof(&mut self.buffer).map_err(body_error);
             }
-            // A piece goes with its last part: what the connection read it into is not kept.
-            let part = self.piece.split_to(self.piece.len().min(UNRESERVED_BYTES));
+            // Copied, so that the connection's read buffer is freed with the last part of the chunk.
+            let part = self.chunk.split_to(self.chunk.len().min(UNRESERVED_BYTES));
             self.buffer.extend_from_slice(&part);
         }
     }
 
-    /// Waits for the next piece of the body. False at the end.
-    async fn read(&mut self) -> Result<bool, Problem> {
-        // Between two bytes there may be silence for ever: a log says nothing for as long as nothing
-        // happens, and the system asks whether the connection is still there. Only a line that
-        // holds memory has to come to its end, if others wait for some.
+    /// Waits for the next chunk of the body. False at the end of the body.
+    async fn read_chunk(&mut self) -> Result<bool, Problem> {
+        // No timeout: a log can be silent for any time, and TCP keepalive detects a lost connection.
+        // Only a line with a reservation must be completed in time while others wait for memory.
         tokio::select! {
             biased;
             () = self.publishing.bodies.shutdown.wait() => Err(Problem::draining()),
-            piece = self.pieces.next() => match piece {
-                Some(Ok(piece)) => {
-                    self.piece = piece;
+            chunk = self.chunks.next() => match chunk {
+                Some(Ok(chunk)) => {
+                    self.chunk = chunk;
                     Ok(true)
                 }
-                Some(Err(error)) => Err(content_encoding::unreadable(&error)),
+                Some(Err(error)) => Err(content_encoding::body_error(&error)),
                 None => Ok(false),
             },
             () = overdue(self.memory.as_deref()) => {
-                Err(too_slow("Others wait for memory: send the rest of a long line", MAX_HOLD))
+                let demand = "Other requests are waiting for memory. Send the rest of a long line";
+                Err(timeout_problem(demand, MAX_HOLD))
             }
         }
     }
 
-    /// Reserves memory for a long line, and for those that come with it. An upload that has lasted for
-    /// a day is not ended because there is none for a moment: it is read more slowly.
+    /// Reserves memory for a long line and those behind it. Retries for as long as a body may take, so
+    /// that a short lack of memory slows a long-running upload down but does not end it.
     async fn reserve(&mut self) -> Result<(), Problem> {
         let begun = Instant::now();
         loop {
@@ -181,7 +183,7 @@ impl<'p> ReservedLines<'p> {
         }
     }
 
-    /// Reserves memory for more lines than a few short ones, if there is some.
+    /// Reserves memory for more than a few short lines, if that is possible without waiting.
     fn try_reserve(&mut self) -> bool {
         if self.memory.is_none() {
             let (address, bytes) = (self.client.address, self.reservation());
@@ -196,11 +198,11 @@ impl<'p> ReservedLines<'p> {
         MAX_BATCH_BYTES + 2 * self.publishing.max_message_bytes
     }
 
-    /// Gives back what is reserved, unless a long line has begun.
+    /// Releases the reservation, unless a long line is buffered.
     fn release(&mut self) {
-        let uncounted = self.uncounted.as_ref().map_or(0, |line| line.bytes.len());
-        if self.buffer.len() + uncounted <= UNRESERVED_BYTES && self.memory.take().is_some() {
-            // Without the room that a long line took.
+        let deferred = self.deferred.as_ref().map_or(0, |line| line.bytes.len());
+        if self.buffer.len() + deferred <= UNRESERVED_BYTES && self.memory.take().is_some() {
+            // Copied, to free the capacity that a long line needed.
             self.buffer = BytesMut::from(&*self.buffer);
         }
     }

@@ -1,4 +1,4 @@
-//! Publishing lines with an idempotency key: as a whole, or not at all.
+//! Publishing lines with an idempotency key: atomically, all lines or none.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use axum::body::{Body, HttpBody as _};
 use futures::TryStreamExt as _;
 use tokio_util::{codec::FramedRead, io::StreamReader};
 
-use super::{Lines, decoder::LineDecoder, message};
+use super::{LineMode, decoder::LineDecoder, to_message};
 use crate::{
     problem,
     server::{
@@ -18,16 +18,20 @@ use crate::{
     },
 };
 
-/// How many bytes of text an upload with a key may have, since all of it waits in memory for its end.
-/// One message is taken whatever its size.
+/// The most bytes of text in an upload with a key, since all of it is buffered. A single message may be
+/// larger.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// `POST /streams/{name}?lines` with an `Idempotency-Key`; tells whether it was stored before.
-pub(crate) async fn publish_whole(
+/// `POST /streams/{name}?lines` with an `Idempotency-Key`. Also returns whether it was a retry that is
+/// already stored.
+///
+/// # Errors
+/// When there are more than 1,024 lines or 1 MiB, and as for the other uploads. Then nothing is stored.
+pub(crate) async fn publish_atomic(
     publishing: &Publishing,
     client: Client,
     may: MayPublish,
-    lines: Lines,
+    mode: LineMode,
     body: Body,
     key: IdempotencyKey,
 ) -> Result<(LinesStored, bool), Problem> {
@@ -37,27 +41,27 @@ pub(crate) async fn publish_whole(
         publishing.bodies.memory.acquire(client.address, MemoryPart::Bodies, max).await?;
     let batch = tokio::select! {
         biased;
-        batch = collect(publishing, lines, body) => batch?,
-        problem = publishing.bodies.cut_off(&memory) => return Err(problem),
+        batch = collect(publishing, mode, body) => batch?,
+        problem = publishing.bodies.abort_reason(&memory) => return Err(problem),
     };
     let (batch, altered): (Vec<MessageText>, Vec<bool>) = batch.into_iter().unzip();
     let mut stored = LinesStored::default();
     if batch.is_empty() {
         return Ok((stored, false));
     }
-    // As little as can be, for as long as it takes.
-    memory.resize(batch.iter().map(|data| data.as_str().len()).sum())?;
+    // Waiting for the rate limit may take long: hold no more than the text.
+    memory.resize(batch.iter().map(|text| text.as_str().len()).sum())?;
     tokio::select! {
         biased;
-        () = publishing.limits.publish_in_turn(may.publisher(), batch.len()) => {}
+        () = publishing.limits.wait_to_publish(may.publisher(), batch.len()) => {}
         () = memory.overdue() => {
-            let detail = "Others wait for memory: send fewer lines at a time.";
+            let detail = "Other requests are waiting for memory. Send fewer lines at a time.";
             return Err(Problem::new(problem::TOO_MANY_MESSAGES, detail).retry_after(MAX_HOLD));
         }
         () = publishing.bodies.shutdown.wait() => return Err(Problem::draining()),
     }
     publishing.bodies.refuse_when_draining()?;
-    may.still_holds()?;
+    may.check_not_expired()?;
     let (log, stream) = (publishing.log.clone(), may.stream().clone());
     let append = async move { log.append_all(stream, batch, Some(key)).await };
     let appended = hold_until_done(memory, append).await.map_err(|failed| failed.error)?;
@@ -68,29 +72,29 @@ pub(crate) async fn publish_whole(
     Ok((stored, appended.replayed))
 }
 
-/// What the messages of a body may take, and the line that is being read, in bytes.
+/// The most bytes that the messages of a body take, with the line that is being read.
 fn max_memory(publishing: &Publishing, body: &Body) -> usize {
     let max = MAX_BYTES.max(publishing.max_message_bytes) + 2 * publishing.max_message_bytes;
-    // A body in chunks, or a compressed one, does not say how long it is. A replacement character takes
-    // three times as much as the byte that it stands for.
+    // The length of a chunked or compressed body is not known beforehand. A replacement character takes
+    // 3 bytes in place of 1.
     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     length.map_or(max, |length| length.saturating_mul(3).min(max))
 }
 
-/// All lines as messages, and for each whether it had to be altered.
+/// Reads all lines as messages, each with whether it was altered.
 async fn collect(
     publishing: &Publishing,
-    lines: Lines,
+    mode: LineMode,
     body: Body,
 ) -> Result<Vec<(MessageText, bool)>, Problem> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
     let mut decoded = FramedRead::new(reader, LineDecoder::new(publishing.max_message_bytes));
     while let Some(line) =
-        decoded.try_next().await.map_err(|error| content_encoding::unreadable(&error))?
+        decoded.try_next().await.map_err(|error| content_encoding::body_error(&error))?
     {
-        let (data, altered) = message(publishing, lines, line)?;
-        bytes += data.as_str().len();
+        let (text, altered) = to_message(publishing, mode, line)?;
+        bytes += text.as_str().len();
         if batch.len() == MAX_KEYED_BATCH || (!batch.is_empty() && bytes > MAX_BYTES) {
             return Err(Problem::new(
                 problem::TOO_MUCH_FOR_A_KEY,
@@ -98,7 +102,7 @@ async fn collect(
                  and the rest with other keys.",
             ));
         }
-        batch.push((data, altered));
+        batch.push((text, altered));
     }
     Ok(batch)
 }

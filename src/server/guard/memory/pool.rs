@@ -1,4 +1,4 @@
-//! Permits that clients share: a number in all, and a part of it for each network.
+//! A pool of permits: a total, and a share of it per client network.
 
 use std::{
     collections::HashMap,
@@ -10,14 +10,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::server::client::{Address, NETWORK_SHARES};
 
-/// The permits.
+/// The pool.
 #[derive(Debug)]
 pub(super) struct Pool {
     size: usize,
-    /// The most that one client may hold.
+    /// The most permits that one client may hold.
     share: usize,
     total: Arc<Semaphore>,
-    /// What is left of the shares of those networks that hold something or wait.
+    /// The shares of the networks that hold permits or wait for some.
     shares: Mutex<HashMap<IpNet, Weak<Semaphore>>>,
 }
 
@@ -26,19 +26,19 @@ impl Pool {
         Self { size, share, total: Arc::new(Semaphore::new(size)), shares: Mutex::default() }
     }
 
-    /// What a client has to acquire permits of: the shares of its networks, the narrowest first, and
-    /// the total. All acquire them in this order, so that nothing waits in a circle.
+    /// The semaphores of which a client has to acquire permits: the shares of its networks, the narrowest
+    /// first, then the total. All clients acquire them in this order, so that none deadlock.
     pub(super) fn semaphores(&self, address: Address) -> impl Iterator<Item = Arc<Semaphore>> {
         let shares = address.networks().zip(NETWORK_SHARES);
         shares.map(|(network, shares)| self.share(network, shares)).chain([Arc::clone(&self.total)])
     }
 
-    /// Whether a semaphore is the one for what all clients hold together.
+    /// Whether this is the semaphore of the total.
     pub(super) fn is_total(&self, semaphore: &Arc<Semaphore>) -> bool {
         Arc::ptr_eq(&self.total, semaphore)
     }
 
-    /// Acquires so many permits, if they are there: of each semaphore.
+    /// Acquires that many permits of each semaphore, without waiting.
     pub(super) fn try_acquire(
         &self,
         address: Address,
@@ -48,7 +48,7 @@ impl Pool {
         self.semaphores(address).map(acquire).collect()
     }
 
-    /// What is left of the share of a network.
+    /// The semaphore of a network's share.
     fn share(&self, network: IpNet, shares: u32) -> Arc<Semaphore> {
         let mut all = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(semaphore) = all.get(&network).and_then(Weak::upgrade) {
@@ -57,7 +57,7 @@ impl Pool {
         if all.len() == all.capacity() {
             all.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
-        // Many networks of one owner are no more than half of all.
+        // A wide network, with many clients of one owner, gets at most half of the total.
         let max = self.share.max(self.size / 2);
         let permits = self.share.saturating_mul(shares as usize).min(max);
         let semaphore = Arc::new(Semaphore::new(permits));
@@ -65,7 +65,7 @@ impl Pool {
         semaphore
     }
 
-    /// How many permits are left.
+    /// How many permits of the total are available.
     #[cfg(test)]
     pub(super) fn available(&self) -> usize {
         self.total.available_permits()

@@ -1,8 +1,8 @@
-//! The least rate: a client that is slow gives up its memory as soon as others wait for some.
+//! The minimum transfer rate: a slow client loses its reserved memory while other requests wait for some.
 //!
-//! Until then it may be as slow as the other limits let it. The rate is not a number of bytes but in
-//! proportion to what is held: a client that holds much for little traffic is in the way, however
-//! steadily it drips.
+//! Without contention it may be as slow as the other limits allow. The rate is relative to the bytes that
+//! are reserved: a client that holds much memory for little traffic is too slow, even if it sends or
+//! reads steadily.
 
 use std::{
     sync::{
@@ -17,24 +17,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// In what time as many bytes have to move as are reserved, while others wait for memory.
+/// The time in which as many bytes must be transferred as are reserved, while others wait for memory.
 pub(crate) const MAX_HOLD: Duration = Duration::from_secs(15);
 
-/// How many requests wait for what others hold, beyond their own shares.
+/// The number of requests that wait for memory of other clients, not for their own share.
 #[derive(Debug, Default)]
 pub(super) struct Contention {
     contenders: AtomicUsize,
-    grown: Notify,
+    entered: Notify,
 }
 
-/// A request while it waits, or finds that it cannot.
+/// Counts one request that waits, or that would have to but cannot.
 pub(super) struct Contender<'contention>(&'contention Contention);
 
-/// What has moved of what is reserved.
+/// The progress of a transfer with a reservation.
 #[derive(Debug)]
 pub(super) struct Progress(Mutex<Window>);
 
-/// What has moved since when.
+/// The bytes that were transferred since a point in time.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Instant,
@@ -42,18 +42,18 @@ struct Window {
 }
 
 impl Contention {
-    pub(super) fn begin(&self) -> Contender<'_> {
+    pub(super) fn enter(&self) -> Contender<'_> {
         self.contenders.fetch_add(1, Ordering::SeqCst);
-        self.grown.notify_waiters();
+        self.entered.notify_waiters();
         Contender(self)
     }
 
-    /// Waits until a request waits, or comes that would have to.
-    async fn begun(&self) {
-        // Before the look, so that none is missed that comes and goes meanwhile.
-        let grown = self.grown.notified();
+    /// Waits until there is a request that waits, or that would have to.
+    async fn wait(&self) {
+        // Registered before the check, so that no notification is missed.
+        let entered = self.entered.notified();
         if self.contenders.load(Ordering::SeqCst) == 0 {
-            grown.await;
+            entered.await;
         }
     }
 }
@@ -73,7 +73,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes have moved, where so many are reserved.
+    /// Records that `bytes` were transferred. A new window begins when `reserved` bytes were.
     pub(super) fn advance(&self, bytes: usize, reserved: usize) {
         let mut window = self.window();
         window.bytes += bytes;
@@ -82,12 +82,12 @@ impl Progress {
         }
     }
 
-    /// Waits until too little has moved, and others wait.
+    /// Waits until the transfer was too slow for [`MAX_HOLD`] and others wait for memory.
     pub(super) async fn overdue(&self, contention: &Contention) {
         loop {
             let since = self.window().since;
             sleep_until(since + MAX_HOLD).await;
-            contention.begun().await;
+            contention.wait().await;
             if self.window().since == since {
                 return;
             }

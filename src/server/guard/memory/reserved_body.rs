@@ -1,4 +1,4 @@
-//! Response bodies with the memory that is reserved for them, which slow readers give up to others.
+//! Response bodies with a memory reservation, which is revoked when the client reads too slowly.
 
 use std::{
     io,
@@ -14,12 +14,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::MemoryPermit;
 use crate::server::chunked_body::ChunkedBody;
 
-/// A body that is given in copies of small pieces, so that nothing of it is left when it goes: after its
-/// end, or before it, when its reader takes too little while others wait for memory. Then it fails.
+/// A body that is sent in copied small chunks, so that dropping it frees its memory. It is dropped at its
+/// end, or when the client reads too slowly while others wait for memory; then it fails with an error.
 pub(crate) struct ReservedBody {
     held: Arc<Mutex<Option<Held>>>,
-    /// Waits for the moment when it has to go. A body is not asked for more, and so could not see it,
-    /// while its reader takes nothing.
+    /// Drops the body when it is overdue. A task, because a body is not polled while its client does not
+    /// read.
     _eviction: AbortOnDropHandle<()>,
 }
 
@@ -57,7 +57,7 @@ impl HttpBody for ReservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut held = lock(&self.held);
         let Some(Held { body, memory }) = &mut *held else {
-            let slow = "a slow reader gave its memory up to others";
+            let slow = "the memory of a slow reader was needed by others";
             let error = io::Error::new(io::ErrorKind::TimedOut, slow);
             return Poll::Ready(Some(Err(axum::Error::new(error))));
         };
@@ -86,27 +86,27 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    /// Reserves nearly all that one client may, for a client of its own.
+    /// Reserves nearly the whole share of a client.
     async fn reserve(budget: &MemoryBudget, client: u8) -> MemoryPermit {
         let address = IpAddr::from([192, 0, 2, client]).into();
         budget.acquire(address, MemoryPart::Answers, 7 * MIB).await.expect("memory")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_is_slow_gives_its_memory_up_to_others() {
+    async fn a_slow_reader_loses_its_memory_when_others_wait() {
         let budget = MemoryBudget::new(64 * MIB as u64, 64 * 1024);
         let memory = reserve(&budget, 0).await;
         let mut slow = ReservedBody::new(vec![b'x'; 7 * MIB].into(), memory);
         for _ in 0..60 {
             let piece = poll_fn(|context| Pin::new(&mut slow).poll_frame(context)).await;
-            assert!(piece.expect("more").is_ok(), "nothing waits");
+            assert!(piece.expect("more").is_ok(), "no request waits");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        // There is room for four of them.
+        // The budget has room for four of them.
         let _others = [reserve(&budget, 1).await, reserve(&budget, 2).await];
         let _last = (reserve(&budget, 3).await, reserve(&budget, 4).await);
         assert!(!slow.is_end_stream());
         let piece = poll_fn(|context| Pin::new(&mut slow).poll_frame(context)).await;
-        assert!(piece.expect("an end that is none").is_err(), "it must not seem to be the whole");
+        assert!(piece.expect("an error").is_err(), "it must not look complete");
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 const MIB: usize = 1024 * 1024;
 
 fn budget() -> MemoryBudget {
-    // 32 MiB can be reserved, and 8 by one client.
+    // 32 MiB can be reserved, 8 MiB of them by one client.
     MemoryBudget::new(64 * MIB as u64, 64 * 1024)
 }
 
@@ -19,7 +19,7 @@ fn bodies(budget: &MemoryBudget) -> MemoryUsage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_has_a_share_and_all_have_the_total() {
+async fn reservations_are_limited_per_client_and_in_total() {
     let budget = budget();
     let mut held = Vec::new();
     for client in 0..20 {
@@ -39,7 +39,7 @@ async fn a_client_has_a_share_and_all_have_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_fit_waits_for_a_moment() {
+async fn a_request_that_does_not_fit_waits_for_up_to_two_seconds() {
     let budget = budget();
     let first = acquire(&budget, "192.0.2.1", 7 * MIB).await.expect("a reservation");
     let waiting = tokio::spawn({
@@ -50,25 +50,25 @@ async fn what_does_not_fit_waits_for_a_moment() {
     assert!(!waiting.is_finished());
     drop(first);
     let second = waiting.await.expect("no panic").expect("its turn");
-    assert!(acquire(&budget, "192.0.2.1", 7 * MIB).await.is_none(), "in vain");
+    assert!(acquire(&budget, "192.0.2.1", 7 * MIB).await.is_none(), "it times out");
     assert_eq!((bodies(&budget).waits, bodies(&budget).refusals), (2, 1));
     drop(second);
     assert!(acquire(&budget, "192.0.2.1", 7 * MIB).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn networks_of_one_owner_share() {
+async fn networks_of_one_owner_get_half_of_the_total() {
     let budget = budget();
     let mut held = Vec::new();
     for network in 0..100 {
         held.extend(acquire(&budget, &format!("2001:db8:0:{network:x}00::1"), 2 * MIB).await);
     }
-    assert_eq!(held.len(), 7, "half of all");
+    assert_eq!(held.len(), 7, "half of the total");
     assert!(acquire(&budget, "2001:db8:1::1", 2 * MIB).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_shrinks_and_grows() {
+async fn a_reservation_can_be_resized() {
     let budget = budget();
     let mut permit = acquire(&budget, "192.0.2.1", 7 * MIB).await.expect("a reservation");
     permit.resize(MIB).expect("less");
@@ -83,7 +83,7 @@ async fn a_reservation_shrinks_and_grows() {
     assert_eq!(budget.0.bytes.available(), 32 * MIB);
 }
 
-/// Takes so much of the total that hardly anything else fits.
+/// Reserves nearly all of the total.
 async fn fill(budget: &MemoryBudget) -> Vec<MemoryPermit> {
     let mut held = Vec::new();
     for client in 0..20 {
@@ -93,34 +93,34 @@ async fn fill(budget: &MemoryBudget) -> Vec<MemoryPermit> {
     held
 }
 
-async fn is_over(work: impl Future<Output = ()>, within: Duration) -> bool {
+async fn completes(work: impl Future<Output = ()>, within: Duration) -> bool {
     timeout(within, work).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_moves_too_slowly_is_given_up_as_soon_as_others_wait() {
+async fn a_slow_transfer_is_overdue_once_others_wait() {
     let budget = budget();
     let slow = acquire(&budget, "192.0.2.1", 7 * MIB).await.expect("a reservation");
     let fast = acquire(&budget, "192.0.2.2", 7 * MIB).await.expect("a reservation");
     let (mut slow_is_overdue, mut fast_is_overdue) =
         (Box::pin(slow.overdue()), Box::pin(fast.overdue()));
-    // However steadily it drips.
+    // Steady, but slow.
     for _ in 0..60 {
         slow.advance(1);
         fast.advance(2 * MIB);
-        assert!(!is_over(&mut slow_is_overdue, Duration::from_secs(1)).await, "nothing waits");
+        assert!(!completes(&mut slow_is_overdue, Duration::from_secs(1)).await, "no request waits");
     }
     let _filled = fill(&budget).await;
-    assert!(is_over(&mut slow_is_overdue, MAX_HOLD).await);
+    assert!(completes(&mut slow_is_overdue, MAX_HOLD).await);
     fast.advance(8 * MIB);
-    assert!(!is_over(&mut fast_is_overdue, Duration::from_secs(1)).await);
+    assert!(!completes(&mut fast_is_overdue, Duration::from_secs(1)).await);
     let waiting = acquire(&budget, "192.0.2.3", 7 * MIB);
     let both = async { tokio::join!(waiting, &mut fast_is_overdue).1 };
-    assert!(!is_over(both, Duration::from_secs(10)).await, "it was fast a moment ago");
+    assert!(!completes(both, Duration::from_secs(10)).await, "its last window was fast");
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_wait_leave_room_for_others_to_wait() {
+async fn waiting_clients_leave_room_for_others_to_wait() {
     let budget = budget();
     let mut held = fill(&budget).await;
     let mut waiting = tokio::task::JoinSet::new();
@@ -141,7 +141,7 @@ async fn clients_that_wait_leave_room_for_others_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_wait_makes_others_give_way_too() {
+async fn a_request_that_cannot_wait_makes_slow_ones_overdue_too() {
     let budget = budget();
     let held = fill(&budget).await;
     let address = |n: u8| IpAddr::from([192, 0, 2, n]).into();
@@ -149,20 +149,22 @@ async fn a_request_that_cannot_wait_makes_others_give_way_too() {
         (0..=255).filter_map(|n| budget.try_acquire_unreserved(address(n / 8))).collect();
     assert_eq!(unreserved.len(), 128);
     let mut overdue = Box::pin(held[0].overdue());
-    assert!(!is_over(&mut overdue, Duration::from_mins(1)).await);
+    assert!(!completes(&mut overdue, Duration::from_mins(1)).await);
     let refused = async { assert!(acquire(&budget, "203.0.113.1", MIB).await.is_none()) };
-    assert!(is_over(async { tokio::join!(&mut overdue, refused).0 }, Duration::from_secs(1)).await);
+    assert!(
+        completes(async { tokio::join!(&mut overdue, refused).0 }, Duration::from_secs(1)).await
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_handed_over_is_reserved_until_it_is_done() {
+async fn memory_is_held_until_the_work_is_done() {
     let budget = budget();
     let memory = acquire(&budget, "192.0.2.1", MIB).await;
     let (done, is_done) = tokio::sync::oneshot::channel::<()>();
     let work = hold_until_done(memory, is_done);
-    assert!(timeout(Duration::from_secs(1), work).await.is_err(), "the client has gone");
+    assert!(timeout(Duration::from_secs(1), work).await.is_err(), "the request is cancelled");
     assert!(bodies(&budget).bytes > 0);
-    done.send(()).expect("it goes on");
+    done.send(()).expect("it still runs");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bodies(&budget).bytes, 0);
     assert_eq!(hold_until_done((), async { 7 }).await, 7);

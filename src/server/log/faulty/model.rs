@@ -1,4 +1,4 @@
-//! What a log is, without time, threads or disks: the truth that the tests compare with.
+//! The reference model of a log, without threads or disks: tests compare with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,80 +8,81 @@ use crate::{
     message::Message,
     server::log::{
         AppendError, Appended, Bound, Change, EventId, Generation, IdempotencyKey, MessagePage,
-        MessageText, Place, Position, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
+        MessageText, Position, Range, ReadCursor, ReadError, RetentionLimits, StreamInfo,
+        StreamName,
     },
 };
 
-/// All streams, with all that ever was in them.
+/// All streams, with every message that was ever appended.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) limits: RetentionLimits,
-    /// Whether sequences go on across generations, or begin anew.
-    pub(super) rising: bool,
-    streams: BTreeMap<StreamName, History>,
+    /// Whether sequences continue across generations, or start again at 1.
+    pub(super) sequences_continue: bool,
+    streams: BTreeMap<StreamName, ModelStream>,
     generations: i64,
 }
 
-/// What became of a name.
+/// All generations of a stream name.
 #[derive(Debug)]
-struct History {
-    generations: Vec<Past>,
-    /// What a read could see, and since when.
-    views: Vec<(Instant, Option<View>)>,
-    /// The last id that was given.
+struct ModelStream {
+    generations: Vec<ModelGeneration>,
+    /// What a read sees, each from its time on.
+    snapshots: Vec<(Instant, Option<StreamSnapshot>)>,
+    /// The last id that was assigned.
     last: EventId,
 }
 
-/// A generation: nothing is ever taken from it.
+/// A generation of a stream. Nothing is ever removed from it: trimming only raises `trimmed`.
 #[derive(Clone, Debug)]
-pub(crate) struct Past {
+pub(crate) struct ModelGeneration {
     pub(crate) generation: Generation,
-    /// The messages, and the end.
+    /// The messages, and the end as the last one.
     pub(crate) messages: Vec<Message>,
-    /// How many of them are not kept any more.
+    /// How many of the messages are trimmed, from the oldest on.
     pub(crate) trimmed: usize,
     pub(crate) ended: bool,
     pub(crate) deleted: bool,
     keys: HashMap<String, (Vec<MessageText>, EventId)>,
 }
 
-/// What a read sees of a stream: a part of a generation.
+/// What a read sees of a stream: the first messages of a generation.
 #[derive(Clone, Copy, Debug)]
-struct View {
+struct StreamSnapshot {
     generation: usize,
     messages: usize,
     trimmed: usize,
     ended: bool,
 }
 
-/// Which copy of the log is read.
+/// Which version of the log a read sees.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Copy {
+pub(super) enum ReadVersion {
     /// The newest.
     Current,
-    /// One that is as the log was then.
+    /// The log as it was at this time.
     AsOf(Instant),
 }
 
 impl Model {
-    pub(super) fn new(limits: RetentionLimits, rising: bool) -> Self {
-        Self { limits, rising, streams: BTreeMap::new(), generations: 0 }
+    pub(super) fn new(limits: RetentionLimits, sequences_continue: bool) -> Self {
+        Self { limits, sequences_continue, streams: BTreeMap::new(), generations: 0 }
     }
 
     /// Every generation of a stream, the current one last.
-    pub(super) fn past(&self, stream: &StreamName) -> &[Past] {
-        self.streams.get(stream).map_or(&[], |history| &history.generations)
+    pub(super) fn generations(&self, stream: &StreamName) -> &[ModelGeneration] {
+        self.streams.get(stream).map_or(&[], |model_stream| &model_stream.generations)
     }
 
     pub(super) fn position(&self, stream: &StreamName) -> Position {
-        let current = self.past(stream).last().filter(|past| !past.deleted);
-        current.map_or(Position::NOWHERE, |past| Position {
-            generation: Some(past.generation),
-            seq: past.messages.last().map_or(0, |last| last.id.seq),
+        let current = self.generations(stream).last().filter(|current| !current.deleted);
+        current.map_or(Position::NO_STREAM, |current| Position {
+            generation: Some(current.generation),
+            seq: current.messages.last().map_or(0, |last| last.id.seq),
         })
     }
 
-    /// Appends as a whole; `skip` sequences are left out before each message.
+    /// Appends the batch as a whole; skips `skip` sequences before each message.
     pub(super) fn append(
         &mut self,
         stream: &StreamName,
@@ -90,18 +91,20 @@ impl Model {
         millis: u64,
         skip: u64,
     ) -> Result<(Appended, Option<Change>), AppendError> {
-        let open = self.streams.values().filter(|history| history.is_open()).count();
-        let history = self.streams.entry(stream.clone()).or_insert_with(History::new);
-        if !history.is_open() {
+        let open = self.streams.values().filter(|model_stream| model_stream.exists()).count();
+        let model_stream = self.streams.entry(stream.clone()).or_insert_with(ModelStream::new);
+        if !model_stream.exists() {
             if open as u64 >= self.limits.streams {
                 return Err(AppendError::TooManyStreams);
             }
             self.generations += 1;
-            history.begin(Generation(self.generations), self.rising);
+            model_stream.begin_generation(Generation(self.generations), self.sequences_continue);
         }
-        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
+        let Some(current) = model_stream.generations.last_mut() else {
+            return Err(AppendError::NoStream);
+        };
         if let Some(key) = key
-            && let Some((first, last)) = past.keys.get(&key.0)
+            && let Some((first, last)) = current.keys.get(&key.0)
         {
             let appended = Appended { last: *last, replayed: true };
             return if *first == batch {
@@ -110,28 +113,28 @@ impl Model {
                 Err(AppendError::KeyReused)
             };
         }
-        if past.ended {
+        if current.ended {
             return Err(AppendError::Ended);
         }
-        let after = past.messages.last().map_or(0, |last| last.id.seq);
+        let after = current.messages.last().map_or(0, |last| last.id.seq);
         if let Some(key) = key {
-            past.keys.insert(key.0.clone(), (batch.clone(), EventId::BEGINNING));
+            current.keys.insert(key.0.clone(), (batch.clone(), EventId::BEGINNING));
         }
         let mut fresh = Vec::new();
         for data in batch {
-            let id = history.last.next(millis, skip);
-            history.last = id;
+            let id = model_stream.last.next(millis, skip);
+            model_stream.last = id;
             fresh.push(Message { id, data: data.into_text() });
         }
-        past.messages.extend(fresh.iter().cloned());
-        if let Some((_, last)) = key.and_then(|key| past.keys.get_mut(&key.0)) {
-            *last = history.last;
+        current.messages.extend(fresh.iter().cloned());
+        if let Some((_, last)) = key.and_then(|key| current.keys.get_mut(&key.0)) {
+            *last = model_stream.last;
         }
         let keep = usize::try_from(self.limits.messages).unwrap_or(usize::MAX);
-        past.trimmed = past.trimmed.max(past.messages.len().saturating_sub(keep));
-        let appended = Appended { last: history.last, replayed: false };
-        let change = Change::Appended { generation: past.generation, after, messages: fresh };
-        history.changed();
+        current.trimmed = current.trimmed.max(current.messages.len().saturating_sub(keep));
+        let appended = Appended { last: model_stream.last, replayed: false };
+        let change = Change::Appended { generation: current.generation, after, messages: fresh };
+        model_stream.record_snapshot();
         Ok((appended, Some(change)))
     }
 
@@ -141,29 +144,35 @@ impl Model {
         text: MessageText,
         millis: u64,
     ) -> Result<(EventId, Change), AppendError> {
-        let history = self.streams.get_mut(stream).filter(|history| history.is_open());
-        let history = history.ok_or(AppendError::NoStream)?;
-        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
-        if past.ended {
+        let model_stream =
+            self.streams.get_mut(stream).filter(|model_stream| model_stream.exists());
+        let model_stream = model_stream.ok_or(AppendError::NoStream)?;
+        let Some(current) = model_stream.generations.last_mut() else {
+            return Err(AppendError::NoStream);
+        };
+        if current.ended {
             return Err(AppendError::Ended);
         }
-        let after = past.messages.last().map_or(0, |last| last.id.seq);
-        history.last = history.last.next(millis, 0);
-        let end = Message { id: history.last, data: text.into_text() };
-        past.messages.push(end.clone());
-        past.ended = true;
-        let change = Change::Ended { generation: past.generation, after, end };
-        history.changed();
-        Ok((history.last, change))
+        let after = current.messages.last().map_or(0, |last| last.id.seq);
+        model_stream.last = model_stream.last.next(millis, 0);
+        let end = Message { id: model_stream.last, data: text.into_text() };
+        current.messages.push(end.clone());
+        current.ended = true;
+        let change = Change::Ended { generation: current.generation, after, end };
+        model_stream.record_snapshot();
+        Ok((model_stream.last, change))
     }
 
     pub(super) fn delete(&mut self, stream: &StreamName) -> Result<Change, AppendError> {
-        let history = self.streams.get_mut(stream).filter(|history| history.is_open());
-        let history = history.ok_or(AppendError::NoStream)?;
-        let Some(past) = history.generations.last_mut() else { return Err(AppendError::NoStream) };
-        past.deleted = true;
-        let change = Change::Deleted { generation: past.generation };
-        history.changed();
+        let model_stream =
+            self.streams.get_mut(stream).filter(|model_stream| model_stream.exists());
+        let model_stream = model_stream.ok_or(AppendError::NoStream)?;
+        let Some(current) = model_stream.generations.last_mut() else {
+            return Err(AppendError::NoStream);
+        };
+        current.deleted = true;
+        let change = Change::Deleted { generation: current.generation };
+        model_stream.record_snapshot();
         Ok(change)
     }
 
@@ -172,74 +181,74 @@ impl Model {
         stream: &StreamName,
         range: Range,
         bound: Bound,
-        copy: Copy,
+        version: ReadVersion,
     ) -> Result<MessagePage, ReadError> {
-        let history = self.streams.get(stream).ok_or(ReadError::NoStream)?;
-        let view = history.view(copy).ok_or(ReadError::NoStream)?;
-        let past = &history.generations[view.generation];
-        let all = &past.messages[..view.messages];
-        let kept = &all[view.trimmed.min(all.len())..];
-        let (end, kept) = match kept.split_last() {
-            Some((end, kept)) if view.ended => (Some(end.clone()), kept),
-            _ => (None, kept),
+        let model_stream = self.streams.get(stream).ok_or(ReadError::NoStream)?;
+        let snapshot = model_stream.snapshot(version).ok_or(ReadError::NoStream)?;
+        let viewed = &model_stream.generations[snapshot.generation];
+        let all = &viewed.messages[..snapshot.messages];
+        let retained = &all[snapshot.trimmed.min(all.len())..];
+        let (end, retained) = match retained.split_last() {
+            Some((end, retained)) if snapshot.ended => (Some(end.clone()), retained),
+            _ => (None, retained),
         };
         let head = all.last().map_or(EventId::BEGINNING, |last| last.id);
-        let (Range::After(place) | Range::Before(place)) = range;
-        // How many messages of the generation are up to the place.
-        let from = match place {
-            Place::Earliest => view.trimmed,
-            Place::Latest => all.len() - usize::from(view.ended),
-            Place::Id(id) => {
+        let (Range::After(cursor) | Range::Before(cursor)) = range;
+        // Number of messages of the generation up to the cursor.
+        let from = match cursor {
+            ReadCursor::Earliest => snapshot.trimmed,
+            ReadCursor::Latest => all.len() - usize::from(snapshot.ended),
+            ReadCursor::Id(id) => {
                 let found = all.iter().position(|message| message.id == id);
-                let found = found.ok_or(ReadError::UnknownPlace)? + 1;
-                // The last one that was trimmed is as good as one that is there.
-                if found < view.trimmed { Err(ReadError::UnknownPlace) } else { Ok(found) }?
+                let found = found.ok_or(ReadError::UnknownCursor)? + 1;
+                // The newest trimmed message is a valid cursor.
+                if found < snapshot.trimmed { Err(ReadError::UnknownCursor) } else { Ok(found) }?
             }
-            Place::Position(Position { generation: Some(generation), .. })
-                if generation != past.generation =>
+            ReadCursor::Position(Position { generation: Some(generation), .. })
+                if generation != viewed.generation =>
             {
-                return Err(ReadError::UnknownPlace);
+                return Err(ReadError::UnknownCursor);
             }
-            Place::Position(Position { seq, .. }) => {
+            ReadCursor::Position(Position { seq, .. }) => {
                 let from = all.partition_point(|message| message.id.seq <= seq);
-                if from < view.trimmed { Err(ReadError::Trimmed) } else { Ok(from) }?
+                if from < snapshot.trimmed { Err(ReadError::Trimmed) } else { Ok(from) }?
             }
         };
-        let from_kept = (from - view.trimmed).min(kept.len());
+        let from_kept = (from - snapshot.trimmed).min(retained.len());
         let (messages, more) = match range {
-            Range::After(_) => taken(kept[from_kept..].iter(), bound),
-            Range::Before(place) => {
-                // What is at the place is not before it, but at the newest end.
-                let at = usize::from(
-                    matches!(place, Place::Id(id) if Some(id) != end.as_ref().map(|end| end.id)),
+            Range::After(_) => take_bounded(retained[from_kept..].iter(), bound),
+            Range::Before(cursor) => {
+                // The message at the cursor is excluded. With `Latest`, or the id of the end, none is.
+                let excluded = usize::from(
+                    matches!(cursor, ReadCursor::Id(id) if Some(id) != end.as_ref().map(|end| end.id)),
                 );
-                let before = &kept[..from_kept.saturating_sub(at)];
-                let (mut messages, more) = taken(before.iter().rev(), bound);
+                let before = &retained[..from_kept.saturating_sub(excluded)];
+                let (mut messages, more) = take_bounded(before.iter().rev(), bound);
                 messages.reverse();
                 (messages, more)
             }
         };
-        let asked = match place {
-            Place::Position(position) => position.seq,
+        let cursor_seq = match cursor {
+            ReadCursor::Position(position) => position.seq,
             _ => 0,
         };
         let seq = match messages.last() {
             Some(last) if more => last.id.seq,
-            _ => head.seq.max(asked),
+            _ => head.seq.max(cursor_seq),
         };
-        let position = Position { generation: Some(past.generation), seq };
+        let position = Position { generation: Some(viewed.generation), seq };
         Ok(MessagePage { messages, more, position, head, end })
     }
 
     pub(super) fn streams(&self, max: usize) -> Vec<StreamInfo> {
-        let listed = self.streams.iter().filter_map(|(name, history)| {
-            let past = history.generations.last().filter(|past| !past.deleted)?;
-            let messages = past.messages.len() - past.trimmed - usize::from(past.ended);
+        let listed = self.streams.iter().filter_map(|(name, model_stream)| {
+            let current = model_stream.generations.last().filter(|current| !current.deleted)?;
+            let messages = current.messages.len() - current.trimmed - usize::from(current.ended);
             Some(StreamInfo {
                 name: name.clone(),
                 messages: messages as u64,
-                ended: past.ended,
-                last: past.messages.last().cloned(),
+                ended: current.ended,
+                last: current.messages.last().cloned(),
             })
         });
         let mut listed: Vec<_> = listed.collect();
@@ -251,20 +260,20 @@ impl Model {
     }
 }
 
-impl History {
+impl ModelStream {
     fn new() -> Self {
-        Self { generations: Vec::new(), views: Vec::new(), last: EventId::BEGINNING }
+        Self { generations: Vec::new(), snapshots: Vec::new(), last: EventId::BEGINNING }
     }
 
-    fn is_open(&self) -> bool {
-        self.generations.last().is_some_and(|past| !past.deleted)
+    fn exists(&self) -> bool {
+        self.generations.last().is_some_and(|current| !current.deleted)
     }
 
-    fn begin(&mut self, generation: Generation, rising: bool) {
-        if !rising {
+    fn begin_generation(&mut self, generation: Generation, sequences_continue: bool) {
+        if !sequences_continue {
             self.last = EventId { seq: 0, millis: self.last.millis + 1 };
         }
-        self.generations.push(Past {
+        self.generations.push(ModelGeneration {
             generation,
             messages: Vec::new(),
             trimmed: 0,
@@ -274,34 +283,39 @@ impl History {
         });
     }
 
-    /// Notes what a read sees from now on.
-    fn changed(&mut self) {
-        let view = self.generations.last().filter(|past| !past.deleted).map(|past| View {
-            generation: self.generations.len() - 1,
-            messages: past.messages.len(),
-            trimmed: past.trimmed,
-            ended: past.ended,
+    /// Records what a read sees from now on.
+    fn record_snapshot(&mut self) {
+        let snapshot = self.generations.last().filter(|current| !current.deleted).map(|current| {
+            StreamSnapshot {
+                generation: self.generations.len() - 1,
+                messages: current.messages.len(),
+                trimmed: current.trimmed,
+                ended: current.ended,
+            }
         });
-        self.views.push((Instant::now(), view));
+        self.snapshots.push((Instant::now(), snapshot));
     }
 
-    fn view(&self, copy: Copy) -> Option<View> {
-        let seen = match copy {
-            Copy::Current => self.views.len(),
-            Copy::AsOf(then) => self.views.partition_point(|(since, _)| *since <= then),
+    fn snapshot(&self, version: ReadVersion) -> Option<StreamSnapshot> {
+        let visible = match version {
+            ReadVersion::Current => self.snapshots.len(),
+            ReadVersion::AsOf(then) => self.snapshots.partition_point(|(since, _)| *since <= then),
         };
-        self.views[..seen].last().and_then(|(_, view)| *view)
+        self.snapshots[..visible].last().and_then(|(_, snapshot)| *snapshot)
     }
 }
 
 impl EventId {
-    /// The next id that is given.
+    /// The id to assign next.
     fn next(self, millis: u64, skip: u64) -> Self {
         Self { millis: self.millis.max(millis), seq: self.seq + 1 + skip }
     }
 }
 
-fn taken<'of>(messages: impl Iterator<Item = &'of Message>, bound: Bound) -> (Vec<Message>, bool) {
+fn take_bounded<'model>(
+    messages: impl Iterator<Item = &'model Message>,
+    bound: Bound,
+) -> (Vec<Message>, bool) {
     let (mut taken, mut bytes) = (Vec::new(), 0);
     for message in messages {
         if taken.len() >= bound.messages.max(1) || bytes >= bound.bytes.max(1) {

@@ -1,5 +1,4 @@
-//! What goes on in the background: the sweep of old messages, and the check of a file that is served
-//! meanwhile.
+//! Background tasks: the retention sweep, and the integrity check of a file that is already in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,122 +9,126 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    check::{Found, Pace, Stop, check, size},
+    check::{CheckMode, CheckResult, StopSignal, check, size},
     file::Location,
     health::Health,
     retention,
-    wal::Purged,
-    write::{Command, PROBE},
+    wal::PurgeProgress,
+    write::{Command, PROBE_INTERVAL},
 };
 
-/// How often old messages are looked for.
-pub(super) const SWEEP: Duration = Duration::from_mins(1);
-/// How soon after something was deleted: what is deleted together goes together.
-const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// After how many steps of removing it is purging's turn, and the other way round: while much is
-/// published neither of them may come to an end.
-const TURN: usize = 64;
+/// How often the sweep removes old messages.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// How soon after a deletion the sweep runs, so that it handles several deletions at once.
+const DELETE_DELAY: Duration = Duration::from_millis(200);
+/// The sweep alternates between removing messages and purging the files after this number of steps:
+/// under load either of them may never finish.
+const STEPS_PER_TURN: usize = 64;
 
-/// How long the write-ahead log may become while the file is checked, in bytes: so much, and such a
-/// part of the file, which takes the longer to check the larger it is.
-const MAX_WAL: u64 = 256 * 1024 * 1024;
+/// The background check stops when the write-ahead log exceeds this number of bytes and this share of
+/// the file (one part in four): a larger file takes longer to check.
+const MAX_WAL_BYTES: u64 = 256 * 1024 * 1024;
 const MAX_WAL_SHARE: u64 = 4;
-/// After how long a check that was given up begins anew: longer each time.
-const RETRY: Duration = Duration::from_mins(1);
-const MAX_RETRY: Duration = Duration::from_hours(1);
+/// The pause before a stopped check is retried; it doubles up to the maximum.
+const CHECK_RETRY: Duration = Duration::from_mins(1);
+const MAX_CHECK_RETRY: Duration = Duration::from_hours(1);
 
-/// Has the writer look for old messages now and then, soon after something was deleted, and more
-/// often whether a store in trouble has recovered.
+/// Makes the writer remove old messages: at intervals, soon after a deletion, and more often while the
+/// store cannot be written, to detect that it can again.
 pub(super) async fn sweep(writer: mpsc::WeakSender<Command>, health: Health, deleted: Arc<Notify>) {
-    let mut purged = Purged::Done;
+    let mut purged = PurgeProgress::Done;
     loop {
-        let pause =
-            if health.trouble().is_some() || purged == Purged::Busy { PROBE } else { SWEEP };
-        // Trouble may begin in the middle of a long pause.
+        let pause = if health.unwritable().is_some() || purged == PurgeProgress::Busy {
+            PROBE_INTERVAL
+        } else {
+            SWEEP_INTERVAL
+        };
+        // The store may become unwritable during a long pause.
         let mut waited = Duration::ZERO;
-        while waited < pause && (waited < PROBE || health.trouble().is_none()) {
-            if timeout(PROBE, deleted.notified()).await.is_ok() {
-                sleep(BUSY_PAUSE).await;
+        while waited < pause && (waited < PROBE_INTERVAL || health.unwritable().is_none()) {
+            if timeout(PROBE_INTERVAL, deleted.notified()).await.is_ok() {
+                sleep(DELETE_DELAY).await;
                 break;
             }
-            waited += PROBE;
+            waited += PROBE_INTERVAL;
         }
         loop {
             let mut more = false;
-            for _ in 0..TURN {
-                // The writer is gone when the log is.
-                let Some(left) = remove(&writer).await else { return };
-                more = left;
+            for _ in 0..STEPS_PER_TURN {
+                // The writer ends with the log.
+                let Some(is_more) = remove_step(&writer).await else { return };
+                more = is_more;
                 if !more {
                     break;
                 }
             }
-            for _ in 0..TURN {
-                let Some(came) = purge(&writer).await else { return };
-                purged = came;
-                if purged != Purged::More {
+            for _ in 0..STEPS_PER_TURN {
+                let Some(progress) = purge_step(&writer).await else { return };
+                purged = progress;
+                if purged != PurgeProgress::More {
                     break;
                 }
             }
-            if !more && purged != Purged::More {
+            if !more && purged != PurgeProgress::More {
                 break;
             }
         }
     }
 }
 
-/// Has the writer remove a part of what is too old; tells whether there is more. None once the writer
-/// is gone.
-async fn remove(writer: &mpsc::WeakSender<Command>) -> Option<bool> {
+/// Makes the writer remove some of the old messages; returns whether there are more. None once the
+/// writer has ended.
+async fn remove_step(writer: &mpsc::WeakSender<Command>) -> Option<bool> {
     let (command, done) = Command::write(0, |batch| retention::step(batch).map(Ok));
     writer.upgrade()?.send(command).await.ok()?;
     Some(matches!(done.await, Ok(Ok(true))))
 }
 
-/// Has the writer purge a part of the files. None once it is gone.
-async fn purge(writer: &mpsc::WeakSender<Command>) -> Option<Purged> {
+/// Makes the writer purge a part of the files. None once it has ended.
+async fn purge_step(writer: &mpsc::WeakSender<Command>) -> Option<PurgeProgress> {
     let (done, answer) = oneshot::channel();
     writer.upgrade()?.send(Command::Purge { done }).await.ok()?;
-    Some(answer.await.unwrap_or(Purged::Done))
+    Some(answer.await.unwrap_or(PurgeProgress::Done))
 }
 
-/// Checks a file that is served meanwhile. Damage is not survived in silence: it is in the log, in the
-/// metrics, and makes the server not ready, until it is restored from a copy.
+/// Checks a file that is already in use. Damage is logged, shown in the metrics, and makes the server
+/// not ready until the store is restored from a copy.
 pub(super) async fn check_file(
     location: Location,
     health: Health,
-    stop: Stop,
+    stop: StopSignal,
     connections: TaskTracker,
 ) {
-    let mut retry = RETRY;
+    let mut retry = CHECK_RETRY;
     loop {
         let checking = (location.clone(), stop.clone());
         let checked = connections.spawn_blocking(move || {
             let (location, stop) = checking;
-            // A store that is about to be closed gets no further connection.
-            if stop.is_asked_for() {
-                return Ok(Found::Stopped);
+            // While the store closes, no connection is opened.
+            if stop.is_requested() {
+                return Ok(CheckResult::Stopped);
             }
             let connection = location.open_to_read()?;
-            let max_wal = MAX_WAL.max(size(&connection)? / MAX_WAL_SHARE);
-            let pace = Pace::Background { stop, wal: location.wal().unwrap_or_default(), max_wal };
-            check(&connection, "it is served meanwhile", pace)
+            let max_wal = MAX_WAL_BYTES.max(size(&connection)? / MAX_WAL_SHARE);
+            let mode =
+                CheckMode::Background { stop, wal: location.wal().unwrap_or_default(), max_wal };
+            check(&connection, "the server already uses it", mode)
         });
         match checked.await {
-            Ok(Ok(Found::Sound)) => break,
-            Ok(Ok(Found::Damaged(what))) => {
+            Ok(Ok(CheckResult::Intact)) => break,
+            Ok(Ok(CheckResult::Damaged(what))) => {
                 tracing::error!(damage = what, "the store is damaged; restore it from a copy");
                 health.set_damaged(format!("its file is damaged ({what})").into());
                 break;
             }
-            Ok(Ok(Found::Stopped)) if stop.is_asked_for() => break,
-            Ok(Ok(Found::Stopped)) => {
+            Ok(Ok(CheckResult::Stopped)) if stop.is_requested() => break,
+            Ok(Ok(CheckResult::Stopped)) => {
                 tracing::info!(
                     again_in_seconds = retry.as_secs(),
-                    "the check of the store is given up for now: too much was written meanwhile"
+                    "the write-ahead log grew too long: the check of the store is stopped and retried"
                 );
                 sleep(retry).await;
-                retry = MAX_RETRY.min(retry * 2);
+                retry = MAX_CHECK_RETRY.min(retry * 2);
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the store cannot be checked");
@@ -139,6 +142,6 @@ pub(super) async fn check_file(
             }
         }
     }
-    // What is supervised does not return.
+    // A supervised task must not return.
     std::future::pending::<()>().await;
 }

@@ -1,4 +1,4 @@
-//! A write batch: what is appended, ended and deleted in one transaction.
+//! Write batch: the appends, ends and deletions of one transaction.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rusqlite::{Connection, Error, OptionalExtension as _, ffi};
 
 use super::{
     key_hash,
-    read::{Stream, signed, unsigned},
+    read::{StreamRow, signed, unsigned},
     retention::{self, TrimBound},
     row_key::{MAX_OFFSET, MAX_SLOT, Slot},
     transaction::{DirtyStream, Totals, WriteBatch},
@@ -18,25 +18,25 @@ use crate::{
     },
 };
 
-/// Why nothing is appended any more to a stream that has had as many messages as there are keys for.
-const FULL: &str =
-    "the stream has had 2^40 messages, as many as one can; delete it to begin it anew";
+/// The error of an append to a stream that has used all of its row keys.
+const SEQUENCES_EXHAUSTED: &str =
+    "the stream has had the maximum of 2^40 messages; delete it to start it again";
 
-/// What a transaction did.
+/// The result of a transaction.
 #[derive(Debug)]
 pub(super) struct Committed {
     pub(super) changes: Vec<(StreamName, Change)>,
     pub(super) totals: Totals,
-    /// Whether text was removed.
+    /// Whether messages were removed.
     pub(super) removed: bool,
 }
 
-/// A transaction failed.
+/// Why a transaction failed.
 #[derive(Debug)]
 pub(super) enum CommitError {
     /// Nothing was stored.
     NotStored(Error),
-    /// The COMMIT itself failed: it may have been stored, and this would be what it did.
+    /// The COMMIT itself failed: the transaction may have been stored, with this result.
     Unknown(Error, Box<Committed>),
 }
 
@@ -72,14 +72,15 @@ impl WriteBatch<'_> {
         batch: Vec<MessageText>,
         key: Option<&IdempotencyKey>,
     ) -> rusqlite::Result<Result<Appended, AppendError>> {
-        let key =
-            key.map(|key| (key_hash::name(dirty.stream.generation, key), key_hash::digest(&batch)));
-        // Before anything else: what is done is done, even if the stream has ended since.
+        let key = key.map(|key| {
+            (key_hash::hash_key(dirty.stream.generation, key), key_hash::digest(&batch))
+        });
+        // Checked first: a replay succeeds even if the stream has ended since.
         if let Some((name, digest)) = &key
-            && let Some(used) = self.used(&mut dirty.stream, name)?
+            && let Some(record) = self.find_key(&mut dirty.stream, name)?
         {
-            return Ok(if used.digest == *digest {
-                Ok(Appended { last: used.last, replayed: true })
+            return Ok(if record.digest == *digest {
+                Ok(Appended { last: record.last, replayed: true })
             } else {
                 Err(AppendError::KeyReused)
             });
@@ -89,10 +90,10 @@ impl WriteBatch<'_> {
         }
         let offset = dirty.stream.head.seq.saturating_sub(dirty.stream.base);
         if offset.saturating_add(batch.len() as u64) > MAX_OFFSET {
-            return Ok(Err(AppendError::Unavailable(FULL.into())));
+            return Ok(Err(AppendError::Unavailable(SEQUENCES_EXHAUSTED.into())));
         }
         for data in batch {
-            let message = Message { id: self.next(&dirty.stream), data: data.into_text() };
+            let message = Message { id: self.next_id(&dirty.stream), data: data.into_text() };
             self.tx.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3)")?.execute((
                 dirty.stream.row_key(message.id.seq),
                 signed(message.id.millis),
@@ -104,7 +105,7 @@ impl WriteBatch<'_> {
             dirty.fresh.push(message);
         }
         if let Some((name, digest)) = &key {
-            self.remember(&mut dirty.stream, name, digest)?;
+            self.insert_key(&mut dirty.stream, name, digest)?;
         }
         Ok(Ok(Appended { last: dirty.stream.head, replayed: false }))
     }
@@ -119,7 +120,7 @@ impl WriteBatch<'_> {
         let outcome = if dirty.stream.closing.is_some() {
             Err(AppendError::Ended)
         } else {
-            dirty.stream.head = self.next(&dirty.stream);
+            dirty.stream.head = self.next_id(&dirty.stream);
             dirty.stream.closing = Some(text.into_text());
             dirty.ended = true;
             Ok(dirty.stream.head)
@@ -128,10 +129,10 @@ impl WriteBatch<'_> {
         Ok(outcome)
     }
 
-    /// Forgets a stream. Its messages are out of reach at once, and removed step by step.
+    /// Deletes a stream. Its messages cannot be read from now on; the sweep removes them in steps.
     pub(super) fn delete(&mut self, name: StreamName) -> rusqlite::Result<Result<(), AppendError>> {
         let Some(dirty) = self.load(&name)? else { return Ok(Err(AppendError::NoStream)) };
-        let Stream { slot, generation, head, keys, .. } = dirty.stream;
+        let StreamRow { slot, generation, head, keys, .. } = dirty.stream;
         self.tx.execute("DELETE FROM streams WHERE slot = ?1", [slot.0])?;
         self.tx.execute("INSERT INTO garbage VALUES (?1)", [slot.0])?;
         let sequence = "UPDATE store SET sequence = max(sequence, ?1)";
@@ -144,13 +145,13 @@ impl WriteBatch<'_> {
         Ok(Ok(()))
     }
 
-    /// Creates a stream, if there may be one more.
+    /// Creates a stream, unless the store has the maximum number of streams.
     fn create(&mut self, name: &StreamName) -> rusqlite::Result<Option<DirtyStream>> {
         if self.totals.streams >= self.limits.streams {
             return Ok(None);
         }
         let Some(slot) = self.free_slot()? else { return Ok(None) };
-        // Sequences go on, so that no id of an earlier generation can be one of this one.
+        // Sequences continue, so that no id of an earlier generation is assigned again.
         let (generation, sequence) = self.tx.query_row(
             "UPDATE store SET generation = generation + 1 RETURNING generation, sequence",
             [],
@@ -162,11 +163,11 @@ impl WriteBatch<'_> {
             (slot.0, generation, name.as_str(), signed(sequence)),
         )?;
         self.totals.streams += 1;
-        let stream = Stream::new(slot, Generation(generation), sequence);
+        let stream = StreamRow::new(slot, Generation(generation), sequence);
         Ok(Some(DirtyStream { stream, after: 0, fresh: Vec::new(), ended: false }))
     }
 
-    /// The lowest slot that is free.
+    /// The lowest free slot, if there is one.
     fn free_slot(&self) -> rusqlite::Result<Option<Slot>> {
         let emptied = self
             .tx
@@ -184,20 +185,21 @@ impl WriteBatch<'_> {
         Ok(self.tx.query_row(next, [MAX_SLOT], |row| row.get(0)).optional()?.map(Slot))
     }
 
-    /// The id of what comes next in a stream: it never goes back when the clock does.
-    fn next(&self, stream: &Stream) -> EventId {
+    /// The next id of a stream. Its milliseconds do not decrease when the clock is set back.
+    fn next_id(&self, stream: &StreamRow) -> EventId {
         EventId { millis: self.now.max(stream.head.millis), seq: stream.head.seq + 1 }
     }
 
-    /// Writes back what was changed, and makes all of it durable.
+    /// Writes the changed streams back, and commits the transaction durably.
     pub(super) fn commit(mut self) -> Result<Committed, CommitError> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for dirty in dirty.values_mut() {
-            // More than came, or what is beyond a limit would grow.
-            let fresh_bytes: u64 = dirty.fresh.iter().map(|one| one.data.len() as u64).sum();
+            // More than was appended, or the excess over a limit would grow.
+            let fresh_bytes: u64 =
+                dirty.fresh.iter().map(|message| message.data.len() as u64).sum();
             let max = TrimBound {
-                messages: 2 * dirty.fresh.len() + retention::STEP / 10,
-                bytes: retention::STEP_BYTES.max(2 * fresh_bytes),
+                messages: 2 * dirty.fresh.len() + retention::MESSAGES_PER_STEP / 10,
+                bytes: retention::BYTES_PER_STEP.max(2 * fresh_bytes),
             };
             retention::trim(&mut self, &mut dirty.stream, max)?;
             self.trim_keys(&mut dirty.stream)?;
@@ -216,7 +218,7 @@ impl WriteBatch<'_> {
         }
     }
 
-    /// Notes what the followers of a stream will be told.
+    /// Records the changes that the followers of a stream will receive.
     fn record_change(&mut self, name: &StreamName, dirty: DirtyStream) {
         let DirtyStream { stream, mut after, fresh, ended } = dirty;
         let generation = stream.generation;
@@ -232,21 +234,21 @@ impl WriteBatch<'_> {
     }
 }
 
-/// Whether an error of a commit says that a page could not be written, as opposed to made durable: then
-/// the last page was not either, which makes a transaction one. But where the write-ahead log is written
-/// over old pages (`over_old`), the half of a page may make a whole one with the other half that was there;
-/// a disk that is full does not refuse what it has already.
-pub(super) fn could_not_write(error: &Error, over_old: bool) -> bool {
+/// Whether a failed COMMIT has certainly stored nothing: when a page could not be written (as opposed
+/// to flushed), because then the last page, which completes the transaction, was not written either.
+/// But where the write-ahead log overwrites old pages (`reuses_wal`), half of a page may form a whole
+/// one with the half that was there. A full disk is no such case: it does not refuse to overwrite.
+pub(super) fn is_certainly_not_stored(error: &Error, reuses_wal: bool) -> bool {
     let Error::SqliteFailure(failure, _) = error else { return false };
     match failure.extended_code {
         ffi::SQLITE_FULL => true,
-        ffi::SQLITE_IOERR_WRITE => !over_old,
+        ffi::SQLITE_IOERR_WRITE => !reuses_wal,
         _ => false,
     }
 }
 
-/// Whether what a transaction has changed is in the store. The last change of each stream tells: what
-/// it has done to those before it is not to be seen any more.
+/// Whether the changes of a transaction are in the store. Only the last change of each stream is
+/// compared: it may have hidden the earlier ones.
 pub(super) fn are_stored(
     connection: &Connection,
     changes: &[(StreamName, Change)],
@@ -269,7 +271,8 @@ fn is_stored(
     let (Change::Appended { generation, .. }
     | Change::Ended { generation, .. }
     | Change::Deleted { generation }) = change;
-    let stream = Stream::of(connection, name)?.filter(|stream| stream.generation == *generation);
+    let stream =
+        StreamRow::load(connection, name)?.filter(|stream| stream.generation == *generation);
     Ok(match change {
         Change::Deleted { .. } => stream.is_none(),
         Change::Appended { .. } | Change::Ended { .. } => {

@@ -1,4 +1,4 @@
-//! The file: which server holds it, who may read it, how it is opened.
+//! The database file: its lock, its permissions, how it is opened.
 
 use std::{
     fmt,
@@ -13,75 +13,81 @@ use rusqlite::{Connection, OpenFlags, ffi::ErrorCode};
 use super::{
     Store,
     check::refuse_damaged,
-    folder::{beside, create_private, private},
+    folder::{create_private, owner_only, sibling},
     migrate,
     schema::{self, FileContent},
     scrub,
-    wal::{BUSY, WriteAheadLog},
+    wal::{BUSY_TIMEOUT, WriteAheadLog},
 };
 
-/// Where the database is, as `SQLite` understands it.
+/// Where the database is.
 #[derive(Clone, Debug)]
 pub(super) enum Location {
     File(PathBuf),
-    /// A name that the connections of this process share.
+    /// In memory, under a name that the connections of this process share.
     Memory(String),
 }
 
-/// Held as long as the store is ours.
+/// Excludes other servers from the store until it is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct StoreLock {
     _lock: Option<File>,
 }
 
-/// A store that can be written.
-pub(super) struct Opened {
+/// A store that is open for writing.
+pub(super) struct OpenedStore {
     pub(super) connection: Connection,
     pub(super) wal: WriteAheadLog,
-    /// Whether the file has still to be checked. Its last server stopped in order, so that it can be
-    /// served meanwhile.
+    /// Whether the file must be checked in the background: its last server shut down cleanly.
     pub(super) unchecked: bool,
 }
 
 impl Location {
-    /// Makes sure that no other server writes to the store.
+    /// Locks the store, so that no other server writes to it.
     ///
-    /// The lock is on a file beside it: `SQLite` locks the database itself in its own way, which
-    /// opening and closing it here would undo.
-    pub(super) fn claim(store: Store) -> anyhow::Result<(Self, Claim)> {
-        static MEMORIES: AtomicU64 = AtomicU64::new(0);
+    /// The lock is on a separate file, `.lock`: opening and closing the database file here would release
+    /// `SQLite`'s own locks on it.
+    ///
+    /// # Errors
+    /// When another server holds the lock, or the lock file cannot be created.
+    pub(super) fn lock(store: Store) -> anyhow::Result<(Self, StoreLock)> {
+        static MEMORY_STORE_COUNT: AtomicU64 = AtomicU64::new(0);
         let path = match store {
             Store::Memory => {
-                let name = format!("/tidings-{}", MEMORIES.fetch_add(1, Ordering::Relaxed));
-                return Ok((Self::Memory(name), Claim { _lock: None }));
+                let name =
+                    format!("/tidings-{}", MEMORY_STORE_COUNT.fetch_add(1, Ordering::Relaxed));
+                return Ok((Self::Memory(name), StoreLock { _lock: None }));
             }
-            // One file has one name, or two servers could hold it.
+            // Canonical, or two servers could hold the same file by different names.
             Store::File(path) => path.canonicalize().unwrap_or(path),
         };
-        let beside = beside(&path, ".lock");
-        let lock = private()
+        let lock_path = sibling(&path, ".lock");
+        let lock = owner_only()
             .create(true)
             .append(true)
-            .open(&beside)
-            .with_context(|| format!("cannot create {}", beside.display()))?;
+            .open(&lock_path)
+            .with_context(|| format!("cannot create {}", lock_path.display()))?;
         match lock.try_lock() {
-            Ok(()) => Ok((Self::File(path), Claim { _lock: Some(lock) })),
+            Ok(()) => Ok((Self::File(path), StoreLock { _lock: Some(lock) })),
             Err(TryLockError::WouldBlock) => {
                 bail!("another server holds {}; choose another file with --data", path.display())
             }
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", beside.display()))
+                Err(error).with_context(|| format!("cannot lock {}", lock_path.display()))
             }
         }
     }
 
-    /// The connection that writes, to a file that is sound, as far as it has to be checked, and has
-    /// the newest schema.
-    pub(super) fn open_to_write(&self) -> anyhow::Result<Opened> {
+    /// Opens the connection of the writer. The file is checked first if its last server crashed, and is
+    /// migrated to the current schema.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is damaged, or is not a store that this version can read.
+    pub(super) fn open_to_write(&self) -> anyhow::Result<OpenedStore> {
         self.prepare().map_err(|error| match error.downcast_ref::<rusqlite::Error>() {
             Some(rusqlite::Error::SqliteFailure(failure, _)) => {
                 let what = match failure.code {
-                    ErrorCode::NotADatabase => "is not a Tidings store: it is no SQLite file",
+                    ErrorCode::NotADatabase => "is not a Tidings store: it is not an SQLite file",
                     ErrorCode::DatabaseCorrupt => "is damaged; restore it from a copy",
                     _ => "cannot be opened",
                 };
@@ -91,41 +97,43 @@ impl Location {
         })
     }
 
-    fn prepare(&self) -> anyhow::Result<Opened> {
+    fn prepare(&self) -> anyhow::Result<OpenedStore> {
         if let Self::File(path) = self {
             migrate::remove_unfinished(path)?;
             create_private(path)?;
         }
         let wal = self.wal();
-        let was_left = wal.as_ref().and_then(|wal| fs::metadata(wal).ok());
-        let was_left = was_left.is_some_and(|wal| wal.len() > 0);
-        let (connection, left) = self.open_current_schema()?;
-        let unchecked = left.is_some_and(|left| left != schema::UNCLEAN);
-        if left == Some(schema::UNCLEAN) {
-            refuse_damaged(&connection, "the server before this one did not stop in order")?;
+        let has_leftover_wal = wal.as_ref().and_then(|wal| fs::metadata(wal).ok());
+        let has_leftover_wal = has_leftover_wal.is_some_and(|wal| wal.len() > 0);
+        let (connection, shutdown_state) = self.open_current_schema()?;
+        let unchecked =
+            shutdown_state.is_some_and(|shutdown_state| shutdown_state != schema::UNCLEAN);
+        if shutdown_state == Some(schema::UNCLEAN) {
+            refuse_damaged(&connection, "the previous server did not shut down cleanly")?;
         }
-        let unknown = if left.is_some_and(|left| left != schema::CLEAN) {
-            connection.pragma_query_value(None, "page_count", |row| row.get(0))?
-        } else {
-            0
-        };
+        let maybe_changed =
+            if shutdown_state.is_some_and(|shutdown_state| shutdown_state != schema::CLEAN) {
+                connection.pragma_query_value(None, "page_count", |row| row.get(0))?
+            } else {
+                0
+            };
         self.configure(&connection)?;
         connection.execute("UPDATE store SET clean = ?1", [schema::UNCLEAN])?;
-        let wal = WriteAheadLog::new(wal, was_left, unknown);
-        Ok(Opened { connection, wal, unchecked })
+        let wal = WriteAheadLog::new(wal, has_leftover_wal, maybe_changed);
+        Ok(OpenedStore { connection, wal, unchecked })
     }
 
-    /// A connection to a store that has the newest schema: it is created, or upgraded, if it has not.
-    /// And how its last server has left it, unless it is new.
+    /// Opens a connection to a store with the current schema, which is created or migrated if needed. The
+    /// second value is how the last server shut down (`store.clean`), unless the store is new.
     fn open_current_schema(&self) -> anyhow::Result<(Connection, Option<i64>)> {
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         match (schema::identify(&connection)?, self) {
             (FileContent::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
             (FileContent::Nothing, Self::File(path)) => {
-                // What a program was about to create has properties that stay. It stays the same file:
-                // it may have been put there for us, with an owner.
+                // An unfinished database keeps properties such as its page size, so it is emptied. It
+                // is not replaced: the operator may have created the file, with an owner.
                 drop(connection);
-                private().write(true).truncate(true).open(path)?;
+                owner_only().write(true).truncate(true).open(path)?;
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
                 schema::create(&mut connection)?;
             }
@@ -134,29 +142,30 @@ impl Location {
                 connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             }
             (FileContent::Current, Self::File(_)) => {
-                let left = connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
-                return Ok((connection, Some(left)));
+                let shutdown_state =
+                    connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
+                return Ok((connection, Some(shutdown_state)));
             }
-            // It has just come into being.
+            // A store in memory is always new.
             (FileContent::Version1 | FileContent::Current, Self::Memory(_)) => {}
         }
         Ok((connection, None))
     }
 
-    /// Sets what the connection that writes needs.
+    /// Sets the pragmas of the writer's connection.
     fn configure(&self, connection: &Connection) -> anyhow::Result<()> {
-        // Readers go on while the writer writes; in memory they take turns.
+        // Readers continue while the writer writes; in memory they take turns.
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if matches!(self, Self::File(_)) && mode != "wal" {
             bail!("its file system cannot hold a write-ahead log; choose another with --data");
         }
-        // Waits for the disk at each commit: what is acknowledged survives a power cut.
+        // Flushes at each commit: acknowledged messages survive a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-        // The writer does that, when it has seen what was changed.
+        // The writer runs checkpoints itself, after it has recorded the changed pages.
         connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-        // What is deleted is overwritten.
+        // Overwrites deleted content with zeros.
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         if !scrub::is_compiled_in(connection)? {
             tracing::warn!("built without sqlite_dbpage: deleted texts may stay in unused space");
@@ -164,10 +173,10 @@ impl Location {
         Ok(())
     }
 
-    /// The write-ahead log. None in memory.
+    /// Path of the write-ahead log. None in memory.
     pub(super) fn wal(&self) -> Option<PathBuf> {
         match self {
-            Self::File(path) => Some(beside(path, "-wal")),
+            Self::File(path) => Some(sibling(path, "-wal")),
             Self::Memory(_) => None,
         }
     }
@@ -176,12 +185,12 @@ impl Location {
         self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    /// How many bytes the store takes: its file, and what is written ahead of it.
+    /// Size of the store in bytes: the file and its write-ahead log.
     pub(super) fn size(&self, connection: &Connection) -> rusqlite::Result<u64> {
         match self {
             Self::File(path) => {
                 let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-                Ok(size(path) + size(&beside(path, "-wal")))
+                Ok(size(path) + size(&sibling(path, "-wal")))
             }
             Self::Memory(_) => {
                 let number = |pragma| {
@@ -204,7 +213,7 @@ impl Location {
                     | OpenFlags::SQLITE_OPEN_NO_MUTEX,
             )?,
         };
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     }
 }

@@ -1,4 +1,4 @@
-//! Files in the folder of a store: their names, who may read them, and that they stay there.
+//! Files in the folder of a store: their names, permissions, and the fsync of the folder.
 
 use std::{
     ffi::OsStr,
@@ -9,37 +9,37 @@ use std::{
 
 use anyhow::Context as _;
 
-/// The file whose name goes on after that of the store.
-pub(super) fn beside(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(suffix);
-    beside.into()
+/// The path of a file in the same folder: the given path with a suffix.
+pub(super) fn sibling(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+    let mut sibling = path.as_os_str().to_owned();
+    sibling.push(suffix);
+    sibling.into()
 }
 
-/// How a file is opened that only its owner may read, if it is created.
-pub(super) fn private() -> OpenOptions {
+/// Options that create a file which only its owner may read and write (mode 0600 on Unix).
+pub(super) fn owner_only() -> OpenOptions {
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
 
-/// Creates the file of a store, unless there is one. `SQLite` gives those that it creates beside it
-/// the same permissions.
+/// Creates the file of a store, readable by its owner only, unless it exists. `SQLite` gives the files
+/// that it creates beside it the same permissions.
 pub(super) fn create_private(path: &Path) -> anyhow::Result<()> {
-    match private().write(true).create_new(true).open(path) {
+    match owner_only().write(true).create_new(true).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
     }
 }
 
-/// Makes durable what files a folder has, and by which names.
-pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
-    let folder = match of.parent() {
+/// Syncs the folder of a file, so that the creation, renaming and removal of files are durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Only there can folders be opened, and have to be synced.
+    // Only Unix can open a folder, and requires the sync.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

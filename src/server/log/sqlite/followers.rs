@@ -1,4 +1,4 @@
-//! The followers of each stream.
+//! Fan-out of stored changes to the followers of each stream.
 
 use std::{
     collections::HashMap,
@@ -8,80 +8,79 @@ use std::{
 
 use crate::server::log::{
     StreamName,
-    follow::{self, Change, ChangeSender, Starting},
+    follow::{self, Change, ChangeSender, StartingFollow},
 };
 
-/// How long the writer waits for followers that do not keep up. (Publishers wait for it. Without it,
-/// watchers would fall behind all together and read the log, which makes them slower still.)
+/// Back-pressure: how long the writer, and publishers with it, waits for followers that do not keep up.
+/// Without this, all watchers would fall behind and read the log, which is slower still.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// The followers of each stream, which the writer tells what it has stored; a handle that is cloned
-/// around.
+/// The followers of each stream, which the writer notifies of stored changes; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Arc<Mutex<Feeds>>);
+pub(super) struct Followers(Arc<Mutex<SenderMap>>);
 
 #[derive(Debug, Default)]
-struct Feeds {
-    /// Those that have gone are left until there are too many of them: to go must not cost a search.
+struct SenderMap {
+    /// Closed senders are removed only when the map is full, so that leaving costs no search.
     by_stream: HashMap<StreamName, Vec<ChangeSender>>,
-    /// Nothing is told any more.
+    /// Set when the store closes: no follow begins any more.
     closed: bool,
 }
 
 impl Followers {
-    fn feeds(&self) -> MutexGuard<'_, Feeds> {
+    fn senders(&self) -> MutexGuard<'_, SenderMap> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a stream, from now on. None once the store is closed.
-    pub(super) fn add(&self, stream: &StreamName) -> Option<Starting> {
-        let mut feeds = self.feeds();
-        if feeds.closed {
+    /// Starts to queue the changes of a stream. None once the store is closed.
+    pub(super) fn add(&self, stream: &StreamName) -> Option<StartingFollow> {
+        let mut senders = self.senders();
+        if senders.closed {
             return None;
         }
-        if feeds.by_stream.len() == feeds.by_stream.capacity() {
-            feeds.by_stream.retain(|_, feeds| feeds.iter().any(|feed| !feed.is_closed()));
+        if senders.by_stream.len() == senders.by_stream.capacity() {
+            senders.by_stream.retain(|_, senders| senders.iter().any(|sender| !sender.is_closed()));
         }
-        let (feed, starting) = follow::channel();
-        let of_stream = feeds.by_stream.entry(stream.clone()).or_default();
-        of_stream.retain(|feed| !feed.is_closed());
-        of_stream.push(feed);
+        let (sender, starting) = follow::channel();
+        let stream_senders = senders.by_stream.entry(stream.clone()).or_default();
+        stream_senders.retain(|sender| !sender.is_closed());
+        stream_senders.push(sender);
         Some(starting)
     }
 
-    /// Tells what was stored, in its order, and waits a little for followers that do not keep up.
-    pub(super) fn tell(&self, changes: Vec<(StreamName, Change)>) {
+    /// Sends stored changes in order, then waits at most [`MAX_WAIT`] for slow followers.
+    pub(super) fn notify(&self, changes: Vec<(StreamName, Change)>) {
         let mut backlogs = Vec::new();
-        let mut feeds = self.feeds();
+        let mut senders = self.senders();
         for (stream, change) in changes {
-            let Some(of_stream) = feeds.by_stream.get_mut(&stream) else { continue };
-            // Nearly always there is one.
-            let Some(last) = of_stream.pop() else { continue };
-            of_stream.retain(|feed| feed.tell(change.clone()));
-            if last.tell(change) {
-                of_stream.push(last);
+            let Some(stream_senders) = senders.by_stream.get_mut(&stream) else { continue };
+            // Usually there is one follower, which then gets the change without a copy.
+            let Some(last) = stream_senders.pop() else { continue };
+            stream_senders.retain(|sender| sender.send(change.clone()));
+            if last.send(change) {
+                stream_senders.push(last);
             }
-            backlogs.extend(of_stream.iter().filter_map(ChangeSender::backlog));
-            if of_stream.is_empty() {
-                feeds.by_stream.remove(&stream);
+            backlogs.extend(stream_senders.iter().filter_map(ChangeSender::backlog));
+            if stream_senders.is_empty() {
+                senders.by_stream.remove(&stream);
             }
         }
-        drop(feeds);
-        let patient_until = Instant::now() + MAX_WAIT;
+        drop(senders);
+        let deadline = Instant::now() + MAX_WAIT;
         for backlog in backlogs {
-            backlog.wait(patient_until.saturating_duration_since(Instant::now()));
+            backlog.wait(deadline.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// Ends every follow: something may have happened that cannot be told.
+    /// Ends every follow: changes may have been stored that cannot be delivered.
     pub(super) fn interrupt(&self) {
-        self.feeds().by_stream.clear();
+        self.senders().by_stream.clear();
     }
 
-    /// Ends every follow, and begins no other.
+    /// Ends every follow, and refuses new ones.
     pub(super) fn close(&self) {
-        let mut feeds = self.feeds();
-        feeds.closed = true;
-        feeds.by_stream.clear();
+        let mut senders = self.senders();
+        senders.closed = true;
+        senders.by_stream.clear();
     }
 }

@@ -1,5 +1,5 @@
-//! Idempotency keys: remembered for a day, and bounded in number: for each stream and for all of
-//! them together, oldest first.
+//! Idempotency keys: kept for a day, and limited in number per stream and in total. The oldest are
+//! deleted first.
 
 use std::collections::BTreeMap;
 
@@ -7,62 +7,62 @@ use rusqlite::OptionalExtension as _;
 
 use super::{
     key_hash::Hash,
-    read::{Stream, far_ahead, signed, time_before, unsigned},
+    read::{StreamRow, signed, skew_threshold, time_before, unsigned},
     row_key::{Slot, offset},
     transaction::WriteBatch,
 };
 use crate::server::log::{EventId, KEY_LIFETIME};
 
-/// So many keys beyond a bound are forgotten together: a page of them at a time is cheaper than one
-/// with each append.
-const SLACK: u64 = 64;
-/// How many keys a step of the sweep forgets at the most.
-pub(super) const STEP: usize = 256;
-/// For how many milliseconds keys are used in the future before the clock is believed: one that is
-/// wrong since the machine has started is usually right again by then.
-const CLOCK_TRUST_AGE: u64 = 60 * 60 * 1000;
-/// What was appended under a key.
-pub(super) struct Used {
+/// Keys are deleted once this many exceed a limit: a page of them at a time is cheaper than one with
+/// each append.
+const TRIM_SLACK: u64 = 64;
+/// The most keys that one step of the sweep deletes.
+pub(super) const KEYS_PER_STEP: usize = 256;
+/// How long keys must have times in the future, in milliseconds, before the clock is trusted: a clock
+/// that is wrong after the machine has started is usually corrected by then.
+const CLOCK_TRUST_MS: u64 = 60 * 60 * 1000;
+/// The append that used a key.
+pub(super) struct KeyRecord {
     /// The id of its last message.
     pub(super) last: EventId,
     pub(super) digest: Hash,
 }
 
-/// From how many keys on some are forgotten, with this limit.
-pub(super) fn too_many(limit: u64) -> u64 {
-    limit.saturating_add(SLACK.min(limit))
+/// The number of keys from which on some are deleted, for a limit.
+pub(super) fn trim_threshold(limit: u64) -> u64 {
+    limit.saturating_add(TRIM_SLACK.min(limit))
 }
 
 impl WriteBatch<'_> {
-    /// What was appended under a key that is still remembered. One that is too old is forgotten.
-    pub(super) fn used(
+    /// The append that used a key, if the key is known. Deletes a key that has expired.
+    pub(super) fn find_key(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut StreamRow,
         name: &Hash,
-    ) -> rusqlite::Result<Option<Used>> {
+    ) -> rusqlite::Result<Option<KeyRecord>> {
         let found = self
             .tx
             .prepare_cached("SELECT key, millis, digest, used FROM keys WHERE name = ?1")?
             .query_row([name], |row| {
                 let key: i64 = row.get(0)?;
                 let last = EventId { seq: stream.base + offset(key), millis: unsigned(row, 1)? };
-                Ok((key, unsigned(row, 3)?, Used { last, digest: row.get(2)? }))
+                Ok((key, unsigned(row, 3)?, KeyRecord { last, digest: row.get(2)? }))
             })
             .optional()?;
         match found {
-            Some((key, used, _)) if used <= self.forgotten() => {
+            Some((key, used_at, _)) if used_at <= self.expiry_cutoff() => {
                 self.tx.execute("DELETE FROM keys WHERE key = ?1", [key])?;
-                self.forgot(stream, 1);
+                self.subtract_keys(stream, 1);
                 Ok(None)
             }
-            found => Ok(found.map(|(.., used)| used)),
+            found => Ok(found.map(|(.., record)| record)),
         }
     }
 
-    /// Remembers what was appended last under a key.
-    pub(super) fn remember(
+    /// Stores a key with the id of the last message that was appended.
+    pub(super) fn insert_key(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut StreamRow,
         name: &Hash,
         digest: &Hash,
     ) -> rusqlite::Result<()> {
@@ -80,13 +80,13 @@ impl WriteBatch<'_> {
         Ok(())
     }
 
-    /// Forgets the oldest keys of a stream that has too many, some at a time.
-    pub(super) fn trim_keys(&mut self, stream: &mut Stream) -> rusqlite::Result<()> {
-        if stream.keys < too_many(self.limits.keys) {
+    /// Deletes some of the oldest keys of a stream that has too many.
+    pub(super) fn trim_keys(&mut self, stream: &mut StreamRow) -> rusqlite::Result<()> {
+        if stream.keys < trim_threshold(self.limits.keys) {
             return Ok(());
         }
         let surplus = stream.keys - self.limits.keys;
-        let forgotten = self
+        let deleted = self
             .tx
             .prepare_cached(
                 "DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE key BETWEEN ?1 AND ?2 \
@@ -95,45 +95,44 @@ impl WriteBatch<'_> {
             .execute((
                 stream.slot.start(),
                 stream.slot.end(),
-                surplus.min(self.max_keys() as u64),
+                surplus.min(self.max_deleted_keys() as u64),
             ))?;
-        // Should the number ever be wrong, it does not stay so.
-        let forgotten = if forgotten == 0 { stream.keys } else { forgotten as u64 };
-        self.forgot(stream, forgotten);
+        // Corrects the count, should it ever be wrong.
+        let deleted = if deleted == 0 { stream.keys } else { deleted as u64 };
+        self.subtract_keys(stream, deleted);
         Ok(())
     }
 
-    /// Forgets the oldest keys of all when there are too many, some at a time.
+    /// Deletes some of the oldest keys of all streams when there are too many.
     pub(super) fn trim_all_keys(&mut self) -> rusqlite::Result<()> {
         if self.has_too_many_keys() {
             let surplus = usize::try_from(self.totals.keys - self.limits.all_keys);
-            let max = self.max_keys();
-            self.forget_oldest_keys(u64::MAX, surplus.unwrap_or(max).min(max))?;
+            let max = self.max_deleted_keys();
+            self.delete_oldest_keys(u64::MAX, surplus.unwrap_or(max).min(max))?;
         }
         Ok(())
     }
 
     pub(super) fn has_too_many_keys(&self) -> bool {
-        self.totals.keys >= too_many(self.limits.all_keys)
+        self.totals.keys >= trim_threshold(self.limits.all_keys)
     }
 
-    /// How many keys this transaction forgets at a time: more than it brings.
-    fn max_keys(&self) -> usize {
-        STEP.max(2 * self.fresh_keys)
+    /// The most keys that this transaction deletes at a time: more than it adds.
+    fn max_deleted_keys(&self) -> usize {
+        KEYS_PER_STEP.max(2 * self.fresh_keys)
     }
 
-    /// Has keys that were used in the future, by the clock, expire as if they were used just now, once
-    /// it has been so for long enough that the clock was wrong then and is not wrong now. Tells whether
-    /// there are more.
+    /// Handles a clock that was ahead: keys with a time of use in the future get the current time, once
+    /// that has lasted for [`CLOCK_TRUST_MS`]. Returns whether there are more.
     pub(super) fn restamp_keys(&mut self) -> rusqlite::Result<bool> {
-        let (now, ahead) = (self.now, signed(far_ahead(self.now)));
+        let (now, threshold) = (self.now, signed(skew_threshold(self.now)));
         let is_any: bool = self
             .tx
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE used > ?1)")?
-            .query_row([ahead], |row| row.get(0))?;
+            .query_row([threshold], |row| row.get(0))?;
         let since = self.totals.keys_ahead_since.filter(|since| *since <= now).unwrap_or(now);
         self.totals.keys_ahead_since = is_any.then_some(since);
-        if !is_any || now - since < CLOCK_TRUST_AGE {
+        if !is_any || now - since < CLOCK_TRUST_MS {
             return Ok(false);
         }
         let restamped = self
@@ -142,48 +141,49 @@ impl WriteBatch<'_> {
                 "UPDATE keys SET used = ?1 WHERE key IN \
                  (SELECT key FROM keys WHERE used > ?2 LIMIT ?3)",
             )?
-            .execute((signed(now), ahead, STEP))?;
-        Ok(restamped == STEP)
+            .execute((signed(now), threshold, KEYS_PER_STEP))?;
+        Ok(restamped == KEYS_PER_STEP)
     }
 
-    /// Forgets keys that are too old; tells whether there are more.
-    pub(super) fn forget_old_keys(&mut self) -> rusqlite::Result<bool> {
-        let forgotten = self.forget_oldest_keys(self.forgotten(), STEP)?;
-        Ok(forgotten == STEP)
+    /// Deletes some of the expired keys; returns whether there may be more.
+    pub(super) fn delete_expired_keys(&mut self) -> rusqlite::Result<bool> {
+        let deleted = self.delete_oldest_keys(self.expiry_cutoff(), KEYS_PER_STEP)?;
+        Ok(deleted == KEYS_PER_STEP)
     }
 
-    /// Keys that were used then or before are not remembered any more.
-    fn forgotten(&self) -> u64 {
+    /// Keys that were used at this time or earlier have expired, in Unix milliseconds.
+    fn expiry_cutoff(&self) -> u64 {
         time_before(self.now, KEY_LIFETIME)
     }
 
-    /// Forgets the oldest keys, of whatever streams, as far as they were used up to then.
-    fn forget_oldest_keys(&mut self, until: u64, max: usize) -> rusqlite::Result<usize> {
+    /// Deletes the oldest keys of all streams that were used at `until` or earlier, at most `max`;
+    /// returns how many.
+    fn delete_oldest_keys(&mut self, until: u64, max: usize) -> rusqlite::Result<usize> {
         let keys: Vec<i64> = self
             .tx
             .prepare_cached("SELECT key FROM keys WHERE used <= ?1 ORDER BY used LIMIT ?2")?
             .query_map((signed(until), max), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        let mut of_slots: BTreeMap<Slot, u64> = BTreeMap::new();
+        let mut deleted_by_slot: BTreeMap<Slot, u64> = BTreeMap::new();
         for key in &keys {
             self.tx.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key])?;
-            *of_slots.entry(Slot::of(*key)).or_default() += 1;
+            *deleted_by_slot.entry(Slot::of(*key)).or_default() += 1;
         }
-        for (slot, forgotten) in of_slots {
-            if !self.with_dirty(slot, |batch, stream| batch.forgot(stream, forgotten)) {
-                // It may be the slot of a stream that was deleted: then they are not counted.
+        for (slot, deleted) in deleted_by_slot {
+            if !self.with_dirty(slot, |batch, stream| batch.subtract_keys(stream, deleted)) {
+                // The slot may belong to a deleted stream, whose keys are not counted.
                 let counted = self
                     .tx
                     .prepare_cached("UPDATE streams SET keys = max(keys - ?2, 0) WHERE slot = ?1")?
-                    .execute((slot.0, signed(forgotten)))?;
+                    .execute((slot.0, signed(deleted)))?;
                 self.totals.keys =
-                    self.totals.keys.saturating_sub(if counted > 0 { forgotten } else { 0 });
+                    self.totals.keys.saturating_sub(if counted > 0 { deleted } else { 0 });
             }
         }
         Ok(keys.len())
     }
 
-    fn forgot(&mut self, stream: &mut Stream, keys: u64) {
+    fn subtract_keys(&mut self, stream: &mut StreamRow, keys: u64) {
         let keys = keys.min(stream.keys);
         stream.keys -= keys;
         self.totals.keys = self.totals.keys.saturating_sub(keys);
@@ -212,24 +212,24 @@ mod tests {
         all_keys: 300,
     };
 
-    /// A store that takes one transaction after the other.
-    struct Trial {
+    /// A store for tests, with one transaction after the other.
+    struct TestStore {
         connection: Connection,
         totals: Totals,
         limits: RetentionLimits,
     }
 
-    impl Trial {
+    impl TestStore {
         fn new() -> (Self, impl Sized) {
-            let (location, claim) = Location::claim(Store::Memory).expect("a store");
+            let (location, lock) = Location::lock(Store::Memory).expect("a store");
             let connection = location.open_to_write().expect("a connection").connection;
-            (Self { connection, totals: Totals::default(), limits: LIMITS }, claim)
+            (Self { connection, totals: Totals::default(), limits: LIMITS }, lock)
         }
 
-        fn run<T>(&mut self, now: u64, act: impl FnOnce(&mut WriteBatch<'_>) -> T) -> T {
+        fn run<T>(&mut self, now: u64, operation: impl FnOnce(&mut WriteBatch<'_>) -> T) -> T {
             let batch = WriteBatch::begin(&mut self.connection, self.limits, now, self.totals);
             let mut batch = batch.expect("a transaction");
-            let result = act(&mut batch);
+            let result = operation(&mut batch);
             self.totals = batch.commit().expect("stored").totals;
             result
         }
@@ -238,10 +238,11 @@ mod tests {
             while self.run(now, |batch| retention::step(batch).expect("a step")) {}
         }
 
-        /// How many keys there are of a stream, and of all.
+        /// Number of keys of a stream, and of all streams.
         fn keys(&self, name: &str) -> (u64, u64) {
             let name = name.parse().expect("a name");
-            let stream = Stream::of(&self.connection, &name).expect("readable").expect("a stream");
+            let stream =
+                StreamRow::load(&self.connection, &name).expect("readable").expect("a stream");
             let all = "SELECT count(*) FROM keys";
             let all = self.connection.query_row(all, [], |row| unsigned(row, 0)).expect("a number");
             assert_eq!(self.totals.keys, all);
@@ -249,7 +250,7 @@ mod tests {
         }
     }
 
-    /// Appends with a key; tells whether it had been used.
+    /// Appends with a key; returns whether the key had been used.
     fn is_replayed(batch: &mut WriteBatch<'_>, stream: &str, key: &str) -> bool {
         let name: StreamName = stream.parse().expect("a name");
         let data = vec![MessageText::new(b"text".to_vec(), 10).expect("data")];
@@ -259,58 +260,58 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_bounded_however_many_come_at_a_time() {
-        let (mut trial, _claim) = Trial::new();
+    fn the_number_of_keys_is_bounded_in_large_transactions_too() {
+        let (mut store, _lock) = TestStore::new();
         for round in 0..4 {
             for stream in ["one", "two", "three", "four"] {
-                trial.run(round, |batch| {
+                store.run(round, |batch| {
                     for key in 0..1000 {
                         assert!(!is_replayed(batch, stream, &format!("{round} {key}")));
                     }
                 });
-                let (of_stream, all) = trial.keys(stream);
-                assert!(of_stream < LIMITS.keys + SLACK, "{of_stream} in round {round}");
-                assert!(all < LIMITS.all_keys + SLACK, "{all} in round {round}");
+                let (of_stream, all) = store.keys(stream);
+                assert!(of_stream < LIMITS.keys + TRIM_SLACK, "{of_stream} in round {round}");
+                assert!(all < LIMITS.all_keys + TRIM_SLACK, "{all} in round {round}");
             }
         }
     }
 
     #[test]
-    fn a_lower_bound_holds_for_streams_that_are_silent_too() {
-        let (mut trial, _claim) = Trial::new();
-        trial.limits.keys = 1000;
-        trial.limits.all_keys = 1000;
-        trial.run(1, |batch| {
+    fn a_lowered_limit_applies_to_idle_streams_too() {
+        let (mut store, _lock) = TestStore::new();
+        store.limits.keys = 1000;
+        store.limits.all_keys = 1000;
+        store.run(1, |batch| {
             for key in 0..900 {
                 assert!(!is_replayed(batch, "one", &key.to_string()));
             }
         });
-        assert_eq!(trial.keys("one"), (900, 900));
-        trial.limits.keys = 100;
-        trial.sweep(1);
-        assert!(trial.keys("one").0 < 100 + SLACK);
+        assert_eq!(store.keys("one"), (900, 900));
+        store.limits.keys = 100;
+        store.sweep(1);
+        assert!(store.keys("one").0 < 100 + TRIM_SLACK);
     }
 
     #[test]
     fn keys_of_a_clock_that_was_ahead_expire() {
-        let (mut trial, _claim) = Trial::new();
-        let (now, ahead) = (1_000 * HOUR, 100_000 * HOUR);
-        trial.run(ahead, |batch| assert!(!is_replayed(batch, "one", "ahead")));
-        trial.sweep(now);
-        trial.sweep(now + HOUR);
+        let (mut store, _lock) = TestStore::new();
+        let (now, threshold) = (1_000 * HOUR, 100_000 * HOUR);
+        store.run(threshold, |batch| assert!(!is_replayed(batch, "one", "ahead")));
+        store.sweep(now);
+        store.sweep(now + HOUR);
         let replayed = |batch: &mut WriteBatch<'_>| is_replayed(batch, "one", "ahead");
-        assert!(trial.run(now + 24 * HOUR, replayed), "they are remembered for a day");
-        assert!(!trial.run(now + 26 * HOUR, replayed));
+        assert!(store.run(now + 24 * HOUR, replayed), "they are kept for a day");
+        assert!(!store.run(now + 26 * HOUR, replayed));
     }
 
     #[test]
-    fn a_clock_that_was_behind_costs_no_key() {
-        let (mut trial, _claim) = Trial::new();
+    fn a_clock_that_was_behind_deletes_no_key() {
+        let (mut store, _lock) = TestStore::new();
         let now = 1_000 * HOUR;
-        trial.run(now, |batch| assert!(!is_replayed(batch, "one", "first")));
+        store.run(now, |batch| assert!(!is_replayed(batch, "one", "first")));
         for clock in [0, 1, HOUR / 2, now, now + 1, HOUR / 2, now + HOUR] {
-            trial.sweep(clock);
+            store.sweep(clock);
         }
-        assert!(trial.run(now + 2 * HOUR, |batch| is_replayed(batch, "one", "first")));
+        assert!(store.run(now + 2 * HOUR, |batch| is_replayed(batch, "one", "first")));
     }
 }

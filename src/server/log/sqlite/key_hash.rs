@@ -1,33 +1,33 @@
-//! Hashes that stand for idempotency keys, and for what was appended under them.
+//! Hashes of idempotency keys, and of the batches that were appended with them (truncated SHA-256).
 
 use sha2::{Digest as _, Sha256};
 
 use crate::server::log::{Generation, IdempotencyKey, MessageText};
 
-/// How many bytes of a hash tell keys, and what was appended under them, from each other.
-const HASH: usize = 16;
-pub(super) type Hash = [u8; HASH];
+/// Bytes of a hash that are kept.
+const HASH_BYTES: usize = 16;
+pub(super) type Hash = [u8; HASH_BYTES];
 
-/// Stands for a key of a generation of a stream.
-pub(super) fn name(generation: Generation, key: &IdempotencyKey) -> Hash {
+/// Hashes a key of a generation of a stream.
+pub(super) fn hash_key(generation: Generation, key: &IdempotencyKey) -> Hash {
     let mut hash = Sha256::new();
     hash.update(generation.0.to_le_bytes());
     hash.update(&key.0);
-    shortened(hash)
+    truncated(hash)
 }
 
-/// Tells one batch from another.
+/// Hashes the messages of a batch.
 pub(super) fn digest(batch: &[MessageText]) -> Hash {
     let mut hash = Sha256::new();
     for data in batch {
         hash.update((data.as_str().len() as u64).to_le_bytes());
         hash.update(data.as_str());
     }
-    shortened(hash)
+    truncated(hash)
 }
 
-fn shortened(hash: Sha256) -> Hash {
+fn truncated(hash: Sha256) -> Hash {
     let mut short = Hash::default();
-    short.copy_from_slice(&hash.finalize()[..HASH]);
+    short.copy_from_slice(&hash.finalize()[..HASH_BYTES]);
     short
 }

@@ -1,4 +1,4 @@
-//! The metrics of the engine.
+//! Prometheus metrics of the engine.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What is counted where it happens, and what is looked up for each scrape.
+/// Counters and histograms, updated at each commit, and gauges, updated at each scrape.
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
     published: Counter,
@@ -16,7 +16,7 @@ pub(super) struct EngineMetrics {
     streams: Gauge,
     messages: Gauge,
     bytes: Gauge,
-    trouble: Gauge,
+    unwritable: Gauge,
     damaged: Gauge,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct EngineMetrics {
 pub(super) struct LogStats {
     pub(super) streams: u64,
     pub(super) messages: u64,
-    /// What the store takes, in bytes, with what it has not tidied up yet.
+    /// Size of the store in bytes, including unused space and the write-ahead log.
     pub(super) bytes: u64,
 }
 
@@ -41,48 +41,48 @@ impl Default for EngineMetrics {
             streams: Gauge::default(),
             messages: Gauge::default(),
             bytes: Gauge::default(),
-            trouble: Gauge::default(),
+            unwritable: Gauge::default(),
             damaged: Gauge::default(),
         }
     }
 }
 
 impl EngineMetrics {
-    /// Gives them their names. The library adds `_total`, the unit, and the full stop of the help.
+    /// Registers the metrics. The library adds `_total`, the unit, and the full stop of the help text.
     pub(super) fn register(&self, registry: &mut Registry) {
         let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("streams", "Streams in the store", &self.streams);
         gauge("stored_messages", "Messages in the store", &self.messages);
-        gauge("store_trouble", "Whether the store cannot be written: 0 or 1", &self.trouble);
+        gauge("store_trouble", "Whether the store cannot be written: 0 or 1", &self.unwritable);
         let help = "Whether the file of the store is known to be damaged: 0 or 1";
         gauge("store_damaged", help, &self.damaged);
-        let help = "What the store takes on the disk";
+        let help = "Size of the store on disk, with its write-ahead log";
         registry.register_with_unit("store", help, Unit::Bytes, self.bytes.clone());
         let help = "Messages that were stored";
         registry.register("published_messages", help, self.published.clone());
-        let help = "How long it takes to store what was published at a time";
+        let help = "Duration of a transaction that stores messages";
         let durations = self.commit_durations.clone();
         registry.register_with_unit("commit_duration", help, Unit::Seconds, durations);
-        let help = "How many messages are stored at a time";
+        let help = "Messages per transaction";
         registry.register("commit_messages", help, self.commit_sizes.clone());
     }
 
-    /// A transaction was committed, with so many messages, so long after the first of them came.
+    /// Records a committed transaction: its number of messages, and how long it took.
     pub(super) fn committed(&self, messages: usize, took: Duration) {
         self.published.inc_by(messages as u64);
         self.commit_durations.observe(took.as_secs_f64());
         self.commit_sizes.observe(u32::try_from(messages).unwrap_or(u32::MAX).into());
     }
 
-    /// Takes over what was looked up; what is not known stays as it was known last.
-    pub(super) fn set(&self, stats: Option<LogStats>, trouble: bool, damaged: bool) {
+    /// Sets the gauges. Without `stats`, those of the last scrape stay.
+    pub(super) fn set(&self, stats: Option<LogStats>, unwritable: bool, damaged: bool) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         if let Some(stats) = stats {
             self.streams.set(number(stats.streams));
             self.messages.set(number(stats.messages));
             self.bytes.set(number(stats.bytes));
         }
-        self.trouble.set(trouble.into());
+        self.unwritable.set(unwritable.into());
         self.damaged.set(damaged.into());
     }
 }

@@ -1,6 +1,6 @@
-//! Migration of a store that Tidings 0.1 has written (schema 1): a copy with the new schema is made
-//! beside the file, verified, and put in its place. Whenever the server is killed meanwhile, the file
-//! is the one or the other, whole.
+//! Schema migration of a store of Tidings 0.1 (schema 1): a copy with the new schema is written to the
+//! same folder, verified, and renamed over the file. If the server is killed at any point, the file is
+//! complete, with the old schema or the new one.
 
 mod progress;
 mod verify;
@@ -15,10 +15,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, types::ToSqlOutput};
 
-use self::{progress::Progress, verify::verify};
+use self::{progress::MigrationProgress, verify::verify};
 use super::{
     check::refuse_damaged,
-    folder::{beside, create_private, sync_folder},
+    folder::{create_private, sibling, sync_folder},
     key_hash::{self, Hash},
     read::unsigned,
     row_key::{MAX_OFFSET, OFFSET_BITS, Slot},
@@ -29,49 +29,50 @@ use crate::server::{
     log::{Generation, IdempotencyKey},
 };
 
-/// How the copy is called until it is put in place: the name of the file, and this.
-const SUFFIX: &str = "-upgrade";
-/// Space that is left besides, in bytes.
-const MARGIN: u64 = 4 * 1024 * 1024;
-/// Which idempotency keys are copied: as many as are remembered at the most.
-const KEYS: &str = "life IN (SELECT life FROM streams) AND used >= \
+/// Suffix of the copy's file name until it replaces the store.
+const COPY_SUFFIX: &str = "-upgrade";
+/// Disk space that must remain free, in bytes.
+const SPACE_MARGIN_BYTES: u64 = 4 * 1024 * 1024;
+/// SQL condition: which idempotency keys are copied, the newest million.
+const COPIED_KEYS: &str = "life IN (SELECT life FROM streams) AND used >= \
      (SELECT min(used) FROM (SELECT used FROM keys ORDER BY used DESC LIMIT 1000000))";
-/// The user who may own whatever file.
+/// The user id that may own any file.
 #[cfg(unix)]
 const ROOT: u32 = 0;
-/// Beyond every sequence that a stream can have had.
-const BEYOND: i64 = 1 << 32;
+/// Greater than every sequence that a stream can have had.
+const ABOVE_ALL_SEQUENCES: i64 = 1 << 32;
 
-/// Removes what a migration has left that was killed.
+/// Removes the files of an interrupted migration.
 pub(super) fn remove_unfinished(path: &Path) -> io::Result<()> {
     let copy = copy_of(path);
-    remove(&beside(&copy, "-journal"))?;
+    remove(&sibling(&copy, "-journal"))?;
     remove(&copy)
 }
 
-/// Brings the file to the current schema. `old` is the only connection to it.
+/// Migrates the file to the current schema. `old` must be the only connection to it.
 ///
 /// # Errors
-/// When it is damaged, when there is no room, or when it cannot be written; then it is as it was. When
-/// its folder cannot be made durable: then it is the new one, or after a power cut as it was.
+/// When the file is damaged, the disk has too little space, or the copy cannot be written: then the file
+/// is unchanged. When its folder cannot be synced: then the file is the new one, but after a power cut
+/// it may be the old one.
 pub(super) fn migrate(old: Connection, path: &Path) -> anyhow::Result<()> {
     let outcome = copy(&old, path).and_then(|copied| {
         put_in_place(old, path, &copied)?;
         Ok(copied)
     });
     if outcome.is_err() {
-        // What stays is removed at the next start.
+        // Remaining files are removed at the next start.
         let _ = remove_unfinished(path);
     }
     let Copied { began, messages, .. } = outcome
-        .context("it cannot be brought to the schema of this Tidings; nothing was changed")?;
+        .context("it cannot be upgraded to the schema of this version; nothing was changed")?;
     sync_folder(path).context("it was upgraded, but its folder cannot be synced; start again")?;
     let duration_ms = began.elapsed().as_millis();
     tracing::info!(messages, duration_ms, "the store is upgraded");
     Ok(())
 }
 
-/// What was copied.
+/// A finished copy.
 struct Copied {
     copy: PathBuf,
     began: Instant,
@@ -80,16 +81,16 @@ struct Copied {
 
 fn copy(old: &Connection, path: &Path) -> anyhow::Result<Copied> {
     let began = Instant::now();
-    refuse_damaged(old, "it is about to be upgraded")?;
-    let needed = needed(old, path)?;
-    ensure_room(free(path)?, needed)?;
-    tracing::info!(bytes = needed, "upgrading the store: it is copied beside the file");
+    refuse_damaged(old, "before the upgrade")?;
+    let needed_bytes = needed_bytes(old, path)?;
+    ensure_space(free_bytes(path)?, needed_bytes)?;
+    tracing::info!(bytes = needed_bytes, "upgrading the store: it is copied to the same folder");
     let copy = copy_of(path);
     create_private(&copy)?;
     let messages = {
         let mut new = open(&copy)?;
         schema::create(&mut new)?;
-        // It counts only once it is whole and in place.
+        // No journal and no sync: an unfinished copy is discarded.
         new.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
         new.pragma_update(None, "synchronous", "OFF")?;
         let tx = new.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -100,7 +101,7 @@ fn copy(old: &Connection, path: &Path) -> anyhow::Result<Copied> {
         messages
     };
     let new = open(&copy)?;
-    refuse_damaged(&new, "the upgraded copy is verified")?;
+    refuse_damaged(&new, "the upgraded copy")?;
     verify(old, &new)?;
     Ok(Copied { copy, began, messages })
 }
@@ -108,21 +109,21 @@ fn copy(old: &Connection, path: &Path) -> anyhow::Result<Copied> {
 fn put_in_place(old: Connection, path: &Path, Copied { copy, .. }: &Copied) -> anyhow::Result<()> {
     give_to_owner_of(path, copy)?;
     File::options().read(true).write(true).open(copy)?.sync_all()?;
-    // What is in its write-ahead log goes into the old file, and the log goes: a new file beside an
-    // old log would be taken for damaged, or worse.
+    // Moves the write-ahead log into the old file and deletes it: a new file with an old log would
+    // appear damaged, or be damaged by it.
     let mode: String =
         old.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0))?;
-    ensure!(mode == "delete", "another program has it open; close that");
+    ensure!(mode == "delete", "another program has it open; close that program");
     old.close().map_err(|(_, error)| error)?;
-    remove(&beside(path, "-wal"))?;
-    remove(&beside(path, "-shm"))?;
+    remove(&sibling(path, "-wal"))?;
+    remove(&sibling(path, "-shm"))?;
     sync_folder(path)?;
     fs::rename(copy, path)?;
     Ok(())
 }
 
 fn copy_of(path: &Path) -> PathBuf {
-    beside(path, SUFFIX)
+    sibling(path, COPY_SUFFIX)
 }
 
 fn open(copy: &Path) -> rusqlite::Result<Connection> {
@@ -137,10 +138,10 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// How many bytes it takes at the most: the copy, of which no row takes more than it did (those that
-/// are just too large for a page waste half of it), and what the old file grows by when what is written
-/// ahead of it goes into it.
-fn needed(old: &Connection, path: &Path) -> anyhow::Result<u64> {
+/// The most bytes that the migration needs: for the copy, in which no row is larger than before (rows
+/// that are just too large for a page waste half of it), and for the growth of the old file when its
+/// write-ahead log is moved into it.
+fn needed_bytes(old: &Connection, path: &Path) -> anyhow::Result<u64> {
     let number = |sql| old.query_row(sql, [], |row| unsigned(row, 0));
     let keys = number("SELECT count(*) FROM keys")?;
     let streams = number("SELECT count(*) FROM streams")?;
@@ -152,31 +153,32 @@ fn needed(old: &Connection, path: &Path) -> anyhow::Result<u64> {
     let (pages, page_size) = (pragma("page_count")?, pragma("page_size")?);
     let used = (pages - pragma("freelist_count")?) * page_size;
     let growth = (pages * page_size).saturating_sub(fs::metadata(path)?.len());
-    Ok(used.min(2 * text + 40 * rows + 160 * keys + 400 * streams) + growth + MARGIN)
+    Ok(used.min(2 * text + 40 * rows + 160 * keys + 400 * streams) + growth + SPACE_MARGIN_BYTES)
 }
 
-fn ensure_room(free: u64, needed: u64) -> anyhow::Result<()> {
+fn ensure_space(free_bytes: u64, needed_bytes: u64) -> anyhow::Result<()> {
     ensure!(
-        free >= needed,
-        "the disk has {free} bytes free, and a copy beside the file needs {needed}: make room"
+        free_bytes >= needed_bytes,
+        "the disk has {free_bytes} bytes free, and a copy in the same folder needs {needed_bytes}: \
+        make room"
     );
     Ok(())
 }
 
-/// How many bytes there is room for beside the file.
+/// Free bytes on the disk of the file.
 #[cfg(unix)]
-fn free(path: &Path) -> io::Result<u64> {
+fn free_bytes(path: &Path) -> io::Result<u64> {
     let system = rustix::fs::statvfs(path)?;
     Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn free(_: &Path) -> io::Result<u64> {
+fn free_bytes(_: &Path) -> io::Result<u64> {
     Ok(u64::MAX)
 }
 
-/// A server that is started as root leaves the store to its owner. One that is not may have no right to
-/// do so: then it owns the copy, which is enough for it.
+/// Gives the copy to the owner of the file, for a server that runs as root. Another user may lack the
+/// permission to change the owner: then the server owns the copy, which is sufficient.
 #[cfg(unix)]
 fn give_to_owner_of(path: &Path, copy: &Path) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, chown};
@@ -198,11 +200,11 @@ fn give_to_owner_of(_: &Path, _: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies the streams, in slots in the order of their generations, and their messages.
+/// Copies the streams and their messages. Slots are assigned in the order of the generations.
 fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> {
     let all =
         old.query_row("SELECT coalesce(sum(count), 0) FROM streams", [], |row| unsigned(row, 0))?;
-    let mut progress = Progress::new("copied", all);
+    let mut progress = MigrationProgress::new("copied", all);
     let mut select =
         old.prepare("SELECT life, name, seq, millis, trimmed, closing FROM streams ORDER BY life")?;
     let mut messages =
@@ -253,13 +255,13 @@ fn copy_keys(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     let mut slots = new.prepare("SELECT slot FROM streams WHERE generation = ?1")?;
     let mut insert = new.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5)")?;
     let mut select = old.prepare(&format!(
-        "SELECT life, key, digest, seq, millis, used FROM keys WHERE {KEYS} ORDER BY life, seq"
+        "SELECT life, key, digest, seq, millis, used FROM keys WHERE {COPIED_KEYS} ORDER BY life, seq"
     ))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let generation: i64 = row.get(0)?;
         let slot = slots.query_row([generation], |row| row.get(0).map(Slot))?;
-        let name = key_hash::name(Generation(generation), &IdempotencyKey(row.get(1)?));
+        let name = key_hash::hash_key(Generation(generation), &IdempotencyKey(row.get(1)?));
         let digest: Hash =
             row.get_ref(2)?.as_blob()?[..].first_chunk().copied().context("a key")?;
         let (millis, used): (i64, i64) = (row.get(4)?, row.get(5)?);
@@ -273,7 +275,7 @@ fn copy_keys(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies what the store remembers of streams that were deleted.
+/// Copies the counters of the store, which outlast deleted streams.
 fn copy_store(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
     let generation: i64 = old.query_row(
         "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'streams'",
@@ -281,12 +283,12 @@ fn copy_store(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<()> {
         |row| row.get(0),
     )?;
     let deleted = old.query_row("SELECT deleted FROM store", [], |row| unsigned(row, 0))?;
-    // Sequences began anew in each generation: what kept ids apart were milliseconds, each later
-    // than all of those deleted. That still holds, but for those of a clock that was ahead.
+    // In schema 1 sequences restarted with each generation: ids differed by their milliseconds,
+    // later than those of all deleted streams. That still holds, unless a clock was ahead.
     let sequence = if deleted < Clock::System.now() {
         old.query_row("SELECT coalesce(max(seq), 0) FROM streams", [], |row| row.get(0))?
     } else {
-        BEYOND
+        ABOVE_ALL_SEQUENCES
     };
     new.execute("UPDATE store SET generation = ?1, sequence = ?2", [generation, sequence])?;
     Ok(())

@@ -1,9 +1,9 @@
-//! Retention: the oldest messages go, in small steps: each append removes what it displaces, and a
-//! sweep does the rest, a little in each transaction, so that no publisher waits for long.
+//! Retention: removes the oldest messages in small steps. Each append removes what then exceeds the
+//! limits; a sweep removes the rest, a little in each transaction, so that no publisher waits for long.
 
 use super::{
     idempotency,
-    read::{ClockSkew, Stream, Trimmed, far_ahead, signed, time_before, unsigned},
+    read::{ClockSkew, StreamRow, Trimmed, signed, skew_threshold, time_before, unsigned},
     row_key::{OFFSET_BITS, Slot, offset},
     space,
     transaction::WriteBatch,
@@ -11,52 +11,52 @@ use super::{
 };
 use crate::server::log::{AppendError, KEY_LIFETIME, StreamName};
 
-/// How many messages of one stream one step removes at the most.
-pub(super) const STEP: usize = 1000;
-/// About how many bytes of one stream one step removes at the most: they are overwritten.
-pub(super) const STEP_BYTES: u64 = 1024 * 1024;
-/// How many streams one step looks after.
-const STREAMS: usize = 20;
+/// The most messages that one step removes from a stream.
+pub(super) const MESSAGES_PER_STEP: usize = 1000;
+/// The approximate limit of bytes that one step removes from a stream, and overwrites.
+pub(super) const BYTES_PER_STEP: u64 = 1024 * 1024;
+/// The most streams that one step processes.
+const STREAMS_PER_STEP: usize = 20;
 
-/// Does a part of what is due, and tells whether there is more. It always writes, so that it also
-/// finds out whether the store can be written.
+/// Does some of the work of a sweep; returns whether there is more. It always writes, which also detects
+/// whether the store can be written.
 pub(super) fn step(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     wal::probe_write(&batch.tx)?;
-    let keys = batch.restamp_keys()? | batch.forget_old_keys()?;
+    let keys = batch.restamp_keys()? | batch.delete_expired_keys()?;
     let garbage = remove_garbage(batch)?;
     let trimmed = trim_streams(batch)?;
-    let silent = forget_silent_streams(batch)?;
-    let more = keys || garbage || trimmed || silent || batch.has_too_many_keys();
-    // Pages that become free are given back once there will be no more of them.
-    Ok(more || space::give_back(&batch.tx)?)
+    let idle = delete_idle_streams(batch)?;
+    let more = keys || garbage || trimmed || idle || batch.has_too_many_keys();
+    // Free pages are released once no more will become free.
+    Ok(more || space::release_pages(&batch.tx)?)
 }
 
-/// Messages and keys of deleted streams.
+/// Removes some messages and keys of deleted streams; returns whether there are more.
 fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     let slots: Vec<i64> = batch
         .tx
         .prepare_cached("SELECT slot FROM garbage LIMIT ?1")?
-        .query_map([STREAMS], |row| row.get(0))?
+        .query_map([STREAMS_PER_STEP], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let mut more = slots.len() == STREAMS;
+    let mut more = slots.len() == STREAMS_PER_STEP;
     let (mut messages, mut bytes) = (0, 0);
     for slot in slots.into_iter().map(Slot) {
-        if messages >= STEP || bytes >= STEP_BYTES {
+        if messages >= MESSAGES_PER_STEP || bytes >= BYTES_PER_STEP {
             return Ok(true);
         }
-        let max = TrimBound { messages: STEP - messages, bytes: STEP_BYTES };
-        let oldest = Oldest::of(batch, slot, max, |_| true)?;
+        let max = TrimBound { messages: MESSAGES_PER_STEP - messages, bytes: BYTES_PER_STEP };
+        let oldest = OldestMessages::of(batch, slot, max, |_| true)?;
         oldest.remove(batch, slot)?;
         messages += oldest.messages;
         bytes += oldest.bytes;
-        let forgotten = batch
+        let deleted_keys = batch
             .tx
             .prepare_cached(
                 "DELETE FROM keys WHERE key IN \
                  (SELECT key FROM keys WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)",
             )?
-            .execute((slot.start(), slot.end(), idempotency::STEP))?;
-        if oldest.messages == 0 && forgotten == 0 {
+            .execute((slot.start(), slot.end(), idempotency::KEYS_PER_STEP))?;
+        if oldest.messages == 0 && deleted_keys == 0 {
             batch.tx.execute("DELETE FROM garbage WHERE slot = ?1", [slot.0])?;
             batch.tx.execute("INSERT INTO free_slots VALUES (?1)", [slot.0])?;
         } else {
@@ -66,10 +66,11 @@ fn remove_garbage(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     Ok(more)
 }
 
+/// Trims some streams that exceed a limit; returns whether there may be more.
 fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
     let (limits, now) = (batch.limits, batch.now);
-    let too_old = time_before(now, limits.age);
-    let due = names(
+    let cutoff = time_before(now, limits.age);
+    let due = select_names(
         batch,
         "SELECT name FROM streams s WHERE count > ?1 OR bytes > ?2 OR keys >= ?7 \
          OR (SELECT millis FROM messages WHERE key > slot << ?6 AND key < (slot + 1) << ?6 \
@@ -79,65 +80,66 @@ fn trim_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
         (
             signed(limits.messages),
             signed(limits.bytes),
-            signed(too_old),
-            signed(far_ahead(now)),
-            STREAMS,
+            signed(cutoff),
+            signed(skew_threshold(now)),
+            STREAMS_PER_STEP,
             OFFSET_BITS,
-            signed(idempotency::too_many(limits.keys)),
+            signed(idempotency::trim_threshold(limits.keys)),
         ),
     )?;
     let more = !due.is_empty();
     for name in due {
-        // Whatever a transaction loads it trims at its end.
+        // The commit trims every stream that the transaction has loaded.
         if let Some(mut dirty) = batch.load(&name)? {
-            mark_clock_skew(&mut dirty.stream, now, too_old);
+            update_clock_skew(&mut dirty.stream, now, cutoff);
             batch.stash(name, dirty);
         }
     }
     Ok(more)
 }
 
-/// Notes that the ids of a stream are far ahead of the clock, or no longer.
-fn mark_clock_skew(stream: &mut Stream, now: u64, too_old: u64) {
-    if !stream.is_ahead(now) {
+/// Records whether the ids of a stream are far ahead of the clock.
+fn update_clock_skew(stream: &mut StreamRow, now: u64, cutoff: u64) {
+    if !stream.is_ahead_of_clock(now) {
         stream.skew = None;
         return;
     }
-    let mark = ClockSkew { since: now, seq: stream.head.seq };
-    let skew = *stream.skew.get_or_insert(mark);
-    // All of what was there then has gone by its age: what came since has its own.
-    if skew.since < too_old && stream.trimmed.seq >= skew.seq && skew.seq < mark.seq {
-        stream.skew = Some(mark);
+    let current = ClockSkew { since: now, seq: stream.head.seq };
+    let skew = *stream.skew.get_or_insert(current);
+    // All messages before the mark have expired: a new mark covers the later ones.
+    if skew.since < cutoff && stream.trimmed.seq >= skew.seq && skew.seq < current.seq {
+        stream.skew = Some(current);
     }
 }
 
-/// Streams that are empty, and silent for as long as a message is kept.
-fn forget_silent_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
-    // Its keys go with it: not before their time.
-    let silent_since = time_before(batch.now, batch.limits.age.max(KEY_LIFETIME));
-    let silent = names(
+/// Deletes some streams that are empty, and idle for longer than the maximum age; returns whether there
+/// may be more.
+fn delete_idle_streams(batch: &mut WriteBatch<'_>) -> rusqlite::Result<bool> {
+    // Deletes its idempotency keys too, so not before they expire.
+    let idle_since = time_before(batch.now, batch.limits.age.max(KEY_LIFETIME));
+    let idle = select_names(
         batch,
         "SELECT name FROM streams WHERE count = 0 \
          AND (millis < ?1 OR (millis > ?2 AND ahead_since < ?1 AND ahead_seq = seq)) LIMIT ?3",
-        (signed(silent_since), signed(far_ahead(batch.now)), STREAMS),
+        (signed(idle_since), signed(skew_threshold(batch.now)), STREAMS_PER_STEP),
     )?;
-    let more = silent.len() == STREAMS;
-    for name in silent {
+    let more = idle.len() == STREAMS_PER_STEP;
+    for name in idle {
         let Some(dirty) = batch.load(&name)? else { continue };
-        // Someone may have published in this very transaction.
+        // A message may have been appended in this transaction.
         let stream = &dirty.stream;
-        let is_silent = stream.head.millis < silent_since
-            || stream.known_old(batch.now, silent_since) == Some(stream.head.seq);
-        let still_silent = stream.count == 0 && is_silent;
+        let is_idle = stream.head.millis < idle_since
+            || stream.expired_seq(batch.now, idle_since) == Some(stream.head.seq);
+        let still_idle = stream.count == 0 && is_idle;
         batch.stash(name.clone(), dirty);
-        if still_silent {
+        if still_idle {
             let _: Result<(), AppendError> = batch.delete(name)?;
         }
     }
     Ok(more)
 }
 
-fn names(
+fn select_names(
     batch: &WriteBatch<'_>,
     select: &str,
     parameters: impl rusqlite::Params,
@@ -147,27 +149,27 @@ fn names(
     names.filter_map(|name| name.map(|name| name.parse().ok()).transpose()).collect()
 }
 
-/// How much is removed at a time: so many messages at the most, and about so many bytes.
+/// How much is removed at a time: a maximum of messages, and an approximate maximum of bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrimBound {
     pub(super) messages: usize,
     pub(super) bytes: u64,
 }
 
-/// Removes the oldest messages of a stream that are beyond a limit.
+/// Removes the oldest messages of a stream that exceed a limit, at most `max`.
 pub(super) fn trim(
     batch: &mut WriteBatch<'_>,
-    stream: &mut Stream,
+    stream: &mut StreamRow,
     max: TrimBound,
 ) -> rusqlite::Result<()> {
     let limits = batch.limits;
-    let too_old = time_before(batch.now, limits.age);
-    let known_old = stream.known_old(batch.now, too_old);
-    let oldest = Oldest::of(batch, stream.slot, max, |oldest| {
+    let cutoff = time_before(batch.now, limits.age);
+    let expired_seq = stream.expired_seq(batch.now, cutoff);
+    let oldest = OldestMessages::of(batch, stream.slot, max, |oldest| {
         stream.count.saturating_sub(oldest.messages as u64) > limits.messages
             || stream.bytes.saturating_sub(oldest.bytes) > limits.bytes
             || oldest.next.is_some_and(|(next, millis)| {
-                millis < too_old || known_old.is_some_and(|seq| stream.base + next <= seq)
+                millis < cutoff || expired_seq.is_some_and(|seq| stream.base + next <= seq)
             })
     })?;
     if let Some((last, millis)) = oldest.last {
@@ -176,30 +178,31 @@ pub(super) fn trim(
         stream.count = stream.count.saturating_sub(oldest.messages as u64);
         stream.bytes = stream.bytes.saturating_sub(oldest.bytes);
     } else if oldest.next.is_none() {
-        // There is none: should the counts ever be wrong, they do not stay so.
+        // The stream is empty: corrects the counts, should they ever be wrong.
         (stream.count, stream.bytes) = (0, 0);
     }
     Ok(())
 }
 
-/// The oldest messages of a slot, as far as they are to go.
+/// The oldest messages of a slot that are to be removed.
 #[derive(Default)]
-struct Oldest {
+struct OldestMessages {
     messages: usize,
     bytes: u64,
-    /// The last of them: its offset and milliseconds.
+    /// Offset and milliseconds of the last of them.
     last: Option<(u64, u64)>,
-    /// The one after them, or the last one that was looked at.
+    /// Offset and milliseconds of the message after them, or of the last one that was read.
     next: Option<(u64, u64)>,
 }
 
-impl Oldest {
-    /// As long as `goes` says of what was found that the next one goes too.
+impl OldestMessages {
+    /// Collects messages while `should_remove` is true for those found so far and the next one, at
+    /// most `max`.
     fn of(
         batch: &WriteBatch<'_>,
         slot: Slot,
         max: TrimBound,
-        goes: impl Fn(&Self) -> bool,
+        should_remove: impl Fn(&Self) -> bool,
     ) -> rusqlite::Result<Self> {
         let mut select = batch.tx.prepare_cached(
             "SELECT key, millis, octet_length(data) FROM messages WHERE key BETWEEN ?1 AND ?2 \
@@ -209,7 +212,7 @@ impl Oldest {
         let mut oldest = Self::default();
         while let Some(row) = rows.next()? {
             oldest.next = Some((offset(row.get(0)?), unsigned(row, 1)?));
-            if oldest.bytes >= max.bytes || !goes(&oldest) {
+            if oldest.bytes >= max.bytes || !should_remove(&oldest) {
                 break;
             }
             oldest.messages += 1;
@@ -254,20 +257,20 @@ mod tests {
         batch.append(name.clone(), data, None).expect("stored").expect("taken");
     }
 
-    /// A sweep shares the transaction of what is published at the same moment.
+    /// A sweep can share its transaction with an append.
     #[test]
-    fn a_silent_stream_that_speaks_again_is_not_forgotten() {
-        let (location, _claim) = Location::claim(Store::Memory).expect("a store");
+    fn an_idle_stream_with_a_new_message_is_not_deleted() {
+        let (location, _lock) = Location::lock(Store::Memory).expect("a store");
         let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
-        for (now, speaks, sweeps) in
+        for (now, appends, sweeps) in
             [(DAY, true, false), (3 * DAY, false, true), (3 * DAY + 1, true, true)]
         {
             let totals = Totals::of(&connection).expect("readable");
             let mut batch =
                 WriteBatch::begin(&mut connection, LIMITS, now, totals).expect("a transaction");
-            // The first sweep empties the stream; it is forgotten by the next one unless it speaks.
-            if speaks {
+            // The first sweep empties the stream; the next one deletes it unless it has a message.
+            if appends {
                 append(&mut batch, &name);
             }
             if sweeps {
@@ -275,14 +278,14 @@ mod tests {
             }
             batch.commit().expect("stored");
         }
-        let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
+        let stream = StreamRow::load(&connection, &name).expect("readable").expect("a stream");
         assert_eq!((stream.head.seq, stream.count), (2, 1));
     }
 
-    /// One stream that takes all that a transaction does.
+    /// Transactions that append to one stream only.
     #[test]
-    fn bytes_are_bounded_however_many_come_at_a_time() {
-        let (location, _claim) = Location::claim(Store::Memory).expect("a store");
+    fn bytes_are_bounded_in_large_transactions_too() {
+        let (location, _lock) = Location::lock(Store::Memory).expect("a store");
         let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
         let limits = RetentionLimits { messages: 1_000_000, bytes: 1024 * 1024, ..LIMITS };
@@ -294,7 +297,7 @@ mod tests {
             let data = data.collect::<Result<_, _>>().expect("data");
             batch.append(name.clone(), data, None).expect("stored").expect("taken");
             batch.commit().expect("stored");
-            let stream = Stream::of(&connection, &name).expect("readable").expect("a stream");
+            let stream = StreamRow::load(&connection, &name).expect("readable").expect("a stream");
             assert!(stream.bytes <= limits.bytes, "round {round}: {} bytes", stream.bytes);
         }
     }

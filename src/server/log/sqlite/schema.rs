@@ -1,46 +1,47 @@
-//! The schema of the database file, and which files are not ours to open.
+//! The database schema, and the identification of files (`application_id`, `user_version`).
 
 use anyhow::{bail, ensure};
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Marks a file as ours (`PRAGMA application_id`): "Tidi".
+/// Marks a file as a Tidings store (`PRAGMA application_id`): "Tidi".
 const APPLICATION_ID: i32 = 0x5469_6469;
 /// The version of the schema (`PRAGMA user_version`).
 const VERSION: i32 = 2;
 
-/// Four KiB, `SQLite`'s own choice: what a commit writes is whole pages.
+/// Page size in bytes, `SQLite`'s default: a commit writes whole pages.
 pub(super) const PAGE_SIZE: u32 = 4096;
-/// `PRAGMA auto_vacuum`: pages are given back when that is asked for.
+/// `PRAGMA auto_vacuum`: free pages are released on request.
 const INCREMENTAL: i64 = 2;
 
-/// How a server has left the store: not in order, as long as it runs.
+/// Values of `store.clean`. While a server runs, or after a crash:
 pub(super) const UNCLEAN: i64 = 0;
+/// After a clean shutdown.
 pub(super) const CLEAN: i64 = 1;
-/// In order, but pages have still to be scrubbed.
+/// After a clean shutdown, with pages that must still be scrubbed.
 pub(super) const UNSCRUBBED: i64 = 2;
 
-/// What was released is never changed: a new schema is a new version, and a migration.
+/// A released schema is never changed: a new schema needs a new version and a migration.
 const SCHEMA: &str = "
     CREATE TABLE streams (
-        -- Where its messages and keys are: the higher part of their integer keys.
+        -- The higher part of the integer keys of its messages and idempotency keys.
         slot           INTEGER PRIMARY KEY,
-        -- Never given twice.
+        -- Never assigned twice.
         generation     INTEGER NOT NULL,
         name           TEXT NOT NULL UNIQUE,
-        -- The sequence before the first one: the lower part of a message's key is its distance.
+        -- The sequence before the first one. The lower part of a message's key is seq - base.
         base           INTEGER NOT NULL,
         -- The id of the newest message, or of the end.
         seq            INTEGER NOT NULL,
         millis         INTEGER NOT NULL,
-        -- The id of the newest message that is not kept any more. Milliseconds are null when there
-        -- is none, or when it is not known any more; the sequence is the base then, or greater.
+        -- The id of the newest trimmed message. Without one the sequence is the base, and
+        -- milliseconds are null; they are also null where they are not known.
         trimmed        INTEGER NOT NULL,
         trimmed_millis INTEGER,
-        -- What is kept: messages, the bytes of their text, idempotency keys.
+        -- Numbers of messages, bytes of their text, idempotency keys.
         count          INTEGER NOT NULL,
         bytes          INTEGER NOT NULL,
         keys           INTEGER NOT NULL,
-        -- While ids are ahead of the clock: since when that is known, and up to which sequence.
+        -- Clock skew: when it was detected, and the newest sequence at that time.
         ahead_since    INTEGER,
         ahead_seq      INTEGER,
         -- The closing text, once the stream has ended.
@@ -53,38 +54,38 @@ const SCHEMA: &str = "
     ) STRICT;
     -- Idempotency keys.
     CREATE TABLE keys (
-        -- The key of the last message that was appended under it, which may have been trimmed.
+        -- The key of the last message that was appended with it, which may have been trimmed.
         key    INTEGER PRIMARY KEY,
-        -- Stands for the generation of the stream and the text of the key.
+        -- Hash of the generation of the stream and the text of the key.
         name   BLOB NOT NULL UNIQUE,
-        -- Stands for what was appended.
+        -- Hash of the messages.
         digest BLOB NOT NULL,
         millis INTEGER NOT NULL,
-        -- When it was used, by the clock; the id may be later.
+        -- When it was used, by the clock. The milliseconds of the id may be later.
         used   INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX keys_by_age ON keys (used);
     -- Slots of streams that were deleted, until they are empty.
     CREATE TABLE garbage (slot INTEGER PRIMARY KEY) STRICT;
-    -- Slots that were emptied.
+    -- Emptied slots, to be used again.
     CREATE TABLE free_slots (slot INTEGER PRIMARY KEY) STRICT;
     -- One row.
     CREATE TABLE store (
-        -- The generation that was given last.
+        -- The generation that was assigned last.
         generation INTEGER NOT NULL,
         -- The greatest sequence of any stream that was deleted.
         sequence   INTEGER NOT NULL,
         -- The greatest slot that was ever used.
         slots      INTEGER NOT NULL,
-        -- How the last server that wrote here stopped: 0 not in order, 1 in order, 2 in order but
-        -- with pages that are not scrubbed yet.
+        -- How the last server stopped: 0 running or crashed, 1 clean, 2 clean, with pages that
+        -- must still be scrubbed.
         clean      INTEGER NOT NULL,
-        -- Changed in order to find out whether the store can be written.
+        -- Changed to test whether the store can be written.
         probe      INTEGER NOT NULL
     ) STRICT;
     INSERT INTO store VALUES (0, 0, 0, 0, 0);";
 
-/// What a file holds.
+/// What a file contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileContent {
     /// Nothing yet.
@@ -100,7 +101,7 @@ pub(super) enum FileContent {
 /// # Errors
 /// When the file cannot be written.
 pub(super) fn create(connection: &mut Connection) -> anyhow::Result<()> {
-    // Both count only before anything is written, and are ignored without a word afterwards.
+    // Both must be set before the first write; afterwards SQLite ignores them silently.
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -117,10 +118,10 @@ pub(super) fn create(connection: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what is in a database.
+/// Identifies the content of a database file.
 ///
 /// # Errors
-/// When it is another program's, or newer than this server; when it cannot be read.
+/// When it belongs to another program, has a newer schema, or cannot be read.
 pub(super) fn identify(connection: &Connection) -> anyhow::Result<FileContent> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));

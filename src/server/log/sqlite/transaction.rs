@@ -1,11 +1,11 @@
-//! The transaction of the writer, and the streams that it has loaded.
+//! Transaction of the writer, with a cache of the streams that it has loaded.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
-    read::{Stream, unsigned},
+    read::{StreamRow, unsigned},
     row_key::Slot,
 };
 use crate::{
@@ -13,41 +13,41 @@ use crate::{
     server::log::{Change, RetentionLimits},
 };
 
-/// A transaction, and the streams that it has changed.
+/// A transaction, and the streams that it has loaded.
 pub(super) struct WriteBatch<'conn> {
     pub(super) tx: Transaction<'conn>,
     pub(super) limits: RetentionLimits,
-    /// The time of day.
+    /// The time of day, in Unix milliseconds.
     pub(super) now: u64,
-    /// What there will be.
+    /// The totals after this transaction.
     pub(super) totals: Totals,
-    /// Whether text was removed.
+    /// Whether messages were removed.
     pub(super) removed: bool,
-    /// How many idempotency keys are new.
+    /// Number of new idempotency keys.
     pub(super) fresh_keys: usize,
-    /// Written back once, when all is done.
+    /// Written back at the commit.
     pub(super) dirty: BTreeMap<StreamName, DirtyStream>,
     pub(super) changes: Vec<(StreamName, Change)>,
 }
 
 /// A stream that the transaction has loaded, and may have changed.
 pub(super) struct DirtyStream {
-    pub(super) stream: Stream,
+    pub(super) stream: StreamRow,
     /// The sequence before the first of the fresh messages; 0 where nothing precedes them.
     pub(super) after: u64,
-    /// What was appended.
+    /// The messages that were appended.
     pub(super) fresh: Vec<Message>,
-    /// Whether it has ended just now.
+    /// Whether this transaction has ended the stream.
     pub(super) ended: bool,
 }
 
-/// What the store holds, as far as limits ask for it.
+/// Totals of the store that are limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) streams: u64,
-    /// Idempotency keys.
+    /// Number of idempotency keys.
     pub(super) keys: u64,
-    /// Since when some of them are known to have been used in the future, by the clock.
+    /// When keys with a time of use in the future were first found, by the clock.
     pub(super) keys_ahead_since: Option<u64>,
 }
 
@@ -68,20 +68,19 @@ impl<'conn> WriteBatch<'conn> {
         now: u64,
         totals: Totals,
     ) -> rusqlite::Result<Self> {
-        // It takes the lock at once: a transaction that begins with reading could not write any more
-        // once another program has written.
+        // Takes the write lock at once: a transaction that begins with a read could not write after
+        // another program has written.
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (dirty, changes) = (BTreeMap::new(), Vec::new());
         Ok(Self { tx, limits, now, totals, removed: false, fresh_keys: 0, dirty, changes })
     }
 
-    /// Loads a stream, as the transaction has changed it or as the store has it. It is to be stashed
-    /// again.
+    /// Takes a stream out of the cache, or reads it from the store. The caller must `stash` it again.
     pub(super) fn load(&mut self, name: &StreamName) -> rusqlite::Result<Option<DirtyStream>> {
         if let Some(dirty) = self.dirty.remove(name) {
             return Ok(Some(dirty));
         }
-        let stream = Stream::of(&self.tx, name)?;
+        let stream = StreamRow::load(&self.tx, name)?;
         Ok(stream.map(|stream| DirtyStream {
             after: stream.head.seq,
             fresh: Vec::new(),
@@ -94,17 +93,17 @@ impl<'conn> WriteBatch<'conn> {
         self.dirty.insert(name, dirty);
     }
 
-    /// Does something to the stream of a slot, if it is loaded; tells whether it is.
+    /// Runs an operation on the stream of a slot, if it is in the cache; returns whether it is.
     pub(super) fn with_dirty(
         &mut self,
         slot: Slot,
-        act: impl FnOnce(&mut Self, &mut Stream),
+        operation: impl FnOnce(&mut Self, &mut StreamRow),
     ) -> bool {
         let name = self.dirty.iter().find(|(_, dirty)| dirty.stream.slot == slot);
         let Some(name) = name.map(|(name, _)| name.clone()) else { return false };
         let Entry::Occupied(entry) = self.dirty.entry(name) else { return false };
         let (name, mut dirty) = entry.remove_entry();
-        act(self, &mut dirty.stream);
+        operation(self, &mut dirty.stream);
         self.stash(name, dirty);
         true
     }

@@ -1,4 +1,5 @@
-//! The writer: group commit. Everything that waits is one transaction and one flush of the disk.
+//! The writer thread: group commit. All waiting commands become one transaction and one flush of the
+//! disk.
 
 use std::{
     sync::Arc,
@@ -9,81 +10,81 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    batch::{CommitError, Committed, are_stored, could_not_write},
-    file::Claim,
+    batch::{CommitError, Committed, are_stored, is_certainly_not_stored},
+    file::StoreLock,
     followers::Followers,
-    health::{Health, what_happened},
+    health::{Health, error_summary},
     metrics::EngineMetrics,
     schema::{CLEAN, UNSCRUBBED},
     transaction::{Totals, WriteBatch},
-    wal::{self, Purged, WriteAheadLog},
+    wal::{self, PurgeProgress, WriteAheadLog},
 };
 use crate::server::log::{AppendError, Change, Clock, RetentionLimits, StreamName};
 
-/// How often a store in trouble is tried.
-pub(super) const PROBE: Duration = Duration::from_secs(1);
-/// About how many bytes one transaction takes before it is closed.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// About how many bytes a transaction writes beside what it brings: some pages, whole.
-const PER_COMMIT: usize = 16 * 1024;
-/// For how long the files are purged when the store is closed.
-const CLOSING: Duration = Duration::from_secs(5);
-/// A transaction that takes longer is worth a line in the log.
-const SLOW: Duration = Duration::from_millis(100);
+/// How often a store that cannot be written is probed.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Approximate size limit of a transaction, in bytes.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Approximate number of bytes that a transaction writes beside its messages: some whole pages.
+const COMMIT_OVERHEAD_BYTES: usize = 16 * 1024;
+/// How long closing the store may spend on the purge of the files.
+const CLOSE_PURGE_TIME: Duration = Duration::from_secs(5);
+/// A transaction that takes longer is logged.
+const SLOW_COMMIT: Duration = Duration::from_millis(100);
 
-/// What the writer is asked to do.
+/// A command to the writer.
 pub(super) enum Command {
-    /// A part of the next transaction.
+    /// Run a job in the next transaction.
     Write {
-        /// About how many bytes it brings.
+        /// Approximate size in bytes.
         size: usize,
         job: Box<dyn Job>,
     },
-    /// Do a part of what it takes until nothing is left in the files of what was removed.
+    /// Do one step of removing deleted text from the files.
     Purge {
-        /// Told how far that came.
-        done: oneshot::Sender<Purged>,
+        /// Receives the result.
+        done: oneshot::Sender<PurgeProgress>,
     },
-    /// Stop, once what came before is done.
+    /// Stop after the earlier commands.
     Close,
 }
 
-/// A part of a transaction, and a client that waits for its outcome.
+/// A part of a transaction, and a caller that waits for its result.
 pub(super) trait Job: Send {
-    /// Does its part. After an error the whole transaction is taken back.
+    /// Runs the job. After an error the whole transaction is rolled back.
     fn run(&mut self, batch: &mut WriteBatch<'_>) -> rusqlite::Result<()>;
 
-    /// Tells the client; a client that has gone does not hear it.
-    fn reply(self: Box<Self>, outcome: &Outcome);
+    /// Replies to the caller, unless it has gone.
+    fn reply(self: Box<Self>, outcome: &CommitOutcome);
 }
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CommitOutcome {
     Stored,
     /// Nothing was stored, for this reason.
     NotStored(Arc<str>),
-    /// It may have been stored; what failed.
+    /// It may have been stored: the commit failed for this reason.
     Unknown(Arc<str>),
 }
 
-/// A job that is a function.
+/// A job from a closure.
 struct PendingReply<T, F> {
-    act: Option<F>,
+    operation: Option<F>,
     result: Option<Result<T, AppendError>>,
     reply: oneshot::Sender<Result<T, AppendError>>,
 }
 
 impl Command {
-    /// Something to do in the next transaction, and where its result will be.
+    /// A command that runs a closure in the next transaction, and the receiver of its result.
     pub(super) fn write<T: Send + 'static>(
         size: usize,
-        act: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
+        operation: impl FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>>
         + Send
         + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, AppendError>>) {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(PendingReply { act: Some(act), result: None, reply });
+        let job = Box::new(PendingReply { operation: Some(operation), result: None, reply });
         (Self::Write { size, job }, answer)
     }
 }
@@ -94,17 +95,19 @@ where
     F: FnOnce(&mut WriteBatch<'_>) -> rusqlite::Result<Result<T, AppendError>> + Send,
 {
     fn run(&mut self, batch: &mut WriteBatch<'_>) -> rusqlite::Result<()> {
-        if let Some(act) = self.act.take() {
-            self.result = Some(act(batch)?);
+        if let Some(operation) = self.operation.take() {
+            self.result = Some(operation(batch)?);
         }
         Ok(())
     }
 
-    fn reply(self: Box<Self>, outcome: &Outcome) {
+    fn reply(self: Box<Self>, outcome: &CommitOutcome) {
         let result = match outcome {
-            Outcome::Stored => self.result,
-            Outcome::NotStored(why) => Some(Err(AppendError::Unavailable(Arc::clone(why)))),
-            Outcome::Unknown(why) => Some(Err(AppendError::Unknown(Arc::clone(why)))),
+            CommitOutcome::Stored => self.result,
+            CommitOutcome::NotStored(reason) => {
+                Some(Err(AppendError::Unavailable(Arc::clone(reason))))
+            }
+            CommitOutcome::Unknown(reason) => Some(Err(AppendError::Unknown(Arc::clone(reason)))),
         };
         if let Some(result) = result {
             drop(self.reply.send(result));
@@ -112,21 +115,21 @@ where
     }
 }
 
-/// What a transaction did, in its order.
+/// The changes of a transaction, in order.
 type Changes = Vec<(StreamName, Change)>;
 
-/// By what the writer tells others how it is, and what it stored.
-pub(super) struct Reports {
+/// Handles through which the writer reports its health, its changes and its metrics.
+pub(super) struct WriterHandles {
     pub(super) health: Health,
     pub(super) followers: Followers,
     pub(super) metrics: EngineMetrics,
 }
 
-/// The thread that writes.
+/// The state of the writer thread.
 pub(super) struct Writer {
     connection: Connection,
-    /// Released after the connection is closed: no other server opens a file that is not closed yet.
-    _claim: Claim,
+    /// Dropped after the connection is closed, so that no other server opens the file before that.
+    _lock: StoreLock,
     limits: RetentionLimits,
     clock: Clock,
     health: Health,
@@ -134,45 +137,45 @@ pub(super) struct Writer {
     metrics: EngineMetrics,
     totals: Totals,
     wal: WriteAheadLog,
-    /// How many bytes did not fit the disk, while the store is in trouble, and when it was last
-    /// tried whether they do.
-    unstored: usize,
-    tried: Instant,
+    /// While the store cannot be written: the size in bytes of the largest failed transaction, and
+    /// when the writer last tested whether the disk has room for it.
+    unstored_bytes: usize,
+    last_space_probe: Instant,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
         wal: WriteAheadLog,
-        claim: Claim,
+        lock: StoreLock,
         limits: RetentionLimits,
         clock: Clock,
-        Reports { health, followers, metrics }: Reports,
+        WriterHandles { health, followers, metrics }: WriterHandles,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Self {
             totals: Totals::of(&connection)?,
             connection,
-            _claim: claim,
+            _lock: lock,
             limits,
             clock,
             health,
             followers,
             metrics,
             wal,
-            unstored: 0,
-            tried: Instant::now(),
+            unstored_bytes: 0,
+            last_space_probe: Instant::now(),
         })
     }
 
-    /// Serves until it is told to close, or until there is no handle any more.
+    /// Runs commands until [`Command::Close`], or until every sender is dropped.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next = commands.blocking_recv();
         while let Some(command) = next.take() {
             match command {
                 Command::Write { size, job } => {
                     let (mut jobs, mut bytes) = (vec![job], size);
-                    while bytes < BATCH_BYTES {
+                    while bytes < MAX_BATCH_BYTES {
                         match commands.try_recv() {
                             Ok(Command::Write { size, job }) => {
                                 jobs.push(job);
@@ -186,7 +189,7 @@ impl Writer {
                         }
                     }
                     self.health.set_storing(true);
-                    self.serve(jobs, bytes);
+                    self.run_batch(jobs, bytes);
                     self.wal.checkpoint_if_due(&self.connection, &self.health);
                     self.health.set_storing(false);
                 }
@@ -206,110 +209,111 @@ impl Writer {
         self.close(commands);
     }
 
-    /// Refuses what came too late, and notes that everything is in order.
+    /// Refuses the remaining commands, purges the files, and marks the store as cleanly shut down.
     fn close(mut self, mut commands: mpsc::Receiver<Command>) {
         self.followers.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
             if let Command::Write { job, .. } = command {
-                job.reply(&Outcome::NotStored(super::CLOSED.into()));
+                job.reply(&CommitOutcome::NotStored(super::CLOSED.into()));
             }
         }
         let began = Instant::now();
-        while self.wal.purge(&mut self.connection, &self.health) == Purged::More
-            && began.elapsed() < CLOSING
+        while self.wal.purge(&mut self.connection, &self.health) == PurgeProgress::More
+            && began.elapsed() < CLOSE_PURGE_TIME
         {}
-        // A file that is known to be damaged is checked when it is opened again.
+        // A damaged file is not marked, so that it is checked when it is opened again.
         if self.health.damaged().is_some() {
             return;
         }
-        let left = if self.wal.is_scrubbed() { CLEAN } else { UNSCRUBBED };
-        if let Err(error) = self.connection.execute("UPDATE store SET clean = ?1", [left]) {
+        let shutdown_state = if self.wal.is_scrubbed() { CLEAN } else { UNSCRUBBED };
+        if let Err(error) = self.connection.execute("UPDATE store SET clean = ?1", [shutdown_state])
+        {
             tracing::warn!(%error, "the store will be checked when it is opened again");
         }
     }
 
-    /// Stores, acknowledges, fans out: in this order, always.
-    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>, bytes: usize) {
+    /// Stores, then acknowledges, then fans out, always in this order.
+    fn run_batch(&mut self, mut jobs: Vec<Box<dyn Job>>, bytes: usize) {
         let begun = Instant::now();
-        let (outcome, changes) = match self.store(&mut jobs) {
-            Ok(changes) => (Outcome::Stored, changes),
-            Err(CommitError::NotStored(error)) => (self.failed(&error, bytes), Vec::new()),
+        let (outcome, changes) = match self.commit_jobs(&mut jobs) {
+            Ok(changes) => (CommitOutcome::Stored, changes),
+            Err(CommitError::NotStored(error)) => (self.record_failure(&error, bytes), Vec::new()),
             Err(CommitError::Unknown(error, committed)) => {
                 self.resolve_commit(&error, bytes, *committed)
             }
         };
-        if outcome == Outcome::Stored {
-            self.recover(bytes);
-            self.count(&changes, begun.elapsed());
+        if outcome == CommitOutcome::Stored {
+            self.clear_failure(bytes);
+            self.record_metrics(&changes, begun.elapsed());
         }
         for job in jobs {
             job.reply(&outcome);
         }
         match outcome {
-            Outcome::Stored => self.followers.tell(changes),
-            Outcome::NotStored(_) => {}
-            // It may turn out to have been stored, and was not told: who follows has to begin anew.
-            Outcome::Unknown(_) => self.followers.interrupt(),
+            CommitOutcome::Stored => self.followers.notify(changes),
+            CommitOutcome::NotStored(_) => {}
+            // Its changes may be stored and are not delivered: followers must follow again.
+            CommitOutcome::Unknown(_) => self.followers.interrupt(),
         }
     }
 
-    fn store(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, CommitError> {
+    fn commit_jobs(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, CommitError> {
         let (limits, now) = (self.limits, self.clock.now());
         let mut batch = WriteBatch::begin(&mut self.connection, limits, now, self.totals)?;
         for job in jobs {
             job.run(&mut batch)?;
         }
         let committed = batch.commit()?;
-        Ok(self.take_over(committed))
+        Ok(self.apply_commit(committed))
     }
 
-    fn take_over(&mut self, committed: Committed) -> Changes {
+    fn apply_commit(&mut self, committed: Committed) -> Changes {
         let Committed { changes, totals, removed } = committed;
         self.totals = totals;
         self.wal.removed |= removed;
         changes
     }
 
-    /// Notes a failure before any client hears of it.
-    fn failed(&mut self, error: &rusqlite::Error, bytes: usize) -> Outcome {
+    /// Records a failure before the replies are sent.
+    fn record_failure(&mut self, error: &rusqlite::Error, bytes: usize) -> CommitOutcome {
         self.health.note_damage(error);
-        // It may have become longer.
-        self.wal.measure();
-        let why = what_happened(error);
-        if self.health.set_failed(Some(Arc::clone(&why))).is_none() {
+        // The failed write may have extended the log.
+        self.wal.refresh_length();
+        let reason = error_summary(error);
+        if self.health.set_write_error(Some(Arc::clone(&reason))).is_none() {
             tracing::error!(%error, "the store cannot be written");
         }
-        self.unstored = self.unstored.max(bytes);
-        Outcome::NotStored(why)
+        self.unstored_bytes = self.unstored_bytes.max(bytes);
+        CommitOutcome::NotStored(reason)
     }
 
-    /// Finds out what became of a transaction whose COMMIT failed. Its last page may be on the disk,
-    /// where a server that starts there would find it. A further transaction settles that: once it
-    /// is durable, what this connection reads is what there is, and nothing else can come back.
+    /// Determines the outcome of a transaction whose COMMIT failed. Its last page may be on the disk,
+    /// where the next server would recover it. A further transaction settles this: once it is durable,
+    /// what this connection reads is the state of the store, also after a restart.
     fn resolve_commit(
         &mut self,
         error: &rusqlite::Error,
         bytes: usize,
         committed: Committed,
-    ) -> (Outcome, Changes) {
-        if could_not_write(error, self.wal.is_reused(&self.connection)) {
-            return (self.failed(error, bytes), Vec::new());
+    ) -> (CommitOutcome, Changes) {
+        if is_certainly_not_stored(error, self.wal.is_reused(&self.connection)) {
+            return (self.record_failure(error, bytes), Vec::new());
         }
-        let why = what_happened(error);
-        match self.probe(&committed.changes) {
-            Ok(true) => (Outcome::Stored, self.take_over(committed)),
-            Ok(false) => (self.failed(error, bytes), Vec::new()),
+        let reason = error_summary(error);
+        match self.commit_probe(&committed.changes) {
+            Ok(true) => (CommitOutcome::Stored, self.apply_commit(committed)),
+            Ok(false) => (self.record_failure(error, bytes), Vec::new()),
             Err(probe) => {
-                tracing::error!(%error, %probe, "whether a transaction was stored is not known");
-                self.failed(&probe, bytes);
-                (Outcome::Unknown(why), Vec::new())
+                tracing::error!(%error, %probe, "it is unknown whether a transaction was stored");
+                self.record_failure(&probe, bytes);
+                (CommitOutcome::Unknown(reason), Vec::new())
             }
         }
     }
 
-    /// Writes something, durably; tells whether these changes are in the store.
-    fn probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
+    /// Commits a write durably; returns whether these changes are in the store.
+    fn commit_probe(&mut self, changes: &[(StreamName, Change)]) -> rusqlite::Result<bool> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let stored = are_stored(&tx, changes)?;
         wal::probe_write(&tx)?;
@@ -317,47 +321,50 @@ impl Writer {
         Ok(stored)
     }
 
-    /// What was stored just now ends a trouble, if it was as much as what could not be stored: a
-    /// disk that is nearly full still takes small things.
-    fn recover(&mut self, stored: usize) {
-        if !self.health.has_failed() {
+    /// Clears the failure after a commit, if the disk has room for as much as failed before: a disk
+    /// that is nearly full still accepts small writes.
+    fn clear_failure(&mut self, stored: usize) {
+        if !self.health.has_write_error() {
             return;
         }
-        if stored < self.unstored {
-            if self.tried.elapsed() < PROBE {
+        if stored < self.unstored_bytes {
+            if self.last_space_probe.elapsed() < PROBE_INTERVAL {
                 return;
             }
-            self.tried = Instant::now();
-            if let Err(error) = self.try_room() {
-                tracing::debug!(%error, bytes = self.unstored, "the store has no room yet");
+            self.last_space_probe = Instant::now();
+            if let Err(error) = self.probe_space() {
+                tracing::debug!(%error, bytes = self.unstored_bytes, "the disk has no room yet");
                 return;
             }
         }
-        self.unstored = 0;
-        self.health.set_failed(None);
+        self.unstored_bytes = 0;
+        self.health.set_write_error(None);
         tracing::info!("the store can be written again");
     }
 
-    /// Writes as many bytes as could not be stored, and takes them back.
-    fn try_room(&mut self) -> rusqlite::Result<()> {
+    /// Writes as many bytes as failed before, and rolls back.
+    fn probe_space(&mut self) -> rusqlite::Result<()> {
         let attempt = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         attempt.execute("CREATE TABLE room (filler BLOB)", [])?;
-        attempt.execute("INSERT INTO room VALUES (zeroblob(?1))", [self.unstored + PER_COMMIT])?;
+        attempt.execute(
+            "INSERT INTO room VALUES (zeroblob(?1))",
+            [self.unstored_bytes + COMMIT_OVERHEAD_BYTES],
+        )?;
         attempt.cache_flush()?;
         attempt.rollback()
     }
 
-    /// Counts what a transaction stored. A slow one delays every publisher.
-    fn count(&self, changes: &[(StreamName, Change)], took: Duration) {
+    /// Updates the metrics after a commit, and logs a slow one, which delays every publisher.
+    fn record_metrics(&self, changes: &[(StreamName, Change)], took: Duration) {
         let messages = changes.iter().map(|(_, change)| match change {
             Change::Appended { messages, .. } => messages.len(),
             Change::Ended { .. } | Change::Deleted { .. } => 0,
         });
         let messages = messages.sum();
-        if took > SLOW {
+        if took > SLOW_COMMIT {
             let duration_ms = took.as_millis();
             let changes = changes.len();
-            tracing::warn!(duration_ms, messages, changes, "the disk was slow to store");
+            tracing::warn!(duration_ms, messages, changes, "a transaction was slow to store");
         }
         self.metrics.committed(messages, took);
     }

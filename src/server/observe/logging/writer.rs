@@ -1,7 +1,7 @@
-//! A non-blocking, lossy log writer: a bounded queue, and a thread that writes it out.
+//! A non-blocking, lossy log writer: a bounded queue, and a thread that writes its lines.
 //!
-//! Ours and not `tracing-appender`, which does not count the lines that fail to be written, and
-//! which tells of a full queue with `println!`: on the very output that does not take any more.
+//! Replaces `tracing-appender`, which does not count lines whose write fails, and reports a full queue
+//! with `println!`, which may block or panic.
 
 use std::{
     collections::VecDeque,
@@ -14,19 +14,19 @@ use std::{
     time::Duration,
 };
 
-/// How many bytes may wait for the output; lines beyond that are dropped.
+/// How many bytes may be queued; lines beyond that are dropped.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
-/// How long to wait for an output that is busy.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait before writing again to an output that would block.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes lines, each as one `write`, and never blocks or fails.
+/// Accepts each line as one `write`; never blocks or fails.
 #[derive(Debug, Default)]
 pub(super) struct LogWriter {
     queue: Mutex<Queue>,
-    /// A line has come, or one has been written.
+    /// Notified when a line is queued, and when one was written.
     changed: Condvar,
-    /// How many lines were dropped so far.
+    /// The number of lines dropped so far.
     dropped: AtomicU64,
 }
 
@@ -34,20 +34,23 @@ pub(super) struct LogWriter {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Whether the thread has a line in hand.
+    /// Whether the thread is writing a line that it took from the queue.
     writing: bool,
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `output`. The line before which `n` were dropped is
-    /// preceded by what `notice(n)` gives.
+    /// Starts the thread that writes to `output`. After `n` lines were dropped, the next line is preceded
+    /// by `notice(n)`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
     pub(super) fn start(
         output: impl Write + Send + 'static,
         notice: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let writer = Arc::new(Self::default());
         let thread = Arc::clone(&writer);
-        // Not supervised: without it lines are dropped and counted, and the server goes on.
+        // Not supervised: if it ends, lines are dropped and counted, and the server continues.
         thread::Builder::new()
             .name("log-output".to_owned())
             .spawn(move || thread.run(Output { output, torn: false }, notice))?;
@@ -58,7 +61,7 @@ impl LogWriter {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many lines were dropped so far.
+    /// The number of lines dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -79,12 +82,12 @@ impl LogWriter {
         self.changed.notify_all();
     }
 
-    /// Takes the last line of the process, even if the queue is full.
+    /// Queues the last line of the process, even if the queue is full.
     pub(super) fn push_last(&self, line: Vec<u8>) {
         self.push(line, usize::MAX);
     }
 
-    /// Waits until everything is written, but no longer than `timeout`.
+    /// Waits until all queued lines are written, at most `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
         let unwritten = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         drop(self.changed.wait_timeout_while(self.queue(), timeout, unwritten));
@@ -130,10 +133,10 @@ impl Write for &LogWriter {
     }
 }
 
-/// What lines are written to, one by one.
+/// The output of the thread, written line by line.
 struct Output<W> {
     output: W,
-    /// Whether a line broke off in its middle: the next one begins on a line of its own.
+    /// Whether the last line was written in part: a line break is written before the next one.
     torn: bool,
 }
 
@@ -153,7 +156,9 @@ impl<W: Write> Output<W> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Another process may have made the output non-blocking; this thread may wait.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(RETRY_PAUSE);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -167,16 +172,16 @@ mod tests {
 
     use super::*;
 
-    /// An output that is told before each write how many bytes to take, or to fail; once it is told
-    /// no more it takes everything.
-    struct Told {
-        takes: Receiver<io::Result<usize>>,
+    /// An output whose writes wait for a step each: how many bytes to take, or an error. Once the sender
+    /// is dropped, writes take everything.
+    struct ScriptedOutput {
+        steps: Receiver<io::Result<usize>>,
         written: Sender<Vec<u8>>,
     }
 
-    impl Write for Told {
+    impl Write for ScriptedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = self.takes.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
+            let taken = self.steps.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
             let _ = self.written.send(bytes[..taken].to_vec());
             Ok(taken)
         }
@@ -186,57 +191,57 @@ mod tests {
         }
     }
 
-    type Steps = (Arc<LogWriter>, Sender<io::Result<usize>>, Receiver<Vec<u8>>);
+    type ScriptedWriter = (Arc<LogWriter>, Sender<io::Result<usize>>, Receiver<Vec<u8>>);
 
-    fn start() -> Steps {
-        let ((take, takes), (sender, written)) = (channel(), channel());
-        let output = Told { takes, written: sender };
+    fn start() -> ScriptedWriter {
+        let ((step_sender, steps), (sender, written)) = (channel(), channel());
+        let output = ScriptedOutput { steps, written: sender };
         let writer = LogWriter::start(output, |dropped| format!("dropped {dropped}\n"));
-        (writer.expect("a thread"), take, written)
+        (writer.expect("a thread"), step_sender, written)
     }
 
-    fn all(written: &Receiver<Vec<u8>>) -> String {
+    fn written_text(written: &Receiver<Vec<u8>>) -> String {
         String::from_utf8(written.try_iter().flatten().collect()).expect("text")
     }
 
     #[test]
-    fn an_output_that_takes_nothing_holds_up_no_one() {
-        let (writer, take, written) = start();
+    fn an_output_that_takes_nothing_blocks_no_writer() {
+        let (writer, step_sender, written) = start();
         let line = format!("{}\n", "x".repeat(1023));
         for _ in 0..2_000 {
             assert_eq!((&*writer).write(line.as_bytes()).expect("never fails"), line.len());
         }
-        // A megabyte waits, and perhaps a line is in hand.
+        // 1 MiB is queued, and the thread may have taken one more line.
         let dropped = writer.dropped();
         assert!((975..=976).contains(&dropped), "{dropped}");
         writer.flush(Duration::from_millis(10));
         writer.push_last(b"the last line\n".to_vec());
-        drop(take);
+        drop(step_sender);
         writer.flush(Duration::from_mins(1));
-        let said = all(&written);
-        assert_eq!(said.matches(&line).count() as u64, 2_000 - dropped);
-        // In one notice, or in more where the thread takes the first line while lines are dropped.
-        let noticed = said.lines().filter_map(|line| line.strip_prefix("dropped "));
+        let text = written_text(&written);
+        assert_eq!(text.matches(&line).count() as u64, 2_000 - dropped);
+        // In one notice, or in several if the thread takes a line while others are dropped.
+        let noticed = text.lines().filter_map(|line| line.strip_prefix("dropped "));
         let noticed: u64 = noticed.map(|count| count.parse::<u64>().expect("a number")).sum();
         assert_eq!(noticed, dropped, "each dropped line is reported once");
-        assert!(said.ends_with("\nthe last line\n"), "nothing is dropped at the end");
+        assert!(text.ends_with("\nthe last line\n"), "the last line is never dropped");
     }
 
     #[test]
-    fn what_fails_is_said_in_the_next_line_that_gets_through() {
-        let (writer, take, written) = start();
+    fn failed_writes_are_reported_before_the_next_line_that_is_written() {
+        let (writer, step_sender, written) = start();
         let broken = || Err(io::ErrorKind::BrokenPipe.into());
-        // The first line breaks off, the second is lost with the notice before it.
+        // The first line is written in part, the second is lost with the notice before it.
         for step in [Ok(5), broken(), broken(), broken()] {
-            take.send(step).expect("it waits");
+            step_sender.send(step).expect("a writer that waits");
         }
-        drop(take);
+        drop(step_sender);
         for line in ["first line\n", "second line\n", "third line\n"] {
             (&*writer).write_all(line.as_bytes()).expect("never fails");
         }
         writer.flush(Duration::from_mins(1));
         assert_eq!(writer.dropped(), 2);
-        let said = all(&written);
-        assert!(said == "first\ndropped 2\nthird line\n", "{said:?}");
+        let text = written_text(&written);
+        assert!(text == "first\ndropped 2\nthird line\n", "{text:?}");
     }
 }

@@ -11,24 +11,24 @@ use axum::{
 use super::{Metrics, Sample};
 use crate::{problem, server::error::Problem};
 
-/// What Prometheus asks for first. Others that read its text format can read this.
+/// The format that Prometheus prefers. Programs that parse the Prometheus text format can parse it too.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where the numbers are, and what looks up the rest of them.
+/// Routes `GET /metrics`; `sample` reads the values of a scrape.
 pub(crate) fn router<F: Future<Output = Sample> + Send + 'static>(
     metrics: Metrics,
     sample: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> Router {
-    let answer =
+    let scrape =
         move |State(metrics): State<Metrics>| async move { respond(&metrics, sample().await) };
-    Router::new().route("/metrics", get(answer)).with_state(metrics)
+    Router::new().route("/metrics", get(scrape)).with_state(metrics)
 }
 
 fn respond(metrics: &Metrics, sample: Sample) -> Response {
     match metrics.exposition(sample) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the metrics can not be written");
+            tracing::error!(%error, "the metrics cannot be encoded");
             Problem::new(problem::INTERNAL, "The server's log has the cause.").into_response()
         }
     }

@@ -1,4 +1,4 @@
-//! Which numbers there are, and what they are called.
+//! The set of metrics, with their names, help texts and labels.
 
 use std::{
     borrow::Cow,
@@ -14,20 +14,20 @@ use prometheus_client::{
         histogram::Histogram,
         info::Info,
     },
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
-use super::{CONNECTIONS, StreamKind};
-use crate::problem;
+use super::{REASON_CONNECTIONS, StreamKind};
+use crate::{message::ResetReason, problem};
 
-/// What tells the members of a family from each other. Whatever comes from outside must not get
-/// into a label: each value costs memory, here and where it is stored.
+/// The labels of a series. Label values must not come from a request: each value is a series, which
+/// takes memory here and in Prometheus.
 pub(super) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
-/// The part of the memory budget that is not reserved for requests, as a label.
-const TAILS: &str = "tails";
+/// The label of the part of the memory budget that is not reserved for requests.
+const PART_TAILS: &str = "tails";
 
-/// The numbers.
+/// The metrics of a server, but for those of the log engine.
 #[derive(Debug)]
 pub(super) struct MetricSet {
     pub(super) watchers: Family<Labels<1>, Gauge>,
@@ -51,36 +51,36 @@ pub(super) struct MetricSet {
 /// The values that are read at the time of a scrape.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// How many connections are open.
+    /// The number of open connections.
     pub(crate) connections: u64,
-    /// How many were one too many, so far.
+    /// The number of connections closed at once because a limit was exceeded, so far.
     pub(crate) refused_connections: u64,
-    /// How many streams are watched.
+    /// The number of stored streams that have a watcher.
     pub(crate) watched: usize,
-    /// How many messages the slowest reader is behind.
+    /// The number of messages that the slowest reader is behind.
     pub(crate) lag: u64,
-    /// What of the memory budget is in use.
+    /// The use of each part of the memory budget.
     pub(crate) memory: Vec<MemoryUsage>,
-    /// How many bytes the tails of watched streams have.
+    /// The bytes in the tails of watched streams.
     pub(crate) tail_bytes: usize,
-    /// How many lines of the log were dropped, so far.
+    /// The number of log lines dropped so far.
     pub(crate) dropped_log_lines: u64,
 }
 
-/// What is in use of a part of the memory budget.
+/// The use of a part of the memory budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryUsage {
     /// The label of the part.
     pub(crate) part: &'static str,
-    /// Bytes that are reserved.
+    /// The reserved bytes.
     pub(crate) bytes: u64,
-    /// How many requests had to wait, so far.
+    /// The number of requests that had to wait, so far.
     pub(crate) waits: u64,
-    /// How many were refused, so far.
+    /// The number of requests that were refused, so far.
     pub(crate) refusals: u64,
 }
 
-/// Makes histograms of durations.
+/// Creates histograms of durations, with buckets in seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Durations;
 
@@ -92,140 +92,119 @@ impl MetricConstructor<Histogram> for Durations {
     }
 }
 
-impl Default for MetricSet {
-    fn default() -> Self {
-        let set = Self {
-            watchers: Family::default(),
-            delivered: Counter::default(),
-            delivered_bytes: Counter::default(),
-            resumes: Counter::default(),
-            resets: Family::default(),
-            replays: Counter::default(),
-            refusals: Family::default(),
-            requests: Family::default(),
-            durations: Family::new_with_constructor(Durations),
-            watched: Gauge::default(),
-            lag: Gauge::default(),
-            connections: Gauge::default(),
-            memory_bytes: Family::default(),
-            memory_waits: Family::default(),
-            memory_refusals: Family::default(),
-            dropped_log_lines: Counter::default(),
-        };
-        // What never happened is 0, and not unknown.
-        for kind in StreamKind::ALL {
-            drop(set.watchers.get_or_create(&[("kind", kind.label().into())]));
-        }
-        for reason in ["unknown-cursor", "trimmed", "deleted", "expired"] {
-            drop(set.resets.get_or_create(&[("reason", reason.into())]));
-        }
-        for slug in problem::ALL.iter().map(|kind| kind.slug).chain([CONNECTIONS]) {
-            drop(set.refusals.get_or_create(&[("reason", slug.into())]));
-        }
-        set
-    }
-}
-
 impl MetricSet {
-    /// Gives them their names. The library adds `_total`, the unit, and the full stop of the help.
-    /// `engine` names those of the log.
-    pub(super) fn register(&self, engine: impl FnOnce(&mut Registry)) -> Registry {
+    /// The metrics, and the registry that exposes them; `engine` registers those of the log engine.
+    /// The library adds the unit and `_total` to names, and the full stop to help texts.
+    pub(super) fn register(engine: impl FnOnce(&mut Registry)) -> (Self, Registry) {
         let mut all = Registry::default();
-        let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start: Gauge<f64, AtomicU64> = Gauge::default();
-        start.set(begun.as_secs_f64());
-        let help = "When the server was started, since the Unix epoch";
+        start.set(now.as_secs_f64());
+        let help = "When the server was started, in seconds since the Unix epoch";
         all.register_with_unit("process_start_time", help, Unit::Seconds, start);
 
-        let all_of_ours = all.sub_registry_with_prefix("tidings");
+        let registry = all.sub_registry_with_prefix("tidings");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        all_of_ours.register("build", "What is running", version);
-        self.register_reading(all_of_ours);
-        all_of_ours.register(
-            "idempotent_replays",
-            "Messages that had been stored before, under the same key",
-            self.replays.clone(),
-        );
-        engine(all_of_ours);
-        self.register_requests(all_of_ours);
-        all
+        registry.register("build", "The version of the server", version);
+        let durations = Family::new_with_constructor(Durations);
+        let help = "Time to the response; without uploads of lines";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, durations.clone());
+        let delivered_bytes = Counter::default();
+        let help = "Bytes of events delivered to readers, before TLS";
+        registry.register_with_unit("delivered", help, Unit::Bytes, delivered_bytes.clone());
+        let memory_bytes = Family::default();
+        let help = "Memory budget in use: by request bodies, by responses that are not event \
+                    streams, by event streams, by the tails of watched streams";
+        registry.register_with_unit("memory", help, Unit::Bytes, memory_bytes.clone());
+        let set = Self {
+            watchers: new(registry, "watchers", "Open event streams"),
+            delivered: new(
+                registry,
+                "delivered_messages",
+                "Messages delivered to readers, counted for each reader",
+            ),
+            delivered_bytes,
+            resumes: new(registry, "resumes", "Readers that connected with a cursor"),
+            resets: new(
+                registry,
+                "resets",
+                "Reset events sent to readers, which start over or sign in again",
+            ),
+            replays: new(
+                registry,
+                "idempotent_replays",
+                "Messages that were not stored again, because their idempotency key was known",
+            ),
+            refusals: new(
+                registry,
+                "refusals",
+                "Refused requests by problem, and connections over the limit",
+            ),
+            requests: new(registry, "requests", "Answered requests"),
+            durations,
+            watched: new(registry, "watched_streams", "Stored streams with a watcher"),
+            lag: new(
+                registry,
+                "slowest_reader_lag_messages",
+                "Messages that the slowest reader is behind",
+            ),
+            connections: new(registry, "connections", "Open connections"),
+            memory_bytes,
+            memory_waits: new(registry, "memory_waits", "Requests that had to wait for memory"),
+            memory_refusals: new(
+                registry,
+                "memory_refusals",
+                "Requests refused for lack of memory",
+            ),
+            dropped_log_lines: new(
+                registry,
+                "dropped_log_lines",
+                "Log lines that standard error did not take",
+            ),
+        };
+        engine(registry);
+        set.expose_zeros();
+        (set, all)
     }
 
-    fn register_reading(&self, to: &mut Registry) {
-        to.register("watchers", "Event streams that are open", self.watchers.clone());
-        to.register(
-            "watched_streams",
-            "Stored streams that somebody watches",
-            self.watched.clone(),
-        );
-        to.register(
-            "delivered_messages",
-            "Messages given to readers, each time for each reader",
-            self.delivered.clone(),
-        );
-        let help = "Bytes of events given to readers, before any encryption";
-        to.register_with_unit("delivered", help, Unit::Bytes, self.delivered_bytes.clone());
-        to.register(
-            "slowest_reader_lag_messages",
-            "How many messages the slowest reader is behind",
-            self.lag.clone(),
-        );
-        to.register("resumes", "Readers that came with a cursor", self.resumes.clone());
-        to.register(
-            "resets",
-            "Readers that were told to begin anew, or to sign in again",
-            self.resets.clone(),
-        );
+    /// A series is exposed as 0 before its first event.
+    fn expose_zeros(&self) {
+        for kind in StreamKind::ALL {
+            drop(self.watchers.get_or_create(&[("kind", kind.label().into())]));
+        }
+        for reason in ResetReason::ALL {
+            drop(self.resets.get_or_create(&[("reason", reason.as_str().into())]));
+        }
+        for slug in problem::ALL.iter().map(|kind| kind.slug).chain([REASON_CONNECTIONS]) {
+            drop(self.refusals.get_or_create(&[("reason", slug.into())]));
+        }
     }
 
-    fn register_requests(&self, to: &mut Registry) {
-        to.register("requests", "Requests that were answered", self.requests.clone());
-        to.register("connections", "Connections that are open", self.connections.clone());
-        let help = "How long an answer took to begin; without uploads of lines";
-        to.register_with_unit("request_duration", help, Unit::Seconds, self.durations.clone());
-        to.register(
-            "refusals",
-            "What was refused: the problem, or connections beyond the limit",
-            self.refusals.clone(),
-        );
-        let help = "What is in use of the memory budget: by request bodies, by answers that are not \
-                    streams, by the newest messages of watched streams";
-        to.register_with_unit("memory", help, Unit::Bytes, self.memory_bytes.clone());
-        to.register(
-            "memory_waits",
-            "Requests that had to wait for memory",
-            self.memory_waits.clone(),
-        );
-        to.register(
-            "memory_refusals",
-            "Requests for which there was no memory",
-            self.memory_refusals.clone(),
-        );
-        to.register(
-            "dropped_log_lines",
-            "Lines of the log that standard error did not take",
-            self.dropped_log_lines.clone(),
-        );
-    }
-
-    /// Takes over what was looked up.
+    /// Sets the values of a scrape.
     pub(super) fn apply(&self, sample: Sample) {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.watched.set(number(sample.watched as u64));
-        self.lag.set(number(sample.lag));
-        self.connections.set(number(sample.connections));
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.watched.set(gauge(sample.watched as u64));
+        self.lag.set(gauge(sample.lag));
+        self.connections.set(gauge(sample.connections));
         for MemoryUsage { part, bytes, waits, refusals } in sample.memory {
             let part = [("part", part.into())];
-            self.memory_bytes.get_or_create(&part).set(number(bytes));
+            self.memory_bytes.get_or_create(&part).set(gauge(bytes));
             for (family, count) in [(&self.memory_waits, waits), (&self.memory_refusals, refusals)]
             {
                 family.get_or_create(&part).inner().store(count, Ordering::Relaxed);
             }
         }
-        let tails = [("part", TAILS.into())];
-        self.memory_bytes.get_or_create(&tails).set(number(sample.tail_bytes as u64));
-        let refused = self.refusals.get_or_create(&[("reason", CONNECTIONS.into())]);
+        let tails = [("part", PART_TAILS.into())];
+        self.memory_bytes.get_or_create(&tails).set(gauge(sample.tail_bytes as u64));
+        let refused = self.refusals.get_or_create(&[("reason", REASON_CONNECTIONS.into())]);
         self.dropped_log_lines.inner().store(sample.dropped_log_lines, Ordering::Relaxed);
         refused.inner().store(sample.refused_connections, Ordering::Relaxed);
     }
+}
+
+/// A new metric, registered by its name.
+fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::server::log::{
     RetentionLimits, Store,
-    sqlite::file::{Claim, Location},
+    sqlite::file::{Location, StoreLock},
 };
 
 const LIMITS: RetentionLimits = RetentionLimits {
@@ -13,16 +13,16 @@ const LIMITS: RetentionLimits = RetentionLimits {
     all_keys: 20,
 };
 
-fn store() -> (Claim, Connection) {
-    let (location, claim) = Location::claim(Store::Memory).expect("a store");
-    (claim, location.open_to_write().expect("a connection").connection)
+fn store() -> (StoreLock, Connection) {
+    let (location, lock) = Location::lock(Store::Memory).expect("a store");
+    (lock, location.open_to_write().expect("a connection").connection)
 }
 
 fn news() -> StreamName {
     "news".parse().expect("a name")
 }
 
-/// Appends a message in a transaction that does something more.
+/// Appends a message, and does something `more` in the same transaction.
 fn append<T>(
     connection: &mut Connection,
     more: impl FnOnce(&mut WriteBatch<'_>) -> T,
@@ -35,10 +35,10 @@ fn append<T>(
     (appended, more, batch.commit().expect("stored"))
 }
 
-/// Also where it has undone what it had done before.
+/// Also where a later change of the transaction has undone an earlier one.
 #[test]
-fn what_was_committed_is_known_to_be_stored() {
-    let (_claim, mut connection) = store();
+fn committed_changes_are_recognized_as_stored() {
+    let (_lock, mut connection) = store();
     let delete = |batch: &mut WriteBatch<'_>| batch.delete(news()).expect("no failure");
     let (appended, deleted, committed) = append(&mut connection, delete);
     assert!(appended.is_ok() && deleted.is_ok());
@@ -51,8 +51,8 @@ fn what_was_committed_is_known_to_be_stored() {
 }
 
 #[test]
-fn a_stream_without_keys_left_says_so_and_has_not_ended() {
-    let (_claim, mut connection) = store();
+fn a_stream_without_row_keys_left_refuses_appends_and_can_be_ended() {
+    let (_lock, mut connection) = store();
     append(&mut connection, |_| ()).0.expect("appended");
     let last = "UPDATE streams SET seq = base + ?1";
     connection.execute(last, [MAX_OFFSET.cast_signed()]).expect("stored");
@@ -60,20 +60,20 @@ fn a_stream_without_keys_left_says_so_and_has_not_ended() {
         let text = MessageText::new(b"bye".to_vec(), 10).expect("data");
         batch.end(news(), text).expect("no failure")
     });
-    assert_eq!(refused, Err(AppendError::Unavailable(FULL.into())));
+    assert_eq!(refused, Err(AppendError::Unavailable(SEQUENCES_EXHAUSTED.into())));
     assert!(ended.is_ok(), "it can be ended");
 }
 
-/// The half of a page may make a whole one, over one that had the other half.
+/// Half of a page may form a whole one, over an old page that had the other half.
 #[test]
-fn only_what_cannot_have_been_written_is_not_stored() {
-    for (code, new, over_old) in [
+fn only_a_page_that_cannot_have_been_written_is_certainly_not_stored() {
+    for (code, new, reuses_wal) in [
         (ffi::SQLITE_FULL, true, true),
         (ffi::SQLITE_IOERR_WRITE, true, false),
         (ffi::SQLITE_IOERR_FSYNC, false, false),
     ] {
         let error = Error::SqliteFailure(ffi::Error::new(code), None);
-        assert_eq!(could_not_write(&error, false), new, "{error}");
-        assert_eq!(could_not_write(&error, true), over_old, "{error}");
+        assert_eq!(is_certainly_not_stored(&error, false), new, "{error}");
+        assert_eq!(is_certainly_not_stored(&error, true), reuses_wal, "{error}");
     }
 }

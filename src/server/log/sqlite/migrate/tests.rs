@@ -1,14 +1,14 @@
 use super::*;
 use crate::server::log::sqlite::read::signed;
 
-/// A copy of what the first release has written, in a folder of its own, and what is made of it.
+/// A store of the first release in a folder of its own, and its migrated copy.
 fn copied() -> (tempfile::TempDir, PathBuf, Connection, Copied) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tidings.db");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     for suffix in ["", "-wal"] {
         let fixture = fixtures.join(format!("schema-1-killed.db{suffix}"));
-        fs::copy(fixture, beside(&path, suffix)).expect("copied");
+        fs::copy(fixture, sibling(&path, suffix)).expect("copied");
     }
     let old = open(&path).expect("a database");
     let copied = copy(&old, &path).expect("a copy");
@@ -16,7 +16,7 @@ fn copied() -> (tempfile::TempDir, PathBuf, Connection, Copied) {
 }
 
 #[test]
-fn whatever_differs_in_a_copy_is_found() {
+fn every_difference_in_a_copy_is_detected() {
     let (_folder, _path, old, Copied { copy, .. }) = copied();
     let mut new = open(&copy).expect("a database");
     verify(&old, &new).expect("the same");
@@ -53,25 +53,25 @@ fn whatever_differs_in_a_copy_is_found() {
 }
 
 #[test]
-fn there_must_be_room_for_all_that_is_written() {
+fn a_migration_requires_enough_disk_space() {
     const MEGABYTE: u64 = 1_000_000;
     let (_folder, path, old, Copied { copy, .. }) = copied();
-    let before = needed(&old, &path).expect("a number");
+    let before = needed_bytes(&old, &path).expect("a number");
     assert!(before >= fs::metadata(copy).expect("a file").len());
     old.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(())).expect("set");
     let closing = "UPDATE streams SET closing = hex(zeroblob(?1)) \
                    WHERE life = (SELECT max(life) FROM streams)";
     old.execute(closing, [signed(MEGABYTE / 2)]).expect("stored");
-    let ahead = needed(&old, &path).expect("a number");
-    assert!(ahead >= before + 2 * MEGABYTE, "it goes into the copy, and into the old file first");
+    let ahead = needed_bytes(&old, &path).expect("a number");
+    assert!(ahead >= before + 2 * MEGABYTE, "it is moved into the old file, then copied");
     old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("moved");
-    let moved = needed(&old, &path).expect("a number");
+    let moved = needed_bytes(&old, &path).expect("a number");
     assert!(
         before + MEGABYTE <= moved && moved <= ahead - MEGABYTE / 2,
         "{before} {moved} {ahead}"
     );
 
-    ensure_room(moved, moved).expect("room");
-    let refused = ensure_room(moved - 1, moved).expect_err("no room").to_string();
+    ensure_space(moved, moved).expect("room");
+    let refused = ensure_space(moved - 1, moved).expect_err("no room").to_string();
     assert!(refused.contains("make room") && refused.contains(&moved.to_string()), "{refused}");
 }

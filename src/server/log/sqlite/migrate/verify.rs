@@ -1,20 +1,22 @@
-//! Compares a copy with what was copied: every row, and all of it.
+//! Verifies a migrated copy: compares every column of every row with the old store.
 
 use anyhow::ensure;
 use rusqlite::{Connection, Row};
 
-use super::{KEYS, progress::Progress};
+use super::{COPIED_KEYS, progress::MigrationProgress};
 use crate::server::log::{
     Generation, IdempotencyKey,
     sqlite::{key_hash, read::unsigned, row_key::OFFSET_BITS},
 };
 
+/// Compares the stores.
+///
 /// # Errors
 /// When they differ, or cannot be read.
 pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
     let all =
         new.query_row("SELECT coalesce(sum(count), 0) FROM streams", [], |row| unsigned(row, 0))?;
-    let mut progress = Progress::new("verified", all);
+    let mut progress = MigrationProgress::new("verified", all);
     let of_slot = format!("CROSS JOIN streams s ON s.slot = key >> {OFFSET_BITS} ORDER BY key");
     let sequence = format!("key - (s.slot << {OFFSET_BITS})");
     same_rows(
@@ -44,7 +46,7 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         (
             old,
             &format!(
-                "SELECT life, seq, millis, used, substr(digest, 1, {}), key FROM keys WHERE {KEYS} \
+                "SELECT life, seq, millis, used, substr(digest, 1, {}), key FROM keys WHERE {COPIED_KEYS} \
                  ORDER BY life, seq",
                 size_of::<key_hash::Hash>()
             ),
@@ -57,7 +59,7 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         ),
         |old, new| {
             let key = IdempotencyKey(old.get("key")?);
-            Ok(key_hash::name(Generation(old.get("life")?), &key)
+            Ok(key_hash::hash_key(Generation(old.get("life")?), &key)
                 == new.get::<_, key_hash::Hash>("name")?)
         },
     )?;
@@ -72,11 +74,11 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         [],
         |row| unsigned(row, 0),
     )?;
-    ensure!(wrong == 0, "the copy counts wrongly what {wrong} streams have");
+    ensure!(wrong == 0, "the copy has wrong counts in {wrong} streams");
     Ok(())
 }
 
-/// Compares the rows of two selects: the first `columns` of them, and `is_same` the rest.
+/// Compares the rows of two selects: the first `columns` columns directly, the others with `is_same`.
 fn same_rows(
     what: &str,
     columns: usize,
@@ -89,14 +91,14 @@ fn same_rows(
     for number in 1.. {
         let (old, new) = (old.next()?, new.next()?);
         let (Some(old), Some(new)) = (old, new) else {
-            ensure!(old.is_none() && new.is_none(), "the copy has more {what}, or fewer");
+            ensure!(old.is_none() && new.is_none(), "the copy has a different number of {what}");
             break;
         };
         for column in 0..columns {
             let same = old.get_ref(column)? == new.get_ref(column)?;
-            ensure!(same, "the copy differs in its {what}, at number {number}");
+            ensure!(same, "the copy differs in its {what}, at row {number}");
         }
-        ensure!(is_same(old, new)?, "the copy differs in its {what}, at number {number}");
+        ensure!(is_same(old, new)?, "the copy differs in its {what}, at row {number}");
     }
     Ok(())
 }

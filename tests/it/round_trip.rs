@@ -1,20 +1,20 @@
-//! Invariant 4 of the design: whatever is published, readers get back exactly that (and from an
-//! event stream, with line ends as LF).
+//! Round trip of message texts (invariant 4 of the design): readers get exactly the text that was
+//! published; from an event stream, with line ends as LF.
 
 use serde_json::Value;
 
 use crate::support::{
-    TestApp, all_events, chance,
-    text::{text, with_lf},
+    TestApp, all_events, seeded_rng,
+    text::{random_text, with_lf_line_ends},
 };
 
-/// Publishes the texts and compares what each of the three ways to read gives back.
-async fn come_back(texts: &[String]) {
+/// Publishes the texts and compares them with JSON, NDJSON and the event stream.
+async fn assert_round_trip(texts: &[String]) {
     let app = TestApp::start(&["--keep-bytes", "1GiB"]).await;
     for text in texts {
         app.publish("news", text).await;
     }
-    // The end, too, says what it was given.
+    // The closing text is returned too.
     let last = texts.last().expect("a text");
     assert_eq!(app.post("/streams/news/end", last.clone()).await.status(), 200);
 
@@ -27,14 +27,14 @@ async fn come_back(texts: &[String]) {
         let message: Value = serde_json::from_str(line).expect("JSON");
         message["data"].as_str().expect("text").to_owned()
     };
-    // Only LF ends a line.
+    // Only LF ends a line of NDJSON.
     let read: Vec<_> = lines.split_terminator('\n').map(data).collect();
     assert!(read == texts[..read.len()] && !read.is_empty(), "NDJSON");
 
     let events = all_events(app.get("/streams/news/events").await).await;
     assert_eq!(events.len(), texts.len() + 1);
     for (event, text) in events.iter().zip(texts.iter().chain([last])) {
-        assert_eq!(event.data, with_lf(text), "{text:?}");
+        assert_eq!(event.data, with_lf_line_ends(text), "{text:?}");
     }
     assert_eq!(events.last().expect("the end").event, "end_event");
 }
@@ -42,7 +42,7 @@ async fn come_back(texts: &[String]) {
 const NDJSON: (&str, &str) = ("accept", "application/x-ndjson");
 
 #[tokio::test]
-async fn texts_that_could_break_something_come_back() {
+async fn texts_with_control_characters_and_markup_are_returned_unchanged() {
     let texts = [
         "\0",
         "a\0b",
@@ -68,20 +68,20 @@ async fn texts_that_could_break_something_come_back() {
         "{\"data\":\"no message\"}\n{}",
         "\u{1}\u{7f}\u{9b}31m\u{1b}[31m",
     ];
-    come_back(&texts.map(str::to_owned)).await;
+    assert_round_trip(&texts.map(str::to_owned)).await;
 }
 
 #[tokio::test]
-async fn the_largest_messages_come_back() {
-    const MOST: usize = 64 * 1024;
-    let texts = ["x", "\n", "\r", "\0", "\""].map(|part| part.repeat(MOST));
-    let wide = "\u{1f642}".repeat(MOST / 4);
-    come_back(&[&texts[..], &[wide]].concat()).await;
+async fn the_largest_messages_are_returned_unchanged() {
+    const MAX_BYTES: usize = 64 * 1024;
+    let texts = ["x", "\n", "\r", "\0", "\""].map(|part| part.repeat(MAX_BYTES));
+    let wide = "\u{1f642}".repeat(MAX_BYTES / 4);
+    assert_round_trip(&[&texts[..], &[wide]].concat()).await;
 }
 
 #[tokio::test]
-async fn any_text_comes_back() {
-    let mut chance = chance();
-    let texts: Vec<_> = (0..1_000).map(|_| text(&mut chance)).collect();
-    come_back(&texts).await;
+async fn random_texts_are_returned_unchanged() {
+    let mut rng = seeded_rng();
+    let texts: Vec<_> = (0..1_000).map(|_| random_text(&mut rng)).collect();
+    assert_round_trip(&texts).await;
 }

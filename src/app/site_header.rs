@@ -1,4 +1,4 @@
-//! What stands above every page: where to go, and who is signed in.
+//! The header of every page: links, and signing in and out.
 
 use leptos::prelude::*;
 
@@ -29,19 +29,19 @@ fn Logo() -> impl IntoView {
     view! { <span class="logo" aria-hidden="true" inner_html=include_str!("../../public/favicon.svg")></span> }
 }
 
-/// Who is signed in, and the way in or out. A server that asks nobody who they are has neither.
+/// The visitor, and the link or form to sign in or out. A server that asks for no token has neither.
 fn visitor_view(PageContext { visitor, page, path, .. }: PageContext) -> AnyView {
     let asks_for_token = matches!(page, Page::SignIn { .. });
-    let here = match page {
+    let path = match page {
         Page::SignIn { to, .. } => to,
         _ => path,
     };
     match visitor {
-        Visitor::Named(name) => named_view(name, here),
-        Visitor::Guest if !asks_for_token => {
-            view! { <a href=sign_in_address(&here)>"Sign in"</a> }.into_any()
+        Visitor::SignedIn(name) => named_view(name, path),
+        Visitor::Anonymous if !asks_for_token => {
+            view! { <a href=sign_in_address(&path)>"Sign in"</a> }.into_any()
         }
-        Visitor::Guest | Visitor::Anyone => ().into_any(),
+        Visitor::Anonymous | Visitor::Unrestricted => ().into_any(),
     }
 }
 

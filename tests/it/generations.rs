@@ -1,5 +1,5 @@
-//! Another life of a stream: deleted, wiped, restored. An id from there must never be taken for a
-//! place in this one.
+//! Generations of a stream: deleted, wiped, restored. An id of another generation must never be taken for
+//! a position in this one.
 
 use std::{fs, path::Path};
 
@@ -7,43 +7,43 @@ use serde_json::Value;
 
 use crate::support::{Events, NOW, TestApp, next};
 
-/// Two hours.
+/// Two hours, in milliseconds.
 const LATER: u64 = 2 * 60 * 60 * 1000;
 
-/// The next event is a reset; gives back its reason and the oldest id there is.
-async fn reset(reader: &mut Events) -> (String, Value) {
+/// Asserts that the next event is a `reset`; returns its reason and the oldest id in it.
+async fn next_reset(reader: &mut Events) -> (String, Value) {
     let event = next(reader).await;
     assert_eq!(event.event, "reset", "{event:?}");
-    let why: Value = serde_json::from_str(&event.data).expect("JSON");
-    (why["reason"].as_str().expect("text").to_owned(), why["oldest"].clone())
+    let data: Value = serde_json::from_str(&event.data).expect("JSON");
+    (data["reason"].as_str().expect("text").to_owned(), data["oldest"].clone())
 }
 
-/// The next events are these messages.
-async fn says(reader: &mut Events, messages: &[(String, String)]) {
+/// Asserts that the next events are these messages.
+async fn assert_next(reader: &mut Events, messages: &[(String, String)]) {
     for (id, text) in messages {
         let event = next(reader).await;
         assert_eq!((&event.id, &event.data), (id, text), "{event:?}");
     }
 }
 
-/// A reader that comes with any of these cursors is told that it is lost, and then gets all there
-/// is.
-async fn are_unknown(app: &TestApp, cursors: &[String]) {
+/// Asserts that a reader with any of these cursors gets a `reset` and then all messages, and that the
+/// history returns 404.
+async fn assert_unknown(app: &TestApp, cursors: &[String]) {
     let log = app.log("news").await;
     for cursor in cursors {
         let mut reader = app.watch("news", cursor).await;
-        let (reason, oldest) = reset(&mut reader).await;
+        let (reason, oldest) = next_reset(&mut reader).await;
         assert_eq!(reason, "unknown-cursor", "{cursor}");
         assert_eq!(oldest.as_str(), log.first().map(|(id, _)| id.as_str()), "{cursor}");
-        says(&mut reader, &log).await;
+        assert_next(&mut reader, &log).await;
         for side in ["after", "before"] {
-            let answer = app.get(&format!("/streams/news/messages?{side}={cursor}")).await;
-            assert_eq!(answer.status(), 404, "{side} {cursor}");
+            let response = app.get(&format!("/streams/news/messages?{side}={cursor}")).await;
+            assert_eq!(response.status(), 404, "{side} {cursor}");
         }
     }
 }
 
-/// Publishes as many messages, and gives back their ids.
+/// Publishes `count` messages and returns their ids.
 async fn publish(app: &TestApp, texts: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..count {
@@ -52,13 +52,13 @@ async fn publish(app: &TestApp, texts: &str, count: usize) -> Vec<String> {
     ids
 }
 
-/// Milliseconds and sequence.
+/// The milliseconds and the sequence of an id.
 fn parts(id: &str) -> (u64, u64) {
     let (millis, seq) = id.split_once('-').expect("an id");
     (millis.parse().expect("a number"), seq.parse().expect("a number"))
 }
 
-/// Copies the store: the file, and what is beside it.
+/// Copies all files of a store.
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder").flatten() {
         fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
@@ -66,7 +66,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn watchers_of_a_deleted_stream_are_told_and_get_its_next_life() {
+async fn watchers_of_a_deleted_stream_get_a_reset_and_the_next_generation() {
     let app = TestApp::start(&[]).await;
     let old = publish(&app, "old", 3).await;
     let mut early = app.watch("news", "earliest").await;
@@ -76,44 +76,44 @@ async fn watchers_of_a_deleted_stream_are_told_and_get_its_next_life() {
     }
     app.delete("news").await;
     for reader in [&mut early, &mut late] {
-        assert_eq!(reset(reader).await, ("deleted".to_owned(), Value::Null));
+        assert_eq!(next_reset(reader).await, ("deleted".to_owned(), Value::Null));
     }
     publish(&app, "new", 3).await;
     let log = app.log("news").await;
     assert_eq!(log.len(), 3);
     for reader in [&mut early, &mut late] {
-        says(reader, &log).await;
+        assert_next(reader, &log).await;
     }
 }
 
 #[tokio::test]
-async fn a_cursor_of_a_deleted_stream_is_unknown_to_the_next() {
+async fn a_cursor_of_a_deleted_stream_is_unknown_in_the_next_generation() {
     let app = TestApp::start(&[]).await;
     let mut cursors = publish(&app, "old", 5).await;
     app.end("news").await;
     app.delete("news").await;
-    are_unknown_to_nothing(&app, &cursors).await;
+    assert_unknown_without_a_stream(&app, &cursors).await;
     // Fewer than before, then more.
     for _ in 0..2 {
         let new = publish(&app, "new", 3).await;
-        are_unknown(&app, &cursors).await;
+        assert_unknown(&app, &cursors).await;
         app.delete("news").await;
         cursors.extend(new);
     }
 }
 
-/// The same, while there is no stream of that name.
-async fn are_unknown_to_nothing(app: &TestApp, cursors: &[String]) {
+/// Asserts that a reader with any of these cursors gets a `reset` while the stream does not exist.
+async fn assert_unknown_without_a_stream(app: &TestApp, cursors: &[String]) {
     for cursor in cursors {
         let mut reader = app.watch("news", cursor).await;
-        assert_eq!(reset(&mut reader).await, ("unknown-cursor".to_owned(), Value::Null));
+        assert_eq!(next_reset(&mut reader).await, ("unknown-cursor".to_owned(), Value::Null));
     }
 }
 
-/// However often a stream begins anew, and wherever the clock stands: no id is given twice, and what
-/// comes later is later, by its sequence always, and by its time within a generation.
+/// However often a stream is created again, and whatever the clock shows: no id is used twice, sequences
+/// always rise, and times never go back within a generation.
 #[tokio::test]
-async fn ids_never_repeat_nor_go_back() {
+async fn ids_never_repeat_or_go_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
     let mut generations: Vec<Vec<String>> = vec![Vec::new()];
@@ -121,7 +121,7 @@ async fn ids_never_repeat_nor_go_back() {
     for (n, clock) in clocks.into_iter().enumerate() {
         let app = TestApp::start_on(&file, clock, &[]).await;
         let before = publish(&app, "before", 3).await;
-        generations.last_mut().expect("one").extend(before);
+        generations.last_mut().expect("a generation").extend(before);
         if n % 2 == 1 {
             app.delete("news").await;
             generations.push(publish(&app, "after", 3).await);
@@ -138,11 +138,11 @@ async fn ids_never_repeat_nor_go_back() {
         }
     }
     let sequences: Vec<u64> = generations.iter().flatten().map(|id| parts(id).1).collect();
-    assert!(sequences.is_sorted_by(|one, next| one < next), "{sequences:?}");
+    assert!(sequences.is_sorted_by(|id, next| id < next), "{sequences:?}");
 }
 
 #[tokio::test]
-async fn a_restart_is_no_other_life() {
+async fn a_restart_does_not_begin_a_generation() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidings.db");
     let app = TestApp::start_on(&file, NOW, &[]).await;
@@ -152,7 +152,7 @@ async fn a_restart_is_no_other_life() {
     publish(&app, "again", 2).await;
     let log = app.log("news").await;
     for (n, id) in ids.iter().enumerate() {
-        says(&mut app.watch("news", id).await, &log[n + 1..]).await;
+        assert_next(&mut app.watch("news", id).await, &log[n + 1..]).await;
     }
 }
 
@@ -163,13 +163,13 @@ async fn a_cursor_of_a_wiped_store_is_unknown() {
     let cursors = publish(&app, "old", 5).await;
     app.stop().await;
     let app = TestApp::start_on(&folder.path().join("other.db"), NOW + LATER, &[]).await;
-    are_unknown_to_nothing(&app, &cursors).await;
+    assert_unknown_without_a_stream(&app, &cursors).await;
     publish(&app, "new", 8).await;
-    are_unknown(&app, &cursors).await;
+    assert_unknown(&app, &cursors).await;
 }
 
 #[tokio::test]
-async fn a_restored_copy_goes_on_from_what_it_holds_and_knows_nothing_later() {
+async fn a_restored_copy_resumes_its_own_ids_and_refuses_later_ones() {
     let (folder, backup) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir());
     let backup = backup.expect("a folder");
     let file = folder.path().join("tidings.db");
@@ -187,15 +187,15 @@ async fn a_restored_copy_goes_on_from_what_it_holds_and_knows_nothing_later() {
     for published in [0, 2, 4] {
         publish(&app, "other", published).await;
         let log = app.log("news").await;
-        are_unknown(&app, &lost).await;
+        assert_unknown(&app, &lost).await;
         for (n, id) in kept.iter().enumerate() {
-            says(&mut app.watch("news", id).await, &log[n + 1..]).await;
+            assert_next(&mut app.watch("news", id).await, &log[n + 1..]).await;
         }
     }
 }
 
 #[tokio::test]
-async fn an_ended_stream_that_begins_anew_sends_nobody_away() {
+async fn the_end_of_a_deleted_stream_is_an_unknown_cursor() {
     let app = TestApp::start(&[]).await;
     publish(&app, "old", 2).await;
     let response = app.post("/streams/news/end", "bye").await;
@@ -204,7 +204,7 @@ async fn an_ended_stream_that_begins_anew_sends_nobody_away() {
     let path = "/streams/news/events";
     assert_eq!(app.get_with(path, &[("last-event-id", end)]).await.status(), 204);
     app.delete("news").await;
-    are_unknown_to_nothing(&app, &[end.to_owned()]).await;
+    assert_unknown_without_a_stream(&app, &[end.to_owned()]).await;
     publish(&app, "new", 4).await;
-    are_unknown(&app, &[end.to_owned()]).await;
+    assert_unknown(&app, &[end.to_owned()]).await;
 }

@@ -1,4 +1,5 @@
-//! Invariant 3 of the design: what a reader has after any history of cuts is what the log holds.
+//! Unreliable networks (invariant 3 of the design): after any history of cut connections, a reader has
+//! what the log holds.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,68 +12,66 @@ use tokio::{
 };
 
 use crate::support::{
-    TestApp, chance,
-    text::{text, with_lf},
+    TestApp, seeded_rng,
+    text::{random_text, with_lf_line_ends},
 };
 
 const MESSAGES: usize = 1_000;
 const READERS: usize = 24;
 
-/// A network that is no good: it cuts connections after any number of bytes, dawdles, and hands on
-/// what it gets in other pieces.
-async fn bad_network(server: SocketAddr, mut chance: fastrand::Rng) -> SocketAddr {
+/// An unreliable TCP proxy: it cuts connections after a random number of bytes, delays data, and forwards
+/// it in other pieces. Returns its address.
+async fn start_unreliable_proxy(server: SocketAddr, mut rng: fastrand::Rng) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((reader, _)) = listener.accept().await {
-            tokio::spawn(carry(reader, server, chance.fork()));
+            tokio::spawn(forward(reader, server, rng.fork()));
         }
     });
     address
 }
 
-/// One connection; whatever goes wrong with it is its end.
-async fn carry(
+/// Forwards one connection; any error ends it.
+async fn forward(
     reader: TcpStream,
     server: SocketAddr,
-    mut chance: fastrand::Rng,
+    mut rng: fastrand::Rng,
 ) -> std::io::Result<()> {
     let server = TcpStream::connect(server).await?;
     let ((mut from_reader, mut to_reader), (mut from_server, mut to_server)) =
         (reader.into_split(), server.into_split());
-    let asking =
+    let requests =
         tokio::spawn(async move { tokio::io::copy(&mut from_reader, &mut to_server).await });
-    let mut left =
-        if chance.u8(0..10) == 0 { chance.usize(0..300) } else { chance.usize(0..9_000) };
+    let mut left = if rng.u8(0..10) == 0 { rng.usize(0..300) } else { rng.usize(0..9_000) };
     let mut piece = vec![0; 4096];
     while left > 0 {
-        let most = chance.usize(1..=left.min(piece.len()));
-        let read = from_server.read(&mut piece[..most]).await?;
+        let max = rng.usize(1..=left.min(piece.len()));
+        let read = from_server.read(&mut piece[..max]).await?;
         if read == 0 {
             break;
         }
-        if chance.u8(0..20) == 0 {
-            sleep(Duration::from_millis(chance.u64(0..5))).await;
+        if rng.u8(0..20) == 0 {
+            sleep(Duration::from_millis(rng.u64(0..5))).await;
         }
         to_reader.write_all(&piece[..read]).await?;
         left -= read;
     }
-    asking.abort();
+    requests.abort();
     Ok(())
 }
 
-/// What a browser keeps of an event stream (HTML standard, section 9.2.6), connection after
-/// connection.
+/// The state of a browser's event source (HTML standard, section 9.2.6), kept across connections.
 #[derive(Default)]
 struct Browser {
-    /// What came since the last line end.
+    /// The bytes since the last line end.
     line: Vec<u8>,
     event: String,
     data: Option<String>,
     id: String,
-    /// The cursor it would send.
+    /// The cursor that it sends when it reconnects.
     last_id: String,
-    /// The first cursor it was given.
+    /// The first cursor that it received.
     first_id: Option<String>,
     messages: Vec<(String, String)>,
     ended: bool,
@@ -80,25 +79,25 @@ struct Browser {
 }
 
 impl Browser {
-    /// What was not complete when the connection broke is forgotten.
-    fn connect(&mut self) {
+    /// Starts a new connection: an incomplete event of the last one is discarded.
+    fn start_connection(&mut self) {
         self.connections += 1;
         self.line.clear();
         (self.event, self.data, self.id) = (String::new(), None, self.last_id.clone());
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn parse(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if *byte == b'\n' {
                 let line = String::from_utf8(std::mem::take(&mut self.line)).expect("UTF-8");
-                self.take_line(&line);
+                self.parse_line(&line);
             } else {
                 self.line.push(*byte);
             }
         }
     }
 
-    fn take_line(&mut self, line: &str) {
+    fn parse_line(&mut self, line: &str) {
         if line.is_empty() {
             return self.dispatch();
         }
@@ -112,7 +111,7 @@ impl Browser {
                 data.push('\n');
             }
             "retry" => {}
-            other => panic!("what is a {other}?"),
+            other => panic!("unknown field {other}"),
         }
     }
 
@@ -132,21 +131,21 @@ impl Browser {
         }
     }
 
-    /// Reads to the end of the stream through a network that is no good.
-    async fn read(mut self, network: SocketAddr, query: &'static str) -> Self {
+    /// Reads to the end of the stream through the proxy, reconnecting as often as needed.
+    async fn read(mut self, proxy: SocketAddr, query: &'static str) -> Self {
         let client = Client::builder().no_proxy().build().expect("a client");
         while !self.ended {
-            let request = client.get(format!("http://{network}/streams/news/events{query}"));
+            let request = client.get(format!("http://{proxy}/streams/news/events{query}"));
             let response = match self.last_id.as_str() {
                 "" => request.send().await,
                 id => request.header("last-event-id", id).send().await,
             };
             let Ok(response) = response else { continue };
             assert_eq!(response.status(), 200);
-            self.connect();
+            self.start_connection();
             let mut pieces = response.bytes_stream();
             while let Some(Ok(piece)) = pieces.next().await {
-                self.take(&piece);
+                self.parse(&piece);
             }
         }
         self
@@ -154,39 +153,39 @@ impl Browser {
 }
 
 #[tokio::test]
-async fn cuts_at_any_byte_neither_lose_nor_repeat() {
-    let mut chance = chance();
+async fn cuts_at_any_byte_neither_lose_nor_repeat_messages() {
+    let mut rng = seeded_rng();
     let app = TestApp::start(&[]).await;
     let server = app.url.strip_prefix("http://").expect("a URL").parse().expect("an address");
-    let network = bad_network(server, chance.fork()).await;
+    let proxy = start_unreliable_proxy(server, rng.fork()).await;
     app.publish("news", "the first").await;
     let readers: Vec<_> = (0..READERS)
         .map(|n| if n % 3 == 0 { "?last_event_id=latest" } else { "" })
-        .map(|query| tokio::spawn(Browser::default().read(network, query)))
+        .map(|query| tokio::spawn(Browser::default().read(proxy, query)))
         .collect();
     for _ in 0..MESSAGES {
-        app.publish("news", &text(&mut chance)).await;
+        app.publish("news", &random_text(&mut rng)).await;
     }
     app.end("news").await;
     let mut log = app.log("news").await;
     for (_, data) in &mut log {
-        *data = with_lf(data);
+        *data = with_lf_line_ends(data);
     }
     let mut connections = 0;
     for (n, reader) in join_all(readers).await.into_iter().enumerate() {
         let reader = reader.expect("no panic");
         connections += reader.connections;
-        let place = |(id, _): &(String, String)| Some(id) == reader.first_id.as_ref();
+        let is_first = |(id, _): &(String, String)| Some(id) == reader.first_id.as_ref();
         let from = if n % 3 == 0 {
-            // Cut before it got a cursor, it may have come again after the last message.
-            log.iter().position(place).map_or(log.len(), |first| {
+            // If it was cut before it received a cursor, it may have started after the last message.
+            log.iter().position(is_first).map_or(log.len(), |first| {
                 first + usize::from(reader.messages.first() != Some(&log[first]))
             })
         } else {
             0
         };
         assert_eq!(reader.messages.len(), log[from..].len(), "reader {n}");
-        assert!(reader.messages == log[from..], "reader {n} has something else");
+        assert!(reader.messages == log[from..], "reader {n} has other messages");
     }
-    assert!(connections > 10 * READERS, "{connections} are not much of a trial");
+    assert!(connections > 10 * READERS, "only {connections} connections");
 }
