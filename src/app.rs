@@ -10,6 +10,7 @@ pub mod connection;
 mod content;
 pub mod counter;
 pub mod days;
+mod head;
 mod island;
 mod list;
 pub mod live;
@@ -32,7 +33,6 @@ mod title;
 use std::{pin::Pin, sync::Arc};
 
 use leptos::prelude::*;
-use leptos_meta::{MetaTags, provide_meta_context};
 use leptos_router::{
     ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
@@ -41,7 +41,7 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    archive::ArchivePage, counter::CounterPage, loader::Loader, problems::ProblemsPage,
+    archive::ArchivePage, counter::CounterPage, head::head, loader::Loader, problems::ProblemsPage,
     refused::RefusedPage, sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage,
     streams::StreamsPage,
 };
@@ -202,8 +202,10 @@ pub fn App(
     /// For the reload under `cargo leptos watch`.
     options: LeptosOptions,
 ) -> impl IntoView {
-    provide_meta_context();
-    let document = move |address| document(options.clone(), address);
+    // The router may drop the owners of its routes before a page is loaded, and a context is looked up
+    // from owner to owner: pages are rendered under this one.
+    let owner = Owner::current().unwrap_or_default();
+    let document = move |address| owner.with(|| document(options.clone(), address));
     let [counter, streams, stream, sign_in, problems, unknown] = [(); 6].map(|()| document.clone());
 
     view! {
@@ -276,10 +278,10 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                             name="format-detection"
                             content="telephone=no, date=no, address=no, email=no, url=no"
                         />
+                        {head(&page)}
                         <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
                         <Loader assets page=live />
                         <AutoReload options />
-                        <MetaTags />
                     </head>
                     <body>
                         <SiteHeader />

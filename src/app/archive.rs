@@ -1,7 +1,6 @@
 //! Older messages on pages of their own: those before one message, or around one. Plain links.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 use super::{
     days::lines,
@@ -39,7 +38,6 @@ pub fn ArchivePage(
     let contents =
         messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
     let rows = (0..).zip(contents).map(|(key, content)| Row { key, content });
-    let title = format!("{name}, older messages · Tidings");
     let heading = name.to_string();
     let context = RowContext { stream: Some(name), at };
     let lines = lines(rows, None, utc).0;
@@ -51,8 +49,6 @@ pub fn ArchivePage(
     let live = move || view! { <a href=path.clone()>"Live"</a> };
 
     view! {
-        <Title text=title />
-        <Meta name="robots" content="noindex" />
         <main class="archive">
             <header class="stream-head">
                 <h1>{heading}</h1>

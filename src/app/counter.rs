@@ -1,7 +1,6 @@
 //! The message page of the counter.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 use super::{PageContext, command::shell_word, live::LiveStream, page_context, snapshot::LiveData};
 use crate::message::Snapshot;
@@ -16,11 +15,6 @@ pub fn CounterPage(
     let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
     let data = LiveData { snapshot, ..LiveData::default() };
     view! {
-        <Title text="Counter · Tidings" />
-        <Meta
-            name="description"
-            content="A live message page: the server sends, the browsers listen, and no message is missed."
-        />
         <main class="stream">
             <header class="stream-head">
                 <h1>"Counter"</h1>

@@ -1,7 +1,6 @@
 //! What the problems that Tidings answers with mean; where their `type` leads.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 use crate::problem::{self, Kind};
 
@@ -20,8 +19,6 @@ pub fn ProblemsPage() -> impl IntoView {
         }
     };
     view! {
-        <Title text="Problems · Tidings" />
-        <Meta name="description" content="What the refusals of a Tidings server mean, and what to do." />
         <main class="prose">
             <h1>"Problems"</h1>
             <p>

@@ -1,7 +1,6 @@
 //! The error page: the title and detail of a problem.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 /// Why there is nothing to show, and what to do.
 #[component]
@@ -12,8 +11,6 @@ pub fn RefusedPage(
     detail: String,
 ) -> impl IntoView {
     view! {
-        <Title text=format!("{title} · Tidings") />
-        <Meta name="robots" content="noindex" />
         <main class="prose">
             <h1>{title}</h1>
             <p>{detail}</p>

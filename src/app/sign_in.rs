@@ -3,7 +3,6 @@
 //! Plain forms: nothing of this is in the wasm, and all of it works without JavaScript.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 use leptos_router::location::Url;
 
 use super::{
@@ -36,8 +35,6 @@ pub fn SignInPage(
     refused: Option<String>,
 ) -> impl IntoView {
     let PageContext { visitor, origin, .. } = page_context();
-    let title =
-        if refused.is_some() { "Refused: Sign in · Tidings" } else { "Sign in · Tidings" };
     let notice = notice.map(|notice| view! { <p class="notice">{notice}</p> });
     let content = match visitor {
         Visitor::Unrestricted => view! {
@@ -62,8 +59,6 @@ pub fn SignInPage(
         .into_any(),
     };
     view! {
-        <Title text=title />
-        <Meta name="robots" content="noindex" />
         <main class="prose">
             <h1>"Sign in"</h1>
             {notice}

@@ -1,7 +1,6 @@
 //! The message page of a stream.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 use super::{
     Draft, PageContext,
@@ -44,15 +43,11 @@ pub fn StreamPage(
     });
     let end = may_publish.then(|| view! { <EndForm stream=name.as_str() /> });
     let token = token_hint(&visitor);
-    let title = format!("{name} · Tidings");
-    let description = format!("The stream “{name}”, live: what is published appears here at once.");
     // A visitor who was signed out meanwhile keeps the text that was refused.
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
     let data = LiveData { snapshot, stream: Some(name), composer, draft };
     view! {
-        <Title text=title />
-        <Meta name="description" content=description />
         <main class="stream stored">
             <header class="stream-head">
                 <h1>{heading}</h1>

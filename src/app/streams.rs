@@ -1,7 +1,6 @@
 //! The page of all streams.
 
 use leptos::prelude::*;
-use leptos_meta::{Meta, Title};
 
 use super::{
     PageContext, Visitor,
@@ -44,8 +43,6 @@ pub fn StreamsPage(
     });
     let times = (!streams.is_empty()).then(|| view! { <p class="hint">"Times are in UTC."</p> });
     view! {
-        <Title text="Streams · Tidings" />
-        <Meta name="description" content="The streams there are, newest activity first." />
         <main class="listing">
             <h1>"Streams"</h1>
             <p>{introduction}</p>

@@ -1,6 +1,6 @@
 //! The rendered pages and the files of the site, with their headers.
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::join_all};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::{
@@ -15,6 +15,27 @@ const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=
 fn between<'text>(text: &'text str, before: &str, after: &str) -> &'text str {
     let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}"));
     rest.split_once(after).unwrap_or_else(|| panic!("no {after} in {rest}")).0
+}
+
+/// Pages are loaded while the router has already finished; they keep their title, and the nonce without
+/// which a browser does not run their script.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_are_rendered_concurrently_are_complete() {
+    let app = TestApp::start(&["--read-rate=0"]).await;
+    for _ in 0..20 {
+        app.post("/streams/a", "x".repeat(16 * 1024)).await;
+    }
+    let pages = (0..100).map(|_| async {
+        let response = app.get_with("/streams/a", &[BROWSER]).await;
+        let policy =
+            response.headers()["content-security-policy"].to_str().expect("text").to_owned();
+        let html = response.text().await.expect("text");
+        assert_eq!(between(&html, "<title>", "</title>"), "a · Tidings");
+        assert!(html.contains(r#"<meta name="description""#));
+        let nonce = between(&policy, "'nonce-", "'");
+        assert!(html.contains(&format!("nonce=\"{nonce}\"")), "{policy}");
+    });
+    join_all(pages).await;
 }
 
 #[tokio::test(start_paused = true)]

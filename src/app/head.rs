@@ -1,0 +1,44 @@
+//! The title and the metadata in the head of a page.
+//!
+//! Written where the document is, and not with the components of `leptos_meta`: these look for their
+//! context when they are rendered, which is later than a page that is loaded first has one.
+
+use leptos::prelude::*;
+
+use super::Page;
+
+/// The title of a page, and either its description or that search engines should leave it out.
+pub(super) fn head(page: &Page) -> impl IntoView + use<> {
+    let (title, description) = title_and_description(page);
+    let name = if description.is_some() { "description" } else { "robots" };
+    view! {
+        <title>{format!("{title} · Tidings")}</title>
+        <meta name=name content=description.unwrap_or_else(|| "noindex".to_owned()) />
+    }
+}
+
+fn title_and_description(page: &Page) -> (String, Option<String>) {
+    let described =
+        |title: &str, description: &str| (title.to_owned(), Some(description.to_owned()));
+    match page {
+        Page::Counter(_) => described(
+            "Counter",
+            "A live message page: the server sends, the browsers listen, and no message is missed.",
+        ),
+        Page::Streams { .. } => {
+            described("Streams", "The streams there are, newest activity first.")
+        }
+        Page::Stream { name, .. } => (
+            name.to_string(),
+            Some(format!("The stream “{name}”, live: what is published appears here at once.")),
+        ),
+        Page::Archive { name, .. } => (format!("{name}, older messages"), None),
+        Page::SignIn { refused, .. } => {
+            (if refused.is_some() { "Refused: Sign in" } else { "Sign in" }.to_owned(), None)
+        }
+        Page::Problems => {
+            described("Problems", "What the refusals of a Tidings server mean, and what to do.")
+        }
+        Page::Refused { title, .. } => (title.clone(), None),
+    }
+}
