@@ -50,7 +50,7 @@ use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
 /// Loads the page at an address. The server provides it as a context, so that the app need not know
 /// the server.
 pub type LoadPage =
-    Arc<dyn Fn(Address) -> Pin<Box<dyn Future<Output = PageContext> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Address) -> Pin<Box<dyn Future<Output = (PageContext, Page)> + Send>> + Send + Sync>;
 
 /// The address of a page, as the router finds it. Names and ids in it may be malformed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub enum Address {
     Unknown,
 }
 
-/// What a page is rendered with.
+/// What a page is rendered with, beside its content.
 #[derive(Clone, Debug)]
 pub struct PageContext {
     /// The address of the server, as the visitor wrote it: name and port, with `https://` before them
@@ -91,8 +91,6 @@ pub struct PageContext {
     pub visitor: Visitor,
     /// Where the built files are.
     pub assets: Assets,
-    /// What the page shows.
-    pub page: Page,
 }
 
 /// What a page needs beside its own text.
@@ -256,10 +254,12 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
     let document = use_context::<LoadPage>().map(|load| {
         let page = load(address);
         Suspend::new(async move {
-            let PageContext { assets, page, .. } = {
-                let context = page.await;
-                provide_context(context.clone());
-                context
+            let (context, page) = page.await;
+            let assets = context.assets.clone();
+            provide_context(context);
+            let sign_in_to = match &page {
+                Page::SignIn { to, .. } => Some(to.clone()),
+                _ => None,
             };
             let live = match &page {
                 Page::Counter(_) => Some("/".to_owned()),
@@ -284,7 +284,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                         <AutoReload options />
                     </head>
                     <body>
-                        <SiteHeader />
+                        <SiteHeader sign_in_to />
                         {page_view(page)}
                     </body>
                 </html>

@@ -3,13 +3,16 @@
 use leptos::prelude::*;
 
 use super::{
-    Page, PageContext, Visitor, page_context,
+    PageContext, Visitor, page_context,
     sign_in::{SIGN_OUT, sign_in_address},
 };
 
-/// The head of every page.
+/// The header of every page.
 #[component]
-pub fn SiteHeader() -> impl IntoView {
+pub fn SiteHeader(
+    /// On a page with the form to sign in with, the path to go to afterwards.
+    sign_in_to: Option<String>,
+) -> impl IntoView {
     view! {
         <header class="masthead">
             <a href="/" rel="home">
@@ -17,7 +20,7 @@ pub fn SiteHeader() -> impl IntoView {
                 "Tidings"
             </a>
             <a href="/streams">"Streams"</a>
-            {visitor_view(page_context())}
+            {visitor_view(page_context(), sign_in_to)}
         </header>
     }
 }
@@ -30,12 +33,10 @@ fn Logo() -> impl IntoView {
 }
 
 /// The visitor, and the link or form to sign in or out. A server that asks for no token has neither.
-fn visitor_view(PageContext { visitor, page, path, .. }: PageContext) -> AnyView {
-    let asks_for_token = matches!(page, Page::SignIn { .. });
-    let path = match page {
-        Page::SignIn { to, .. } => to,
-        _ => path,
-    };
+fn visitor_view(context: PageContext, sign_in_to: Option<String>) -> AnyView {
+    let PageContext { visitor, path, .. } = context;
+    let asks_for_token = sign_in_to.is_some();
+    let path = sign_in_to.unwrap_or(path);
     match visitor {
         Visitor::SignedIn(name) => named_view(name, path),
         Visitor::Anonymous if !asks_for_token => {
@@ -45,7 +46,7 @@ fn visitor_view(PageContext { visitor, page, path, .. }: PageContext) -> AnyView
     }
 }
 
-fn named_view(name: String, here: String) -> AnyView {
+fn named_view(name: String, path: String) -> AnyView {
     // A long one is cut on the page.
     let full_name = name.clone();
     view! {
@@ -54,7 +55,7 @@ fn named_view(name: String, here: String) -> AnyView {
                 <span class="unseen">"Signed in as "</span>
                 {name}
             </span>
-            <input type="hidden" name="to" value=here />
+            <input type="hidden" name="to" value=path />
             <button type="submit">"Sign out"</button>
         </form>
     }

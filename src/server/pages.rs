@@ -38,7 +38,7 @@ use super::{
     site::{BuiltFiles, Site},
 };
 use crate::{
-    app::{self, App, AppProps, Assets, LoadPage, Page, PageContext, StyleSheet},
+    app::{self, Address, App, AppProps, Assets, LoadPage, Page, PageContext, StyleSheet},
     problem,
 };
 
@@ -66,6 +66,17 @@ struct Loaded {
     path: String,
     /// The problem that gives the response its status and headers, if there is one.
     problem: Option<Problem>,
+}
+
+/// A request for a page.
+struct Visit {
+    pages: Arc<Pages>,
+    identity: Identity,
+    context: PageContext,
+    /// Shown in place of the page at the address.
+    instead: Option<Loaded>,
+    /// The problem that the page shows, once it is loaded.
+    problem: OnceLock<Problem>,
 }
 
 /// The paths of all pages, as the app's router has them.
@@ -101,19 +112,20 @@ impl Pages {
         self.responses.within_limits(client, accept_encoding, cost, page).await
     }
 
-    /// The page for an address that has none.
-    pub(crate) async fn not_found(self: &Arc<Self>, request: Request) -> Response {
-        self.respond(request, PAGE_COST, None).await
-    }
-
     /// Renders a page. A page that has failed requests itself as `text/plain`, so that a proxy which
     /// rewrites pages leaves it as it is.
     async fn render(self: &Arc<Self>, request: Request, instead: Option<Loaded>) -> Response {
         let (parts, body) = request.into_parts();
         let as_text =
             parts.headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/plain");
-        let problem = Arc::new(OnceLock::new());
-        let load = self.loader(&parts, as_text, instead, Arc::clone(&problem));
+        let visit = Arc::new(self.visit(&parts, as_text, instead));
+        let load: LoadPage = {
+            let visit = Arc::clone(&visit);
+            Arc::new(move |address| {
+                let visit = Arc::clone(&visit);
+                Box::pin(async move { visit.load(address).await })
+            })
+        };
         let is_watched = self.site.is_watched();
         let context = move || {
             provide_context(Arc::clone(&load));
@@ -134,24 +146,16 @@ impl Pages {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             page.headers_mut().insert(header::CONTENT_TYPE, text);
         }
-        if let Some(problem) = problem.get() {
-            Problem::apply_to(problem, &mut page);
+        if let Some(problem) = visit.problem.get() {
+            problem.apply_to(&mut page);
         }
         page
     }
 
-    /// The function that loads the page of a request. It stores the problem, if the page shows one.
-    fn loader(
-        self: &Arc<Self>,
-        parts: &Parts,
-        as_text: bool,
-        instead: Option<Loaded>,
-        problem: Arc<OnceLock<Problem>>,
-    ) -> LoadPage {
-        let pages = Arc::clone(self);
+    fn visit(self: &Arc<Self>, parts: &Parts, as_text: bool, instead: Option<Loaded>) -> Visit {
         let client = Client::from_extensions(&parts.extensions);
-        let identity = Arc::new(self.access.identify(&parts.headers, client));
-        let visitor = match &*identity {
+        let identity = self.access.identify(&parts.headers, client);
+        let visitor = match &identity {
             Identity::Unrestricted => app::Visitor::Unrestricted,
             Identity::Anonymous(_) => app::Visitor::Anonymous,
             Identity::Authenticated(claims) => app::Visitor::SignedIn(claims.name.clone()),
@@ -159,22 +163,8 @@ impl Pages {
         let scheme = if client.secure { "https://" } else { "" };
         let origin = format!("{scheme}{}", host(parts));
         let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let assets = self.assets(as_text);
-        Arc::new(move |address| {
-            let (pages, identity) = (Arc::clone(&pages), Arc::clone(&identity));
-            let (origin, visitor, assets) = (origin.clone(), visitor.clone(), assets.clone());
-            let (instead, path, problem) = (instead.clone(), path.clone(), Arc::clone(&problem));
-            Box::pin(async move {
-                let loaded = match instead {
-                    Some(loaded) => loaded,
-                    None => Loaded::new(pages.load(&identity, address).await, path),
-                };
-                if let Some(found) = loaded.problem {
-                    let _ = problem.set(found);
-                }
-                PageContext { origin, path: loaded.path, visitor, assets, page: loaded.page }
-            })
-        })
+        let context = PageContext { origin, path, visitor, assets: self.assets(as_text) };
+        Visit { pages: Arc::clone(self), identity, context, instead, problem: OnceLock::new() }
     }
 
     /// The style sheet, script and wasm of a page.
@@ -187,6 +177,21 @@ impl Pages {
             _ => StyleSheet::Linked(style),
         };
         Assets { style, script, wasm }
+    }
+}
+
+impl Visit {
+    async fn load(&self, address: Address) -> (PageContext, Page) {
+        let loaded = if let Some(loaded) = &self.instead {
+            loaded.clone()
+        } else {
+            let page = self.pages.load(&self.identity, address).await;
+            Loaded::new(page, self.context.path.clone())
+        };
+        if let Some(problem) = loaded.problem {
+            let _ = self.problem.set(problem);
+        }
+        (PageContext { path: loaded.path, ..self.context.clone() }, loaded.page)
     }
 }
 

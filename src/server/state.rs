@@ -22,9 +22,24 @@ use super::{
 
 /// The state of the router. One counter for all of it, since each layer clones it for each request.
 #[derive(Clone)]
-pub(crate) struct App(Arc<AppState>);
+pub(crate) struct App(Arc<Parts>);
 
-struct AppState {
+/// Defines the parts of the state, each of which a handler can extract.
+macro_rules! parts {
+    ($($field:ident: $part:ty,)*) => {
+        struct Parts {
+            $($field: $part,)*
+        }
+
+        $(impl FromRef<App> for $part {
+            fn from_ref(app: &App) -> Self {
+                app.0.$field.clone()
+            }
+        })*
+    };
+}
+
+parts! {
     access: Access,
     counter: Counter,
     events: EventStreams,
@@ -87,7 +102,7 @@ impl App {
             hub,
             limits: limits.clone(),
         };
-        Self(Arc::new(AppState {
+        Self(Arc::new(Parts {
             access,
             counter,
             events,
@@ -108,30 +123,4 @@ impl App {
     pub(crate) fn watchers(&self) -> ConcurrencyLimit {
         self.0.limits.watchers.clone()
     }
-}
-
-macro_rules! parts {
-    ($($field:ident: $part:ty,)*) => {$(
-        impl FromRef<App> for $part {
-            fn from_ref(app: &App) -> Self {
-                app.0.$field.clone()
-            }
-        }
-    )*};
-}
-
-parts! {
-    access: Access,
-    counter: Counter,
-    events: EventStreams,
-    limits: Limits,
-    log: Log,
-    memory: MemoryBudget,
-    metrics: Metrics,
-    pages: Arc<Pages>,
-    publishing: Arc<Publishing>,
-    responses: Responses,
-    shutdown: Shutdown,
-    site: Arc<Site>,
-    watching: Watching,
 }

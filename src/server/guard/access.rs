@@ -257,13 +257,13 @@ impl MayPublish {
     /// When it has no valid token, or one that does not permit this.
     pub(crate) fn check(
         access: &Access,
-        identity: Identity,
+        identity: &Identity,
         client: Client,
         stream: StreamName,
     ) -> Result<Self, Problem> {
-        let expires_at = access.publish(&identity, &stream)?;
+        let expires_at = access.publish(identity, &stream)?;
         let publisher = match identity {
-            Identity::Authenticated(claims) => Publisher::Token(claims.name),
+            Identity::Authenticated(claims) => Publisher::Token(claims.name.clone()),
             Identity::Unrestricted | Identity::Anonymous(_) => Publisher::Address(client.address),
         };
         Ok(Self { stream, publisher, expires_at })
@@ -302,7 +302,7 @@ where
         let Ok(client) = Client::from_request_parts(parts, state).await;
         let access = Access::from_ref(state);
         let identity = access.identify(&parts.headers, client);
-        Self::check(&access, identity, client, stream)
+        Self::check(&access, &identity, client, stream)
     }
 }
 

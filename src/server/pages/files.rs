@@ -14,7 +14,7 @@ use super::{Pages, wants_page};
 use crate::{
     problem,
     server::{
-        api::response::{self, Responses},
+        api::response::{self, PAGE_COST, Responses},
         client::Client,
         error::Problem,
         site::{self, Site},
@@ -42,7 +42,7 @@ pub(crate) async fn file_or_not_found(
     }
     // Its memory first: a request that reserves twice could wait for itself.
     drop(file);
-    pages.not_found(Request::from_parts(parts, Body::empty())).await
+    pages.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, None).await
 }
 
 /// A file of the site, or `404`.

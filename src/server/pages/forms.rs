@@ -19,7 +19,7 @@ use leptos::{
 };
 use serde::Deserialize;
 
-use super::{Loaded, Pages, wants_page};
+use super::{Loaded, Pages, sign_in::HOME, wants_page};
 use crate::{
     app::{
         Draft,
@@ -37,8 +37,6 @@ use crate::{
     },
 };
 
-/// The path of a form that does not say for which stream it is.
-const HOME: &str = "/streams";
 /// How many bytes of a form are read from a client that may publish nothing.
 const MAX_GUEST_BYTES: usize = 4096;
 
@@ -82,19 +80,24 @@ impl Pages {
         purpose: Purpose,
     ) -> Response {
         let (parts, body) = request.into_parts();
-        let (fields, result) = match self.read_fields(client, &parts.headers, body).await {
+        let is_browser = wants_page(&parts);
+        let mut shown = Fields::default();
+        let result = match self.read_fields(client, &parts.headers, body).await {
             Ok((fields, submission)) => {
-                (fields.clone(), submission.run(purpose, fields).await.map_err(Problem::from))
+                if is_browser {
+                    shown = fields.clone();
+                }
+                submission.run(purpose, fields).await.map_err(Problem::from)
             }
-            Err(problem) => (Fields::default(), Err(problem)),
+            Err(problem) => Err(problem),
         };
         match result {
-            Ok(_) if wants_page(&parts) => {
-                Redirect::to(&format!("/streams/{}", fields.stream)).into_response()
+            Ok(_) if is_browser => {
+                Redirect::to(&format!("/streams/{}", shown.stream)).into_response()
             }
             Ok(id) => Json(id).into_response(),
-            Err(problem) if wants_page(&parts) => {
-                self.refused_form(parts, purpose, fields, problem.for_page()).await
+            Err(problem) if is_browser => {
+                self.refused_form(parts, purpose, shown, problem.for_page()).await
             }
             Err(problem) => problem.for_page().into_response(),
         }
@@ -113,9 +116,9 @@ impl Pages {
         let max_form = max_message.saturating_mul(6).saturating_add(1024);
         let identity = self.access.identify(headers, client);
         let max = if identity.may_publish_somewhere() { max_form } else { MAX_GUEST_BYTES };
-        let too_large = || match identity {
-            Identity::Anonymous(error) => access::unauthorized(&error),
-            Identity::Authenticated(ref claims) if claims.publish.is_empty() => {
+        let too_large = || match &identity {
+            Identity::Anonymous(error) => access::unauthorized(error),
+            Identity::Authenticated(claims) if claims.publish.is_empty() => {
                 access::not_permitted(claims, "publish to, end or delete")
             }
             Identity::Unrestricted | Identity::Authenticated(_) => self.publishing.too_large(),
@@ -128,9 +131,8 @@ impl Pages {
         })?;
         // A form sends the end of a line as CRLF, whatever was typed.
         fields.text = fields.text.replace("\r\n", "\n");
-        let (pages, headers) = (Arc::clone(self), headers.clone());
         let memory = Mutex::new(Some(memory));
-        Ok((fields, Submission { pages, client, headers, key, memory }))
+        Ok((fields, Submission { pages: Arc::clone(self), client, identity, key, memory }))
     }
 
     /// The page of the stream again, with the text and why it was refused, if the visitor may watch the
@@ -167,7 +169,7 @@ impl Pages {
 struct Submission {
     pages: Arc<Pages>,
     client: Client,
-    headers: HeaderMap,
+    identity: Identity,
     key: Option<IdempotencyKey>,
     /// The memory reserved for the form, until the log takes it over.
     memory: Mutex<Option<MemoryPermit>>,
@@ -193,8 +195,7 @@ impl Submission {
 
     fn may_publish(&self, stream: &str) -> Result<MayPublish, Problem> {
         let name = stream.parse().map_err(|_| malformed_name())?;
-        let access = &self.pages.access;
-        MayPublish::check(access, access.identify(&self.headers, self.client), self.client, name)
+        MayPublish::check(&self.pages.access, &self.identity, self.client, name)
     }
 
     fn memory(&self) -> Option<MemoryPermit> {

@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// Where to go when a form does not say.
-const HOME: &str = "/streams";
+/// The path to go to when a form does not say, or says none of this server.
+pub(super) const HOME: &str = "/streams";
 /// The path of the form.
 const FORM_PATH: &str = "/sign-in";
 /// The most bytes of a form, which holds a token and a path.
