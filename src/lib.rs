@@ -26,8 +26,9 @@
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
 //!   - `hub`: fan-out: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
 //!     `watcher` is a cursor that moves
-//!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`: the engine;
-//!     for tests `suite`, the contract as tests, and `faulty`, an engine with faults
+//!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`, `postgres`: the
+//!     engines; `copy`: from one to the other; for tests `suite`, the contract as tests, and `faulty`, an
+//!     engine with faults
 //!   - `guard`: access control and limits: `access`, `token`, `cookie`; `permits` (concurrency limits),
 //!     `rates` (rate limits), `memory` (one memory budget); `cors`, `cross_site` (CSRF), `allowed_hosts`
 //!     (DNS rebinding), `security_headers`

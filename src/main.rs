@@ -1,4 +1,4 @@
-//! The command line of the Tidings server: serves, or makes a token.
+//! The command line of the Tidings server: serves, copies a store, or makes a token.
 
 // The printing macros panic when standard output or standard error is closed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::Context as _;
 use tidings::server::{
-    CliCommand, Clock, Config, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor,
-    Telemetry,
+    CliCommand, Clock, Config, CopyOptions, Failure, Listeners, Server, Shutdown, Site, Streams,
+    Supervisor, Telemetry,
 };
 use tokio::runtime::Runtime;
 
@@ -25,6 +25,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let result = match CliCommand::from_command_line() {
         CliCommand::Serve(config) => serve(*config),
+        CliCommand::Copy(copy) => copy_store(*copy),
         CliCommand::Token(token) => token.make().and_then(|token| {
             print_line(&token).context("the token cannot be written to standard output")?;
             Ok(ExitCode::SUCCESS)
@@ -58,6 +59,18 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Copies a store, and prints what was copied.
+///
+/// # Errors
+/// When logging or the runtime cannot be started, or the copy is not complete.
+fn copy_store(options: CopyOptions) -> anyhow::Result<ExitCode> {
+    let _telemetry = Telemetry::for_subcommand()?;
+    let runtime = Runtime::new().context("the runtime cannot be started")?;
+    let copied = runtime.block_on(options.run())?;
+    print_line(&copied).context("it was copied, but standard output is closed")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {

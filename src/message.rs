@@ -18,6 +18,9 @@ pub const RESET: &str = "reset";
 /// The `event:` field of a keep-alive. For proxies a comment would be enough, but JavaScript does not
 /// receive comments.
 pub const PING: &str = "ping";
+/// The data of a `ping` of a server that cannot reach its store: new messages may be missing. That of
+/// any other `ping` is `{}`.
+pub const STALE_PING: &str = r#"{"stale":true}"#;
 
 /// The closing text of a stream that is ended without one.
 pub const CLOSING_TEXT: &str = "End of the stream";

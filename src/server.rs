@@ -25,7 +25,7 @@ mod supervisor;
 
 pub use self::{
     clock::Clock,
-    config::{CliCommand, Config},
+    config::{CliCommand, Config, CopyOptions},
     guard::Access,
     net::Listeners,
     observe::Telemetry,

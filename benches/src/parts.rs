@@ -2,6 +2,7 @@
 
 mod attack;
 mod catch_up;
+mod cluster;
 mod fan_out;
 mod idle;
 mod memory;
@@ -57,6 +58,8 @@ pub(crate) enum Part {
     Store,
     /// Memory of a server with stalled clients
     Memory,
+    /// Publishing, fan-out and reading on `PostgreSQL`, with one and three servers
+    Cluster,
 }
 
 impl Part {
@@ -71,6 +74,7 @@ impl Part {
             Self::Attack => attack::measure(bench, table),
             Self::Store => store::measure(bench, table),
             Self::Memory => memory::measure(bench, table),
+            Self::Cluster => cluster::measure(bench, table),
         }
     }
 
@@ -85,6 +89,7 @@ impl Part {
             Self::Store => store::PUBLISHERS,
             Self::Attack => bench.size(attack::WATCHERS) + attacker::MAX_CONNECTIONS,
             Self::Memory => bench.size(memory::MAX_CONNECTIONS),
+            Self::Cluster => cluster::SERVERS * bench.size(cluster::WATCHERS),
         };
         watchers as u64
     }
@@ -128,15 +133,27 @@ impl Bench {
         limits: &[&str],
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Running> {
+        let data = self.data_folder()?;
+        Ok(Running { server: self.server(who, data.path(), limits, environment)?, data })
+    }
+
+    /// Starts a server on a database, without limits.
+    fn start_on(&self, url: &str) -> anyhow::Result<Running> {
+        let data = self.data_folder()?;
+        let limits = [&NO_LIMITS[..], &["--data", url]].concat();
+        Ok(Running { server: self.server(Who::Ours, data.path(), &limits, &[])?, data })
+    }
+
+    /// A folder with a site of only a style sheet, without which a server does not start.
+    fn data_folder(&self) -> anyhow::Result<TempDir> {
         let data = tempfile::Builder::new()
             .prefix("tidings-bench-")
             .tempdir_in(&self.folder)
             .with_context(|| format!("no data can be stored in {}", self.folder.display()))?;
-        // A site with only a style sheet, without which a server does not start.
         let package = data.path().join("site/pkg");
         fs::create_dir_all(&package)?;
         fs::write(package.join("tidings.css"), "")?;
-        Ok(Running { server: self.server(who, data.path(), limits, environment)?, data })
+        Ok(data)
     }
 
     fn server(

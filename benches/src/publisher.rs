@@ -100,21 +100,22 @@ pub(crate) struct Published {
 }
 
 impl Load {
-    pub(crate) fn publish(&self, address: SocketAddr) -> anyhow::Result<Published> {
+    /// Publishes to one server, or to several: each publisher to one of them.
+    pub(crate) fn publish(&self, servers: &[SocketAddr]) -> anyhow::Result<Published> {
         let mut poll = Poll::new()?;
         let mut open = Vec::new();
-        for index in 0..self.publishers {
+        for (index, address) in servers.iter().copied().cycle().take(self.publishers).enumerate() {
             let connection = Publisher::connect(address)?.connection;
             connection.set_nonblocking(true)?;
             let mut connection = mio::net::TcpStream::from_std(connection);
             poll.registry().register(&mut connection, Token(index), Interest::READABLE)?;
-            open.push(Open { connection, buffer: Vec::new(), sent: None });
+            open.push(Open { connection, address, buffer: Vec::new(), sent: None });
         }
         let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         let (mut number, mut published) = (0, 0);
         let start = Instant::now();
         for one in &mut open {
-            self.send(one, address, &mut number)?;
+            self.send(one, &mut number)?;
         }
         let mut events = Events::with_capacity(1024);
         let mut read = [0; 4096];
@@ -133,7 +134,7 @@ impl Load {
                 {
                     published += 1;
                     latency.saturating_record(u64::try_from(sent.elapsed().as_micros())?);
-                    self.send(one, address, &mut number)?;
+                    self.send(one, &mut number)?;
                 }
             }
         }
@@ -148,14 +149,14 @@ impl Load {
     }
 
     /// Sends the next message, if there is one left.
-    fn send(&self, one: &mut Open, address: SocketAddr, number: &mut u64) -> anyhow::Result<()> {
+    fn send(&self, one: &mut Open, number: &mut u64) -> anyhow::Result<()> {
         one.buffer.clear();
         one.sent = None;
         if matches!(self.until, Until::Published(messages) if *number >= messages) {
             return Ok(());
         }
         let stream = format!("-{}", *number % self.streams);
-        head(&mut one.buffer, address, &stream, self.length as u64);
+        head(&mut one.buffer, one.address, &stream, self.length as u64);
         text::write_long(&mut one.buffer, *number, text::now(), self.length);
         *number += 1;
         one.sent = Some(Instant::now());
@@ -168,6 +169,8 @@ impl Load {
 /// A publisher's connection.
 struct Open {
     connection: mio::net::TcpStream,
+    /// That of the server.
+    address: SocketAddr,
     buffer: Vec<u8>,
     /// The time of the request that is not answered yet, if there is one.
     sent: Option<Instant>,

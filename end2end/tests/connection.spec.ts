@@ -2,7 +2,10 @@
 // unreachable servers.
 
 import { type Page } from "@playwright/test";
-import { ENDLESS, MessagePage, expect, show, test, unreachable, values } from "../tidings.ts";
+import { once } from "node:events";
+import { type ServerResponse, createServer } from "node:http";
+import { type AddressInfo } from "node:net";
+import { ENDLESS, MessagePage, expect, nothingToFind, show, test, unreachable, values } from "../tidings.ts";
 
 const RUN = [...values(20), "End of the stream"];
 
@@ -159,4 +162,59 @@ test("a stream that is accepted and closed at once: reconnects back off", async 
   await page.clock.resume();
   await news.button("Retry now").click();
   await news.isLive();
+});
+
+const PING = "event: ping\ndata: {}\n\n";
+const STALE_PING = 'event: ping\ndata: {"stale":true}\n\n';
+
+/** A server of one event stream, which stays open and sends what the test says. */
+async function startStub() {
+  const open = new Set<ServerResponse>();
+  const stub = createServer((_, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" }).write(`retry: 15000\n${PING}`);
+    open.add(response.on("close", () => open.delete(response)));
+  });
+  await once(stub.listen(0, "127.0.0.1"), "listening");
+  return {
+    url: `http://127.0.0.1:${(stub.address() as AddressInfo).port}/`,
+    send: (frame: string) => open.forEach((response) => response.write(frame)),
+    disconnect: () => stub.closeAllConnections(),
+    close: () => stub.close().closeAllConnections(),
+  };
+}
+
+test("a server that cannot reach its database says so, and the page shows it", async ({ page, start }) => {
+  const server = await start();
+  await server.publish("news", "hello");
+  const stub = await startStub();
+  await page.route("**/streams/news/events*", (route) => route.continue({ url: stub.url }));
+  const notice = page.getByText("the server cannot reach its database");
+  const news = await MessagePage.open(page, server, "news");
+  await news.isLive();
+  await expect(notice).toBeHidden();
+
+  stub.send(STALE_PING);
+  await expect(news.status).toHaveText("May be out of date");
+  await expect(notice).toBeVisible();
+  await expect(news.button("Retry now")).toBeHidden();
+  await nothingToFind(page, "out of date");
+  stub.send(PING);
+  await news.isLive();
+  await expect(notice).toBeHidden();
+
+  // A message is as good a sign.
+  stub.send(STALE_PING);
+  await expect(news.status).toHaveText("May be out of date");
+  stub.send("event: new_message\nid: 9999999999999-99\ndata: again\n\n");
+  await news.isLive();
+  await news.shows(["hello", "again"]);
+
+  // The next connection may be to another server.
+  stub.send(STALE_PING);
+  await expect(news.status).toHaveText("May be out of date");
+  stub.disconnect();
+  await expect(news.status).toHaveText("Reconnecting");
+  await expect(notice).toBeHidden();
+  await news.isLive();
+  stub.close();
 });

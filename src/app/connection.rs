@@ -31,6 +31,8 @@ pub enum ConnectionStatus {
     Connecting,
     /// Events arrive as they are published.
     Live,
+    /// The connection is open, but the server cannot reach its store: new messages may be missing.
+    Stale,
     /// The connection was lost. The seconds until the next attempt, 0 while it is under way.
     Reconnecting(u64),
     /// The same, and the browser reports that it is offline.
@@ -50,6 +52,11 @@ pub enum Input {
     Begin,
     /// The server accepted the connection.
     Opened,
+    /// An event or a `ping` arrived. (Of the events only one after a stale `ping` matters.)
+    Heard {
+        /// Whether it is a `ping` that says that the server cannot reach its store.
+        stale: bool,
+    },
     /// The connection failed, whatever the reason.
     Failed,
     /// The reader's token is no longer valid.
@@ -111,6 +118,8 @@ pub struct ConnectionPolicy {
     /// When to close the connection, in milliseconds, while the tab is hidden.
     close_at: Option<u64>,
     online: bool,
+    /// Whether the server of the open connection cannot reach its store.
+    stale: bool,
 }
 
 impl Default for ConnectionPolicy {
@@ -122,6 +131,7 @@ impl Default for ConnectionPolicy {
             last_heard: 0,
             close_at: None,
             online: true,
+            stale: false,
         }
     }
 }
@@ -133,6 +143,8 @@ impl ConnectionPolicy {
         match input {
             Input::Online => self.online = true,
             Input::Offline => self.online = false,
+            Input::Opened => self.stale = false,
+            Input::Heard { stale } => self.stale = stale,
             Input::Hidden { scarce } => self.close_at = scarce.then_some(now + HIDDEN_TIMEOUT_MS),
             Input::Shown => self.close_at = None,
             _ => {}
@@ -251,6 +263,7 @@ impl ConnectionPolicy {
         };
         match self.state {
             State::Ended => ConnectionStatus::Ended,
+            State::Live if self.stale => ConnectionStatus::Stale,
             State::Live => ConnectionStatus::Live,
             State::Resting => ConnectionStatus::Resting,
             State::Expired => ConnectionStatus::Expired,

@@ -15,6 +15,7 @@ pub(super) fn state_and_label(
         ConnectionStatus::Reconnecting(_) => ("reconnecting", "Reconnecting"),
         ConnectionStatus::Offline(_) => ("offline", "Offline"),
         ConnectionStatus::Expired => ("expired", "Signed out"),
+        ConnectionStatus::Stale => ("stale", "May be out of date"),
         _ if feed.paused() => ("paused", "Paused"),
         ConnectionStatus::Live => ("live", "Live"),
         ConnectionStatus::Connecting => ("connecting", "Connecting"),

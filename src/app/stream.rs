@@ -64,6 +64,10 @@ pub fn StreamPage(
                 <a href=sign_in_address(&path) target="_blank">"Sign in"</a>
                 " in a tab of its own and come back: this page goes on where it stopped."
             </p>
+            <p class="notice stale">
+                "This page is connected, but the server cannot reach its database: new messages may be \
+                 missing. They appear here as soon as the server can read them."
+            </p>
             <LiveStream data />
             {beginning}
             <footer class="more">

@@ -22,7 +22,7 @@ use web_sys::{
 use super::connection::{Action, ConnectionPolicy, ConnectionStatus, Input};
 use crate::{
     feed::{Event, Feed},
-    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason},
+    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING},
 };
 
 /// The delay before a tab in the background shows the events that arrived.
@@ -245,7 +245,11 @@ impl Driver {
         let listeners = vec![
             self.listen(&events, "open", |driver, _| driver.handle(Input::Opened)),
             self.listen(&events, "error", |driver, _| driver.handle(Input::Failed)),
-            self.listen(&events, PING, |driver, _| driver.heard.set(driver.clock.now())),
+            self.listen(&events, PING, |driver, event| {
+                driver.heard.set(driver.clock.now());
+                let stale = event.data().as_string().as_deref() == Some(STALE_PING);
+                driver.handle(Input::Heard { stale });
+            }),
             self.listen(&events, NEW_MESSAGE, |driver, event| {
                 driver.apply_message(event, Event::Message);
             }),
@@ -285,6 +289,9 @@ impl Driver {
     /// background gets no frames and shows only its title, so a timer of 1 s notifies it.
     fn apply(self: &Rc<Self>, event: Event) {
         self.heard.set(self.clock.now());
+        if self.status.get_untracked() == ConnectionStatus::Stale {
+            self.handle(Input::Heard { stale: false });
+        }
         self.feed.update_untracked(|feed| feed.apply(event));
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);

@@ -2,6 +2,8 @@
 //! `tidings --help` prints.
 
 mod access;
+mod copy;
+mod database;
 mod limits;
 mod tls;
 mod token;
@@ -16,11 +18,14 @@ use std::{
 use clap::{
     Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::{RangedU64ValueParser, Resettable},
+    parser::ValueSource,
 };
 
+pub use self::copy::CopyOptions;
 use self::values::listen_address;
 pub(crate) use self::{
     access::{AccessOptions, SecretOptions},
+    database::DatabaseOptions,
     limits::LimitOptions,
     tls::TlsOptions,
     token::TokenOptions,
@@ -48,8 +53,16 @@ pub struct Config {
     pub site_root: Option<PathBuf>,
 
     /// The database file that stores the messages, created if it is missing; :memory: keeps them in
-    /// memory only, until the server stops
-    #[arg(long, env = "TIDINGS_DATA", default_value = "tidings.db", value_name = "FILE")]
+    /// memory only, until the server stops; `postgres://user@host/database` stores them in a `PostgreSQL`
+    /// database, which several servers can share. Name all hosts of a cluster:
+    /// `postgres://user@db1,db2/database`
+    #[arg(
+        long,
+        env = "TIDINGS_DATA",
+        hide_env_values = true,
+        default_value = "tidings.db",
+        value_name = "FILE or URL"
+    )]
     pub data: Store,
 
     /// The maximum number of messages to keep per stream; the oldest are deleted first
@@ -119,6 +132,10 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
+    /// The `PostgreSQL` database.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
     /// Access control.
     #[command(flatten)]
     pub access: AccessOptions,
@@ -151,6 +168,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    Copy(Box<CopyOptions>),
     Token(TokenOptions),
 }
 
@@ -159,6 +177,8 @@ enum Subcommands {
 pub enum CliCommand {
     /// The server.
     Serve(Box<Config>),
+    /// The subcommand that copies a store.
+    Copy(Box<CopyOptions>),
     /// The subcommand that prints a token.
     Token(TokenOptions),
 }
@@ -173,16 +193,25 @@ impl CliCommand {
             .get_matches();
         let CommandLine { task, config } =
             CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        if let Some(Subcommands::Token(token)) = task {
-            return Self::Token(token);
-        }
-        if let Err(error) = config.check() {
+        let is_visible = matches.value_source("data") == Some(ValueSource::CommandLine);
+        let (command, checked) = match task {
+            Some(Subcommands::Token(token)) => (Self::Token(token), Ok(())),
+            Some(Subcommands::Copy(copy)) => {
+                let checked = copy.check();
+                (Self::Copy(copy), checked)
+            }
+            None => {
+                let checked = config.check(is_visible);
+                (Self::Serve(Box::new(config)), checked)
+            }
+        };
+        if let Err(error) = checked {
             // Standard error may be closed; the exit status still reports the error.
             let _ = writeln!(stderr(), "tidings: {error}");
             // As for any other mistake in the command line.
             std::process::exit(2);
         }
-        Self::Serve(Box::new(config))
+        command
     }
 }
 
@@ -207,8 +236,18 @@ impl Config {
         }
     }
 
-    /// Checks options that depend on each other.
-    fn check(&self) -> Result<(), String> {
+    /// The store of the messages.
+    pub(super) fn store(&self) -> Store {
+        self.database.apply_to(&self.data)
+    }
+
+    /// Checks options that depend on each other. `is_visible`: whether other users of the machine can
+    /// read the store's URL, because it is on the command line.
+    fn check(&self, is_visible: bool) -> Result<(), String> {
+        self.database.check(&self.data)?;
+        if is_visible {
+            DatabaseOptions::check_visible(&self.data, "--data")?;
+        }
         self.access.check(self.listen, !self.limits.trusted_proxy.is_empty())?;
         let (message, kept) = (self.limits.max_message_bytes.0, self.keep_bytes.0);
         if kept < message {

@@ -20,9 +20,13 @@ mod watcher;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::watcher::{Start, Watcher};
@@ -39,6 +43,11 @@ use super::{
 };
 use crate::message::StreamName;
 
+/// How often the numbers of watchers are exchanged with other servers.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(3);
+/// Numbers of other servers that are older are not shown.
+const MAX_COUNT_AGE: Duration = Duration::from_secs(15);
+
 /// A handle to the watched streams, cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Hub(Arc<HubInner>);
@@ -52,6 +61,8 @@ struct HubInner {
     /// Memory for large messages, which are reserved per reader.
     memory: MemoryBudget,
     streams: Mutex<HashMap<StreamName, OpenStream>>,
+    /// The watchers at other servers, by stream.
+    elsewhere: Mutex<HashMap<StreamName, u64>>,
 }
 
 /// How much of the streams is held in memory.
@@ -93,8 +104,15 @@ impl Hub {
         memory: MemoryBudget,
         sizes: BufferSizes,
     ) -> Self {
-        let (tails, streams) = (TailBudget::new(sizes.all_tails), Mutex::default());
-        Self(Arc::new(HubInner { log, supervisor, sizes, tails, memory, streams }))
+        Self(Arc::new(HubInner {
+            log,
+            supervisor,
+            sizes,
+            tails: TailBudget::new(sizes.all_tails),
+            memory,
+            streams: Mutex::default(),
+            elsewhere: Mutex::default(),
+        }))
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
@@ -106,9 +124,31 @@ impl Hub {
         self.0.tails.used()
     }
 
-    /// Number of watchers of a stream.
+    /// Number of watchers of a stream, at all servers of the store.
     pub(crate) fn watchers(&self, stream: &StreamName) -> usize {
-        self.streams().get(stream).map_or(0, |open| open.tail.receiver_count())
+        let here = self.streams().get(stream).map_or(0, |open| open.tail.receiver_count());
+        let elsewhere = self.0.elsewhere().get(stream).copied().unwrap_or_default();
+        here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX))
+    }
+
+    /// Exchanges the numbers of watchers with the other servers of the store; never returns.
+    pub(crate) async fn exchange_watchers(self) {
+        let mut exchanged_at = Instant::now();
+        loop {
+            let here: Vec<(StreamName, u64)> = self
+                .streams()
+                .iter()
+                .map(|(stream, open)| (stream.clone(), open.tail.receiver_count() as u64))
+                .collect();
+            // The error has been logged. Old numbers are kept for a while.
+            if let Ok(elsewhere) = self.0.log.exchange_watchers(&here).await {
+                *self.0.elsewhere() = elsewhere;
+                exchanged_at = Instant::now();
+            } else if exchanged_at.elapsed() > MAX_COUNT_AGE {
+                self.0.elsewhere().clear();
+            }
+            sleep(EXCHANGE_INTERVAL).await;
+        }
     }
 
     /// Number of watched streams, and of messages that the slowest watcher is behind.
@@ -156,6 +196,10 @@ impl Hub {
 impl HubInner {
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamName, OpenStream>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, HashMap<StreamName, u64>> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Evicts the oldest frames, first of the streams with the longest time since an append, because

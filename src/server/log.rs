@@ -38,21 +38,33 @@
 //! Callers limit how long they wait for a read or for a follow to begin, and pause before a retry.
 //! The module `suite` tests this contract on every engine.
 
+mod copied;
+mod copy;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod follow;
+mod freshness;
+mod key_hash;
 pub(crate) mod message_text;
+mod metrics;
+mod postgres;
+mod progress;
 mod sqlite;
 #[cfg(test)]
 mod suite;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 
-pub(crate) use self::follow::{Change, Follow};
-use self::{message_text::MessageText, sqlite::Sqlite};
+pub(crate) use self::{
+    copy::copy,
+    follow::{Change, Follow},
+    freshness::{Freshness, FreshnessPoller, FreshnessSender},
+    postgres::{PostgresOptions, PostgresTls},
+};
+use self::{message_text::MessageText, postgres::Postgres, sqlite::Sqlite};
 use super::{clock::Clock, supervisor::Supervisor};
 use crate::message::{EventId, Message, StreamName};
 
@@ -66,6 +78,8 @@ pub(crate) const MAX_KEYED_BATCH: usize = 1024;
 pub(crate) enum Log {
     /// One `SQLite` file, opened by this process only.
     Sqlite(Sqlite),
+    /// A `PostgreSQL` database that several servers share.
+    Postgres(Postgres),
     /// A model in memory with fault injection, for tests only.
     #[cfg(test)]
     Faulty(faulty::Faulty),
@@ -78,6 +92,8 @@ pub enum Store {
     Memory,
     /// In this file, and in files of the same folder whose names begin with its name.
     File(PathBuf),
+    /// In this `PostgreSQL` database, which other servers may use too.
+    Postgres(Box<PostgresOptions>),
 }
 
 /// Retention: how much the log keeps.
@@ -255,7 +271,15 @@ impl Log {
         clock: Clock,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        Sqlite::open(store, limits, clock, supervisor).await.map(Self::Sqlite)
+        match store {
+            Store::Postgres(options) => {
+                Box::pin(Postgres::open(*options, limits, supervisor)).await.map(Self::Postgres)
+            }
+            Store::Memory => Sqlite::open(None, limits, clock, supervisor).await.map(Self::Sqlite),
+            Store::File(path) => {
+                Sqlite::open(Some(path), limits, clock, supervisor).await.map(Self::Sqlite)
+            }
+        }
     }
 
     /// Appends a message; creates the stream if there is none.
@@ -279,6 +303,7 @@ impl Log {
     ) -> Result<Appended, AppendAllError> {
         match self {
             Self::Sqlite(engine) => Ok(engine.append_all(stream, batch, key).await?),
+            Self::Postgres(engine) => Ok(engine.append_all(stream, batch, key).await?),
             #[cfg(test)]
             Self::Faulty(engine) => engine.append_all(stream, batch, key).await,
         }
@@ -292,6 +317,7 @@ impl Log {
     ) -> Result<EventId, AppendError> {
         match self {
             Self::Sqlite(engine) => engine.end(stream, text).await,
+            Self::Postgres(engine) => engine.end(stream, text).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.end(stream, text).await,
         }
@@ -301,6 +327,7 @@ impl Log {
     pub(crate) async fn delete(&self, stream: StreamName) -> Result<(), AppendError> {
         match self {
             Self::Sqlite(engine) => engine.delete(stream).await,
+            Self::Postgres(engine) => engine.delete(stream).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.delete(stream).await,
         }
@@ -315,6 +342,8 @@ impl Log {
     ) -> Result<MessagePage, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.read(stream, range, bound).await,
+            // Boxed, because it is larger than that of a file.
+            Self::Postgres(engine) => Box::pin(engine.read(stream, range, bound)).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.read(stream, range, bound).await,
         }
@@ -328,6 +357,7 @@ impl Log {
     ) -> BoxFuture<'static, Result<Follow, ReadError>> {
         match self {
             Self::Sqlite(engine) => engine.follow(stream),
+            Self::Postgres(engine) => engine.follow(stream),
             #[cfg(test)]
             Self::Faulty(engine) => engine.follow(stream),
         }
@@ -337,8 +367,28 @@ impl Log {
     pub(crate) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         match self {
             Self::Sqlite(engine) => engine.streams(max).await,
+            Self::Postgres(engine) => Box::pin(engine.streams(max)).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.streams(max).await,
+        }
+    }
+
+    /// Whether other servers may use the store at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// Reports the watchers of each stream of this server to the others; returns the sums of theirs,
+    /// of those that have reported lately.
+    pub(crate) async fn exchange_watchers(
+        &self,
+        own: &[(StreamName, u64)],
+    ) -> Result<HashMap<StreamName, u64>, ReadError> {
+        match self {
+            Self::Postgres(engine) => Box::pin(engine.exchange_watchers(own)).await,
+            Self::Sqlite(_) => Ok(HashMap::new()),
+            #[cfg(test)]
+            Self::Faulty(_) => Ok(HashMap::new()),
         }
     }
 
@@ -346,6 +396,7 @@ impl Log {
     pub(crate) fn register_metrics(&self, registry: &mut Registry) {
         match self {
             Self::Sqlite(engine) => engine.register_metrics(registry),
+            Self::Postgres(engine) => engine.register_metrics(registry),
             #[cfg(test)]
             Self::Faulty(_) => {}
         }
@@ -355,6 +406,7 @@ impl Log {
     pub(crate) async fn refresh_metrics(&self) {
         match self {
             Self::Sqlite(engine) => engine.refresh_metrics().await,
+            Self::Postgres(engine) => Box::pin(engine.refresh_metrics()).await,
             #[cfg(test)]
             Self::Faulty(_) => {}
         }
@@ -364,8 +416,19 @@ impl Log {
     pub(crate) fn unwritable(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.unwritable(),
+            Self::Postgres(engine) => engine.unwritable(),
             #[cfg(test)]
             Self::Faulty(_) => None,
+        }
+    }
+
+    /// Whether the store is out of reach, so that followers may lack the newest messages.
+    pub(crate) fn freshness(&self) -> Freshness {
+        match self {
+            Self::Sqlite(_) => Freshness::always(),
+            Self::Postgres(engine) => engine.freshness(),
+            #[cfg(test)]
+            Self::Faulty(_) => Freshness::always(),
         }
     }
 
@@ -374,6 +437,7 @@ impl Log {
     pub(crate) fn damaged(&self) -> Option<Arc<str>> {
         match self {
             Self::Sqlite(engine) => engine.damaged(),
+            Self::Postgres(_) => None,
             #[cfg(test)]
             Self::Faulty(_) => None,
         }
@@ -383,6 +447,7 @@ impl Log {
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(engine) => engine.close().await,
+            Self::Postgres(engine) => Box::pin(engine.close()).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.close(),
         }

@@ -99,6 +99,7 @@ impl App {
         let watching = Watching {
             access: access.clone(),
             events: events.clone(),
+            freshness: log.freshness(),
             hub,
             limits: limits.clone(),
         };

@@ -45,9 +45,12 @@ impl Streams {
         };
         let max_message_bytes = config.limits.max_message_bytes.0;
         let memory = MemoryBudget::new(config.limits.memory_budget(), max_message_bytes);
-        let log = Log::open(config.data.clone(), limits, clock, supervisor).await?;
+        let log = Log::open(config.store(), limits, clock, supervisor).await?;
         let sizes = BufferSizes::with_all_tails(memory.tails());
         let hub = Hub::new(log.clone(), supervisor.clone(), memory.clone(), sizes);
+        if log.is_shared() {
+            supervisor.spawn("exchange of watchers", hub.clone().exchange_watchers());
+        }
         let metrics = Metrics::new(|registry| log.register_metrics(registry));
         Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
     }

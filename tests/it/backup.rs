@@ -68,7 +68,7 @@ async fn a_copy_taken_under_load_is_complete() {
     let copy_of = |method: usize| folder.path().join(format!("copy-{method}.db"));
     let flags = ["--publish-rate=0", "--log=warn"];
     let server = Server::start_on(&file, site.path(), &flags);
-    let (client, url_sender) = ReconnectingClient::new(server.url());
+    let (client, url_sender) = ReconnectingClient::new(vec![server.url()]);
     let publishers = Publishers::start(PUBLISHERS, &client);
 
     let mut before_each = Vec::new();
@@ -98,7 +98,7 @@ async fn a_copy_taken_under_load_is_complete() {
         }
         fs::copy(copy_of(method), &file).expect("put in its place");
         let server = Server::start_on(&file, site.path(), &flags);
-        url_sender.send_replace(server.url());
+        url_sender.send_replace(vec![server.url()]);
         let kept = client.log().await;
         assert!(
             log.starts_with(&kept) && kept.len() < log.len(),

@@ -33,7 +33,7 @@ async fn acknowledged_messages_survive_sixty_kills() {
         move || Server::start_on(&file, &site, &[])
     };
     let mut server = start();
-    let (client, url_sender) = ReconnectingClient::new(server.url());
+    let (client, url_sender) = ReconnectingClient::new(vec![server.url()]);
     let publishers = Publishers::start(PUBLISHERS, &client);
     let stop = Arc::new(AtomicBool::new(false));
     let upload = tokio::spawn(client.clone().publish_lines(Arc::clone(&stop)));
@@ -47,7 +47,7 @@ async fn acknowledged_messages_survive_sixty_kills() {
             start()
         };
         server = spawn_blocking(kill).await.expect("no panic");
-        url_sender.send_replace(server.url());
+        url_sender.send_replace(vec![server.url()]);
     }
     sleep(Duration::from_millis(200)).await;
     stop.store(true, Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! Test support: a server on a free port, its client, and the parts of event streams.
 
 #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+pub(crate) mod deployment;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code))]
 pub(crate) mod faults;
 pub(crate) mod process;
 pub(crate) mod reconnecting;

@@ -27,7 +27,7 @@ async fn an_upgrade_loses_nothing() {
     let mut server = Server::start_on(&file, site.path(), &flags);
     // All servers use the port of the first.
     let same_port = format!("--listen={}", server.address);
-    let (client, _) = ReconnectingClient::new(server.url());
+    let (client, _) = ReconnectingClient::new(vec![server.url()]);
     let publishers = Publishers::start(PUBLISHERS, &client);
     let watchers: Vec<_> = (0..WATCHERS).map(|_| tokio::spawn(client.clone().read())).collect();
 

@@ -19,7 +19,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
             let server = bench.start(who)?;
             let until = Until::Elapsed(during);
             let load = Load { publishers, streams: 1, length: text::LENGTH, until };
-            let published = load.publish(server.address)?;
+            let published = load.publish(&[server.address])?;
             let plural = if publishers == 1 { "" } else { "s" };
             let mut add = |what: &str, figure| {
                 table.add(who, &format!("{publishers} publisher{plural}: {what}"), figure);

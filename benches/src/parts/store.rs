@@ -63,7 +63,7 @@ fn ratio(
     let server = bench.start_with(who, &[&NO_LIMITS[..], &[&keep]].concat())?;
     let until = Until::Published(times * each * streams);
     let load = Load { publishers: PUBLISHERS, streams, length: scene.length, until };
-    load.publish(server.address)?;
+    load.publish(&[server.address])?;
     let data = server.stop()?;
     let mut bytes = 0;
     for entry in fs::read_dir(data.path())? {

@@ -74,6 +74,24 @@ fn a_silent_connection_is_closed() {
 }
 
 #[test]
+fn a_server_that_cannot_reach_its_store_is_shown_until_it_can() {
+    let mut policy = live(0);
+    let hears = |policy: &mut ConnectionPolicy, stale| {
+        assert_eq!(policy.handle(Input::Heard { stale }, 0, MAX_RANDOM), Action::Keep);
+        policy.status(0)
+    };
+    assert_eq!(hears(&mut policy, true), ConnectionStatus::Stale);
+    assert_eq!(hears(&mut policy, true), ConnectionStatus::Stale);
+    assert_eq!(hears(&mut policy, false), ConnectionStatus::Live);
+    assert_eq!(hears(&mut policy, true), ConnectionStatus::Stale);
+    policy.handle(Input::Failed, 0, MAX_RANDOM);
+    assert_eq!(policy.status(0), ConnectionStatus::Reconnecting(2));
+    policy.handle(Input::RetryNow, 0, MAX_RANDOM);
+    policy.handle(Input::Opened, 0, MAX_RANDOM);
+    assert_eq!(policy.status(0), ConnectionStatus::Live, "another server may have accepted");
+}
+
+#[test]
 fn an_attempt_that_hangs_is_abandoned() {
     let mut policy = ConnectionPolicy::default();
     policy.handle(Input::Begin, 0, MAX_RANDOM);
@@ -198,6 +216,7 @@ fn an_ended_stream_stays_closed_until_it_is_begun_again() {
 fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Opened),
+        any::<bool>().prop_map(|stale| Input::Heard { stale }),
         Just(Input::Failed),
         Just(Input::Expired),
         Just(Input::RetryNow),

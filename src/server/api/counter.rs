@@ -21,7 +21,7 @@ use crate::{
         clock::Clock,
         error::Problem,
         guard::Limits,
-        log::ReadCursor,
+        log::{Freshness, ReadCursor},
         observe::StreamKind,
         sse::{Batch, EventStreams, Reader, WatchGrant, frame, response},
     },
@@ -81,7 +81,9 @@ pub(crate) async fn stream(
         }
     };
     let grant = WatchGrant { permit, expires_at: None };
-    Ok(events.respond(reader, StreamKind::Counter, grant, first, run.frames()))
+    // A run is not stored.
+    let freshness = Freshness::always();
+    Ok(events.respond(reader, StreamKind::Counter, freshness, grant, first, run.frames()))
 }
 
 impl Counter {

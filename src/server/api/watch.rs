@@ -12,6 +12,7 @@ use crate::server::{
     error::Problem,
     guard::{Access, Limits, MayWatch},
     hub::{Hub, Start, Watcher},
+    log::Freshness,
     observe::StreamKind,
     sse::{EventStreams, Reader, WatchGrant},
 };
@@ -21,13 +22,14 @@ use crate::server::{
 pub(crate) struct Watching {
     pub(crate) access: Access,
     pub(crate) events: EventStreams,
+    pub(crate) freshness: Freshness,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
 }
 
 /// `GET /streams/{name}/events`
 pub(crate) async fn watch(
-    State(Watching { access, events, hub, limits }): State<Watching>,
+    State(Watching { access, events, freshness, hub, limits }): State<Watching>,
     may: Result<MayWatch, Problem>,
     client: Client,
     headers: HeaderMap,
@@ -51,7 +53,8 @@ pub(crate) async fn watch(
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
             let grant = WatchGrant { permit, expires_at };
-            Ok(events.respond(reader, StreamKind::Stored, grant, first, watcher.frames()))
+            let frames = watcher.frames();
+            Ok(events.respond(reader, StreamKind::Stored, freshness, grant, first, frames))
         }
     }
 }

@@ -106,12 +106,18 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl FromStr for Store {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "" => Err("must be the path of a file, or :memory:"),
+            "" => {
+                Err("must be the path of a file, :memory:, or postgres://user@host/database"
+                    .to_owned())
+            }
             ":memory:" => Ok(Self::Memory),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(Self::Postgres(Box::new(url.parse()?)))
+            }
             file => Ok(Self::File(file.into())),
         }
     }

@@ -10,18 +10,18 @@
 //! - `read`: pages of messages, the list of streams; `followers`: notification of followers
 //! - `retention`, `wal`, `scrub`, `space`: removal of old messages, also from the files, and release of
 //!   disk space
+//! - `copy`: reads or writes a store for a copy
 //! - `background`: background tasks
 
 mod background;
 mod batch;
 mod check;
+mod copy;
 mod file;
 mod folder;
 mod followers;
 mod health;
 mod idempotency;
-mod key_hash;
-mod metrics;
 mod migrate;
 mod read;
 mod retention;
@@ -34,6 +34,7 @@ mod wal;
 mod write;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -50,18 +51,19 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::copy::SqliteCopy;
 use self::{
     check::StopSignal,
     file::{Location, OpenedStore},
     followers::Followers,
     health::{Health, error_summary},
-    metrics::{EngineMetrics, LogStats},
     transaction::WriteBatch,
     write::{Command, Writer, WriterHandles},
 };
 use super::{
     AppendError, Appended, Bound, Clock, EventId, Follow, IdempotencyKey, MessagePage, MessageText,
-    Range, ReadError, RetentionLimits, Store, StreamInfo, StreamName, Supervisor,
+    Range, ReadError, RetentionLimits, StreamInfo, StreamName, Supervisor,
+    metrics::{EngineMetrics, LogStats},
 };
 
 /// Capacity of the writer's queue, in commands. Further senders wait.
@@ -104,8 +106,9 @@ struct ReadPool {
 }
 
 impl Sqlite {
+    /// Opens the store in a file, or in memory.
     pub(super) async fn open(
-        store: Store,
+        path: Option<PathBuf>,
         limits: RetentionLimits,
         clock: Clock,
         supervisor: &Supervisor,
@@ -118,7 +121,7 @@ impl Sqlite {
             metrics: metrics.clone(),
         };
         let (location, writer, unchecked) = spawn_blocking(move || {
-            let (location, lock) = Location::lock(store)?;
+            let (location, lock) = Location::lock(path)?;
             let OpenedStore { connection, wal, unchecked } = location.open_to_write()?;
             let writer = Writer::new(connection, wal, lock, limits, clock, reports)?;
             anyhow::Ok((location, writer, unchecked))
@@ -321,7 +324,7 @@ mod tests {
             keys: 1,
             all_keys: 1,
         };
-        let engine = Sqlite::open(Store::Memory, limits, Clock::System, &supervisor).await;
+        let engine = Sqlite::open(None, limits, Clock::System, &supervisor).await;
         let engine = engine.expect("a store");
         let result = engine.write::<()>(0, |_| panic!("planted")).await;
         assert!(matches!(result, Err(AppendError::Unknown(_))), "the publisher gets an error");
@@ -337,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_store_is_one_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::File(folder.path().join("tidings.db"));
+        let store = Some(folder.path().join("tidings.db"));
         let supervisor = Supervisor::new(Shutdown::default());
         let limits = RetentionLimits {
             messages: 1,

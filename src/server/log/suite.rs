@@ -5,10 +5,17 @@
 mod faults;
 mod follow;
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use futures::future::BoxFuture;
 use tempfile::TempDir;
+use tidings_cluster::Cluster;
 
 use super::{faulty::Faulty, *};
 use crate::server::shutdown::Shutdown;
@@ -24,11 +31,15 @@ const LIMITS: RetentionLimits = RetentionLimits {
 };
 const ALL: Bound = Bound { messages: usize::MAX, bytes: usize::MAX };
 
+/// Opens an engine. None where it is not installed.
+type OpenEngine = fn(RetentionLimits) -> BoxFuture<'static, Option<TestEngine>>;
+
 /// How each engine is opened.
-const ENGINES: [fn(RetentionLimits) -> BoxFuture<'static, TestEngine>; 3] = [
-    |limits| Box::pin(sqlite(false, limits)),
-    |limits| Box::pin(sqlite(true, limits)),
-    |limits| Box::pin(std::future::ready(faulty_engine(limits))),
+const ENGINES: [OpenEngine; 4] = [
+    |limits| Box::pin(async move { Some(sqlite(false, limits).await) }),
+    |limits| Box::pin(async move { Some(sqlite(true, limits).await) }),
+    |limits| Box::pin(postgres(limits)),
+    |limits| Box::pin(std::future::ready(Some(faulty_engine(limits)))),
 ];
 
 /// An engine under test.
@@ -51,6 +62,31 @@ async fn sqlite(in_file: bool, limits: RetentionLimits) -> TestEngine {
     TestEngine { log, other: None, faults: None, _folder: Some(folder) }
 }
 
+/// An empty database. None where `PostgreSQL` is not installed.
+async fn postgres(limits: RetentionLimits) -> Option<TestEngine> {
+    static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+    static DATABASES: AtomicU32 = AtomicU32::new(0);
+    let database = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let url = tokio::task::spawn_blocking(move || {
+        let options = tidings_cluster::Options { fsync: false, ..Default::default() };
+        let cluster = CLUSTER.get_or_init(|| Cluster::start_for_tests(&options));
+        let cluster = cluster.as_ref()?;
+        let create = format!("CREATE DATABASE {database} OWNER tidings");
+        cluster.primary().query(&create).expect("a database");
+        let url = cluster.url();
+        let (server, _) = url.rsplit_once("/tidings").expect("a database");
+        Some(format!("{server}/{database}"))
+    });
+    let url = url.await.expect("no panic")?;
+    let open = async || {
+        let store = Store::Postgres(Box::new(url.parse().expect("a URL")));
+        let supervisor = Supervisor::new(Shutdown::default());
+        Log::open(store, limits, Clock::System, &supervisor).await.expect("a log")
+    };
+    let (log, other) = (open().await, open().await);
+    Some(TestEngine { log, other: Some(other), faults: None, _folder: None })
+}
+
 fn faulty_engine(limits: RetentionLimits) -> TestEngine {
     let faulty = Faulty::new(0, limits, true);
     let log = Log::Faulty(faulty.clone());
@@ -67,10 +103,13 @@ async fn every_engine_with<F: Future<Output = ()>>(
     test: impl Fn(TestEngine) -> F,
 ) {
     for open in ENGINES {
-        let engine = open(limits).await;
-        let log = engine.log.clone();
+        let Some(engine) = open(limits).await else { continue };
+        let (log, other) = (engine.log.clone(), engine.other.clone());
         test(engine).await;
         log.close().await;
+        if let Some(other) = other {
+            other.close().await;
+        }
     }
 }
 

@@ -106,6 +106,14 @@ impl Telemetry {
         Ok(Self { writer, format })
     }
 
+    /// The log of a subcommand: text of the level info and above.
+    ///
+    /// # Errors
+    /// When the writer thread cannot be started.
+    pub fn for_subcommand() -> anyhow::Result<Self> {
+        Self::init(&LogFilter("info".to_owned()), LogFormat::Text)
+    }
+
     /// Logs why the process ends, as an error, whatever the filter is.
     pub fn log_exit(&self, message: &str) {
         self.writer.push_last(line(self.format, "ERROR", message, None).into_bytes());

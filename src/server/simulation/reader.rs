@@ -26,6 +26,7 @@ use crate::{
         api::cursor,
         guard::ConcurrencyLimit,
         hub::{Hub, Start, Watcher},
+        log::Freshness,
         observe::StreamKind,
         sse::{EventStreams, Reader, WatchGrant},
     },
@@ -98,8 +99,9 @@ impl ReadingClient {
                     let grant = WatchGrant { permit, expires_at: None };
                     let reader = if self.rng.bool() { Reader::Browser } else { Reader::Program };
                     let frames = watcher.frames();
+                    let (kind, freshness) = (StreamKind::Stored, Freshness::always());
                     let response =
-                        self.events.respond(reader, StreamKind::Stored, grant, first, frames);
+                        self.events.respond(reader, kind, freshness, grant, first, frames);
                     self.read(response.into_body()).await?;
                     sleep(Duration::from_millis(self.rng.u64(0..200))).await;
                 }

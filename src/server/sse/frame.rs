@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::message::{EventId, PING, RESET, ResetReason};
+use crate::message::{EventId, PING, RESET, ResetReason, STALE_PING};
 
 /// Appends an event.
 ///
@@ -58,9 +58,9 @@ pub(crate) fn reset(buffer: &mut String, reason: ResetReason, oldest: Option<Eve
     event(buffer, RESET, None, &format!(r#"{{"reason":"{reason}","oldest":{oldest}}}"#));
 }
 
-/// Appends a ping, the event that keeps an idle stream alive.
-pub(crate) fn ping(buffer: &mut String) {
-    event(buffer, PING, None, "{}");
+/// Appends a ping, the event that keeps an idle stream alive, and says whether the reader is `stale`.
+pub(crate) fn ping(buffer: &mut String, stale: bool) {
+    event(buffer, PING, None, if stale { STALE_PING } else { "{}" });
 }
 
 fn write_id(buffer: &mut String, id: EventId) {
@@ -148,13 +148,15 @@ mod tests {
         cursor(&mut buffer, id);
         event(&mut buffer, NEW_MESSAGE, Some(id), "one\r\ntwo\rthree\n");
         event(&mut buffer, NEW_MESSAGE, Some(id), "");
-        ping(&mut buffer);
+        ping(&mut buffer, false);
+        ping(&mut buffer, true);
         let expected = [
             "retry: 15000\n",
             "event: ping\nid: 1763891234567-42\ndata: {}\n\n",
             "event: new_message\nid: 1763891234567-42\ndata: one\ndata: two\ndata: three\ndata: \n\n",
             "event: new_message\nid: 1763891234567-42\ndata: \n\n",
             "event: ping\ndata: {}\n\n",
+            "event: ping\ndata: {\"stale\":true}\n\n",
         ];
         assert_eq!(buffer, expected.concat());
     }

@@ -28,6 +28,7 @@ use crate::{
     message::{PING_INTERVAL_MS, ResetReason},
     server::{
         guard::{Permit, ReservedBody},
+        log::{Freshness, FreshnessPoller},
         observe::{Metrics, StreamKind, Streaming},
         shutdown::{Shutdown, ShutdownPoller},
     },
@@ -84,13 +85,15 @@ pub(crate) struct EventStreams {
 }
 
 impl EventStreams {
-    /// The response that streams `first` and then `frames`, with a ping after each 15 s of silence. It
-    /// ends with `frames`, when the server drains, or when the reader's permission ends. It runs in the
-    /// connection's task only, so that it stops when the reader disconnects.
+    /// The response that streams `first` and then `frames`, with a ping after each 15 s of silence, and
+    /// at once when `freshness` changes. It ends with `frames`, when the server drains, or when the
+    /// reader's permission ends. It runs in the connection's task only, so that it stops when the reader
+    /// disconnects.
     pub(crate) fn respond(
         &self,
         reader: Reader,
         kind: StreamKind,
+        freshness: Freshness,
         grant: WatchGrant,
         first: Batch<String>,
         frames: impl Stream<Item = Batch> + Send + 'static,
@@ -99,6 +102,8 @@ impl EventStreams {
             first: Some(Box::new(first.into())),
             frames: Box::pin(frames),
             large: None,
+            freshness: freshness.poller(),
+            stale: false,
             shutdown: ShutdownPoller::new(&self.shutdown),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             pausing: false,
@@ -140,6 +145,10 @@ struct EventBody<F> {
     frames: Pin<Box<F>>,
     /// The rest of a large message, with its memory reservation.
     large: Option<ReservedBody>,
+    /// Boxed, and none where the store is never out of reach: an idle watcher stays small.
+    freshness: Option<Box<FreshnessPoller>>,
+    /// Whether the last ping said that the store is out of reach.
+    stale: bool,
     shutdown: ShutdownPoller,
     /// For the next ping, or for the pause after a large batch. Not reset for each frame: when it
     /// fires, the time of the last frame decides.
@@ -183,11 +192,24 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
         let mut frames = String::new();
         frame::retry(&mut frames, self.retry);
         if first.frames.is_empty() {
-            frame::ping(&mut frames);
+            self.stale = self.is_stale(context);
+            frame::ping(&mut frames, self.stale);
         }
         let mut frames = frames.into_bytes();
         frames.extend_from_slice(&first.frames);
         self.send(Batch { frames: frames.into(), ..first })
+    }
+
+    /// Whether the store is out of reach. The task is woken when that changes.
+    fn is_stale(&mut self, context: &mut Context<'_>) -> bool {
+        self.freshness.as_mut().is_some_and(|freshness| freshness.is_stale(context))
+    }
+
+    fn ping(&mut self, stale: bool) -> Poll<Option<Bytes>> {
+        self.stale = stale;
+        let ping = encode(|buffer| frame::ping(buffer, stale));
+        self.record_sent(ping.len());
+        Poll::Ready(Some(ping))
     }
 
     /// Records that `bytes` are sent now, and begins the pause of a browser after a large batch.
@@ -257,7 +279,7 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
         if self.shutdown.has_begun(context) {
             self.ended = true;
             self.stats.close_reason = CloseReason::Shutdown;
-            return Poll::Ready(Some(shutdown_frame(self.retry)));
+            return Poll::Ready(Some(shutdown_frame(self.retry, self.stale)));
         }
         if self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now()) {
             return self.expire();
@@ -278,6 +300,11 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
             }
             Poll::Pending => {}
         }
+        // Only after all frames that are ready: a reader takes a message for a sign of a fresh store.
+        let stale = self.is_stale(context);
+        if stale != self.stale {
+            return self.ping(stale);
+        }
         while self.timer_fired(context) {
             let due = self.next_deadline();
             if due > Instant::now() {
@@ -287,11 +314,7 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
             if self.expires_at == Some(due) {
                 return self.expire();
             }
-            let ping = encode(frame::ping);
-            self.record_sent(ping.len());
-            let due = self.next_deadline();
-            self.timer.as_mut().reset(due);
-            return Poll::Ready(Some(ping));
+            return self.ping(stale);
         }
         Poll::Pending
     }
@@ -299,12 +322,12 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
 
 /// The last frame before a shutdown: `retry` with a random pause, so that the readers do not all
 /// reconnect at once. (The page of Tidings cannot see it, and spreads its attempts itself.)
-fn shutdown_frame(retry: Duration) -> Bytes {
+fn shutdown_frame(retry: Duration, stale: bool) -> Bytes {
     let max = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     let spread = Duration::from_millis(fastrand::u64(max.min(500)..=max));
     encode(|buffer| {
         frame::retry(buffer, spread);
-        frame::ping(buffer);
+        frame::ping(buffer, stale);
     })
 }
 
@@ -313,3 +336,6 @@ fn encode(frame: impl FnOnce(&mut String)) -> Bytes {
     frame(&mut buffer);
     Bytes::from(buffer)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, future::join_all};
@@ -18,28 +18,35 @@ use super::{events, lines, read_history};
 
 /// How long to wait before the next attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// After how long without data a connection is given up: longer than the interval of the pings.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// After how long without an answer a message is published again, perhaps to another server.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most events that a reader of several servers takes from one of them before it moves on.
+const MAX_EVENTS_PER_SERVER: usize = 400;
 
 /// A message: its id and its text.
 pub(crate) type Message = (String, String);
 
-/// An HTTP client that follows the server to a new URL; the stream is `news`.
+/// An HTTP client that follows the servers to new URLs; the stream is `news`.
 #[derive(Clone)]
 pub(crate) struct ReconnectingClient {
     pub(crate) http: Client,
-    url: watch::Receiver<String>,
+    urls: watch::Receiver<Vec<String>>,
 }
 
 impl ReconnectingClient {
-    /// A client, and the sender of the URL for all its clones.
-    pub(crate) fn new(url: String) -> (Self, watch::Sender<String>) {
-        let (url_sender, url) = watch::channel(url);
-        let http = Client::builder().no_proxy().build().expect("a client");
-        (Self { http, url }, url_sender)
+    /// A client, and the sender of the URLs for all its clones.
+    pub(crate) fn new(urls: Vec<String>) -> (Self, watch::Sender<Vec<String>>) {
+        let (url_sender, urls) = watch::channel(urls);
+        let http = Client::builder().no_proxy().read_timeout(READ_TIMEOUT).build();
+        (Self { http: http.expect("a client"), urls }, url_sender)
     }
 
-    /// The URL of a path below the stream.
+    /// The URL of a path below the stream, at one of the servers.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}/streams/news{path}", *self.url.borrow())
+        let urls = self.urls.borrow();
+        format!("{}/streams/news{path}", urls[fastrand::usize(..urls.len())])
     }
 
     /// The messages that the server has stored.
@@ -49,8 +56,15 @@ impl ReconnectingClient {
 
     /// Ends the stream, so that its readers finish.
     pub(crate) async fn end(&self) {
-        let ended = self.http.post(self.url("/end")).send().await.expect("a response");
-        assert_eq!(ended.status(), 200);
+        loop {
+            let ended = self.http.post(self.url("/end")).send().await.expect("a response");
+            match ended.status().as_u16() {
+                // It has ended already, if an earlier attempt was not answered.
+                200 | 409 => return,
+                503 => sleep(RETRY_PAUSE).await,
+                status => panic!("the stream does not end: {status}"),
+            }
+        }
     }
 
     /// Publishes lines until `stop` is set, and ignores errors.
@@ -68,8 +82,10 @@ impl ReconnectingClient {
         loop {
             let cursor = messages.last().map_or("earliest", |(id, _)| id);
             let request = self.http.get(self.url("/events")).header("last-event-id", cursor);
+            let is_alone = self.urls.borrow().len() == 1;
+            let max = if is_alone { usize::MAX } else { fastrand::usize(1..MAX_EVENTS_PER_SERVER) };
             if let Ok(response) = request.send().await {
-                let mut events = events(response);
+                let mut events = events(response).take(max);
                 while let Some(Ok(event)) = events.next().await {
                     match event.event.as_str() {
                         "new_message" => messages.push((event.id, event.data)),
@@ -94,10 +110,16 @@ pub(crate) struct Publishers {
 
 impl Publishers {
     pub(crate) fn start(count: usize, client: &ReconnectingClient) -> Self {
+        Self::start_paced(count, client, Duration::ZERO)
+    }
+
+    /// Publishers that pause after each message.
+    pub(crate) fn start_paced(count: usize, client: &ReconnectingClient, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged: Vec<_> = (0..count).map(|_| Arc::default()).collect();
         let publish = |(name, acknowledged)| {
-            tokio::spawn(publish(client.clone(), name, Arc::clone(acknowledged), stop.clone()))
+            let acknowledged = Arc::clone(acknowledged);
+            tokio::spawn(publish(client.clone(), name, acknowledged, stop.clone(), pause))
         };
         let tasks = acknowledged.iter().enumerate().map(publish).collect();
         Self { tasks, acknowledged, stop }
@@ -111,17 +133,42 @@ impl Publishers {
         self.acknowledged.iter().map(copy).collect()
     }
 
+    /// How many messages of each publisher are acknowledged.
+    fn counts(&self) -> Vec<usize> {
+        let length = |messages: &Arc<Mutex<Vec<Message>>>| {
+            messages.lock().unwrap_or_else(PoisonError::into_inner).len()
+        };
+        self.acknowledged.iter().map(length).collect()
+    }
+
     /// Waits until `more` messages of each publisher are acknowledged than now.
     pub(crate) async fn wait_for(&self, more: usize) {
-        let lengths = || self.acknowledged().iter().map(Vec::len).collect::<Vec<_>>();
-        let before = lengths();
+        let before = self.counts();
         for _ in 0..6_000 {
-            if lengths().iter().zip(&before).all(|(now, before)| *now >= before + more) {
+            if self.counts().iter().zip(&before).all(|(now, before)| *now >= before + more) {
                 return;
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("messages are no longer acknowledged: {before:?}, {:?}", lengths());
+        panic!("messages are no longer acknowledged: {before:?}, {:?}", self.counts());
+    }
+
+    /// The longest time without an acknowledgement until a task has ended and one more has come.
+    pub(crate) async fn longest_pause_until(&self, task: &JoinHandle<()>) -> Duration {
+        let count = || self.counts().iter().sum::<usize>();
+        let (mut seen, mut since, mut longest) = (count(), Instant::now(), Duration::ZERO);
+        loop {
+            sleep(Duration::from_millis(5)).await;
+            let now = count();
+            longest = longest.max(since.elapsed());
+            if now > seen {
+                (seen, since) = (now, Instant::now());
+                if task.is_finished() {
+                    return longest;
+                }
+            }
+            assert!(longest < Duration::from_mins(3), "messages are no longer acknowledged");
+        }
     }
 
     /// Waits until their last message is acknowledged; returns the acknowledged messages of each.
@@ -139,13 +186,14 @@ async fn publish(
     name: usize,
     acknowledged: Arc<Mutex<Vec<Message>>>,
     stop: Arc<AtomicBool>,
+    pause: Duration,
 ) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         let text = format!("{name}/{number}");
         let id = loop {
             let request = client.http.post(client.url("")).header("idempotency-key", &text);
-            if let Ok(response) = request.body(text.clone()).send().await
+            if let Ok(response) = request.body(text.clone()).timeout(PUBLISH_TIMEOUT).send().await
                 && response.status() == 201
                 && let Ok(accepted) = response.json::<Value>().await
             {
@@ -155,6 +203,7 @@ async fn publish(
         };
         acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push((id, text));
         number += 1;
+        sleep(pause).await;
     }
 }
 

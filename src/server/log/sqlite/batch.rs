@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Error, OptionalExtension as _, ffi};
 
 use super::{
-    key_hash,
     read::{StreamRow, signed, unsigned},
     retention::{self, TrimBound},
     row_key::{MAX_OFFSET, MAX_SLOT, Slot},
@@ -14,7 +13,8 @@ use super::{
 use crate::{
     message::Message,
     server::log::{
-        AppendError, Appended, Change, EventId, Generation, IdempotencyKey, MessageText, StreamName,
+        AppendError, Appended, Change, EventId, Generation, IdempotencyKey, MessageText,
+        StreamName, key_hash,
     },
 };
 

@@ -188,13 +188,13 @@ pub(super) fn refuse_damaged(connection: &Connection, why: &str) -> anyhow::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::log::{Store, sqlite::file::Location};
+    use crate::server::log::sqlite::file::Location;
 
     #[test]
     fn a_background_check_stops_when_the_write_ahead_log_is_too_long() {
         let folder = tempfile::tempdir().expect("a folder");
         let (location, _lock) =
-            Location::lock(Store::File(folder.path().join("tidings.db"))).expect("a store");
+            Location::lock(Some(folder.path().join("tidings.db"))).expect("a store");
         let mut writer = location.open_to_write().expect("a connection").connection;
         let tx = writer.transaction().expect("a transaction");
         for key in 0..5_000 {

@@ -11,7 +11,6 @@ use anyhow::{Context as _, bail};
 use rusqlite::{Connection, OpenFlags, ffi::ErrorCode};
 
 use super::{
-    Store,
     check::refuse_damaged,
     folder::{create_private, owner_only, sibling},
     migrate,
@@ -48,18 +47,20 @@ impl Location {
     /// The lock is on a separate file, `.lock`: opening and closing the database file here would release
     /// `SQLite`'s own locks on it.
     ///
+    /// Without a path the store is in memory.
+    ///
     /// # Errors
     /// When another server holds the lock, or the lock file cannot be created.
-    pub(super) fn lock(store: Store) -> anyhow::Result<(Self, StoreLock)> {
+    pub(super) fn lock(path: Option<PathBuf>) -> anyhow::Result<(Self, StoreLock)> {
         static MEMORY_STORE_COUNT: AtomicU64 = AtomicU64::new(0);
-        let path = match store {
-            Store::Memory => {
+        let path = match path {
+            None => {
                 let name =
                     format!("/tidings-{}", MEMORY_STORE_COUNT.fetch_add(1, Ordering::Relaxed));
                 return Ok((Self::Memory(name), StoreLock { _lock: None }));
             }
             // Canonical, or two servers could hold the same file by different names.
-            Store::File(path) => path.canonicalize().unwrap_or(path),
+            Some(path) => path.canonicalize().unwrap_or(path),
         };
         let lock_path = sibling(&path, ".lock");
         let lock = owner_only()
@@ -70,7 +71,11 @@ impl Location {
         match lock.try_lock() {
             Ok(()) => Ok((Self::File(path), StoreLock { _lock: Some(lock) })),
             Err(TryLockError::WouldBlock) => {
-                bail!("another server holds {}; choose another file with --data", path.display())
+                bail!(
+                    "another server holds {}, or a copy is being made; stop that, or choose another \
+                     file",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", lock_path.display()))
@@ -84,7 +89,12 @@ impl Location {
     /// # Errors
     /// When the file cannot be opened, is damaged, or is not a store that this version can read.
     pub(super) fn open_to_write(&self) -> anyhow::Result<OpenedStore> {
-        self.prepare().map_err(|error| match error.downcast_ref::<rusqlite::Error>() {
+        self.prepare().map_err(|error| self.name_in_error(error))
+    }
+
+    /// The reason why the store cannot be opened, with its name.
+    pub(super) fn name_in_error(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref::<rusqlite::Error>() {
             Some(rusqlite::Error::SqliteFailure(failure, _)) => {
                 let what = match failure.code {
                     ErrorCode::NotADatabase => "is not a Tidings store: it is not an SQLite file",
@@ -94,7 +104,7 @@ impl Location {
                 error.context(format!("{self} {what}"))
             }
             _ => error.context(format!("{self} cannot be used")),
-        })
+        }
     }
 
     fn prepare(&self) -> anyhow::Result<OpenedStore> {
@@ -128,14 +138,9 @@ impl Location {
     fn open_current_schema(&self) -> anyhow::Result<(Connection, Option<i64>)> {
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         match (schema::identify(&connection)?, self) {
-            (FileContent::Nothing, Self::Memory(_)) => schema::create(&mut connection)?,
-            (FileContent::Nothing, Self::File(path)) => {
-                // An unfinished database keeps properties such as its page size, so it is emptied. It
-                // is not replaced: the operator may have created the file, with an owner.
+            (FileContent::Nothing, _) => {
                 drop(connection);
-                owner_only().write(true).truncate(true).open(path)?;
-                connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-                schema::create(&mut connection)?;
+                connection = self.create()?;
             }
             (FileContent::Version1, Self::File(path)) => {
                 migrate::migrate(connection, path)?;
@@ -146,14 +151,27 @@ impl Location {
                     connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
                 return Ok((connection, Some(shutdown_state)));
             }
+            (FileContent::UnfinishedCopy, _) => bail!(schema::UNFINISHED_COPY),
             // A store in memory is always new.
             (FileContent::Version1 | FileContent::Current, Self::Memory(_)) => {}
         }
         Ok((connection, None))
     }
 
+    /// Creates a store in a file that holds nothing yet, and opens it.
+    pub(super) fn create(&self) -> anyhow::Result<Connection> {
+        if let Self::File(path) = self {
+            // An unfinished database keeps properties such as its page size, so it is emptied. It is
+            // not replaced: the operator may have created the file, with an owner.
+            owner_only().write(true).truncate(true).open(path)?;
+        }
+        let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::create(&mut connection)?;
+        Ok(connection)
+    }
+
     /// Sets the pragmas of the writer's connection.
-    fn configure(&self, connection: &Connection) -> anyhow::Result<()> {
+    pub(super) fn configure(&self, connection: &Connection) -> anyhow::Result<()> {
         // Readers continue while the writer writes; in memory they take turns.
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -201,7 +219,7 @@ impl Location {
         }
     }
 
-    fn open(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    pub(super) fn open(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use rusqlite::OptionalExtension as _;
 
 use super::{
-    key_hash::Hash,
     read::{StreamRow, signed, skew_threshold, time_before, unsigned},
     row_key::{Slot, offset},
     transaction::WriteBatch,
 };
-use crate::server::log::{EventId, KEY_LIFETIME};
+use crate::server::log::{EventId, KEY_LIFETIME, key_hash::Hash};
 
 /// Keys are deleted once this many exceed a limit: a page of them at a time is cheaper than one with
 /// each append.
@@ -198,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::server::log::{
-        IdempotencyKey, MessageText, RetentionLimits, Store, StreamName,
+        IdempotencyKey, MessageText, RetentionLimits, StreamName,
         sqlite::{file::Location, retention, transaction::Totals},
     };
 
@@ -221,7 +220,7 @@ mod tests {
 
     impl TestStore {
         fn new() -> (Self, impl Sized) {
-            let (location, lock) = Location::lock(Store::Memory).expect("a store");
+            let (location, lock) = Location::lock(None).expect("a store");
             let connection = location.open_to_write().expect("a connection").connection;
             (Self { connection, totals: Totals::default(), limits: LIMITS }, lock)
         }

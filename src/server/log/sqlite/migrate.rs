@@ -2,7 +2,6 @@
 //! same folder, verified, and renamed over the file. If the server is killed at any point, the file is
 //! complete, with the old schema or the new one.
 
-mod progress;
 mod verify;
 
 use std::{
@@ -15,18 +14,21 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, types::ToSqlOutput};
 
-use self::{progress::MigrationProgress, verify::verify};
+use self::verify::verify;
 use super::{
     check::refuse_damaged,
     folder::{create_private, sibling, sync_folder},
-    key_hash::{self, Hash},
     read::unsigned,
     row_key::{MAX_OFFSET, OFFSET_BITS, Slot},
     schema,
 };
 use crate::server::{
     clock::Clock,
-    log::{Generation, IdempotencyKey},
+    log::{
+        Generation, IdempotencyKey,
+        key_hash::{self, Hash},
+        progress::Progress,
+    },
 };
 
 /// Suffix of the copy's file name until it replaces the store.
@@ -204,7 +206,7 @@ fn give_to_owner_of(_: &Path, _: &Path) -> io::Result<()> {
 fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> {
     let all =
         old.query_row("SELECT coalesce(sum(count), 0) FROM streams", [], |row| unsigned(row, 0))?;
-    let mut progress = MigrationProgress::new("copied", all);
+    let mut progress = Progress::new("upgrading the store: copied", all);
     let mut select =
         old.prepare("SELECT life, name, seq, millis, trimmed, closing FROM streams ORDER BY life")?;
     let mut messages =
@@ -232,7 +234,7 @@ fn copy_streams(old: &Connection, new: &Transaction<'_>) -> anyhow::Result<u64> 
             ))?;
             count += 1;
             bytes += text.as_bytes()?.len();
-            progress.advance();
+            progress.add(1);
         }
         insert_stream.execute((
             slot.0,

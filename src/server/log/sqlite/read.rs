@@ -223,7 +223,7 @@ pub(super) fn page(
     Ok(Ok(MessagePage { messages, more, position, head: stream.head, end: stream.end() }))
 }
 
-fn messages_after(
+pub(super) fn messages_after(
     tx: &Transaction<'_>,
     stream: &StreamRow,
     seq: u64,

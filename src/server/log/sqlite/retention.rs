@@ -237,7 +237,7 @@ impl OldestMessages {
 mod tests {
     use super::*;
     use crate::server::log::{
-        RetentionLimits, Store,
+        RetentionLimits,
         message_text::MessageText,
         sqlite::{file::Location, transaction::Totals},
     };
@@ -260,7 +260,7 @@ mod tests {
     /// A sweep can share its transaction with an append.
     #[test]
     fn an_idle_stream_with_a_new_message_is_not_deleted() {
-        let (location, _lock) = Location::lock(Store::Memory).expect("a store");
+        let (location, _lock) = Location::lock(None).expect("a store");
         let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
         for (now, appends, sweeps) in
@@ -285,7 +285,7 @@ mod tests {
     /// Transactions that append to one stream only.
     #[test]
     fn bytes_are_bounded_in_large_transactions_too() {
-        let (location, _lock) = Location::lock(Store::Memory).expect("a store");
+        let (location, _lock) = Location::lock(None).expect("a store");
         let mut connection = location.open_to_write().expect("a connection").connection;
         let name: StreamName = "news".parse().expect("a name");
         let limits = RetentionLimits { messages: 1_000_000, bytes: 1024 * 1024, ..LIMITS };

@@ -7,6 +7,12 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i32 = 0x5469_6469;
 /// The version of the schema (`PRAGMA user_version`).
 const VERSION: i32 = 2;
+/// The version of an unfinished copy.
+const UNFINISHED_VERSION: i32 = -VERSION;
+
+/// Why a server does not use an unfinished copy.
+pub(super) const UNFINISHED_COPY: &str =
+    "it is an unfinished copy: finish it with the same `tidings copy`, or delete it";
 
 /// Page size in bytes, `SQLite`'s default: a commit writes whole pages.
 pub(super) const PAGE_SIZE: u32 = 4096;
@@ -94,6 +100,8 @@ pub(super) enum FileContent {
     Version1,
     /// A store with this schema.
     Current,
+    /// A copy with this schema that is not complete.
+    UnfinishedCopy,
 }
 
 /// Creates the tables of a store in an empty database.
@@ -118,6 +126,12 @@ pub(super) fn create(connection: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Marks a store with this schema as an unfinished copy, or as complete.
+pub(super) fn set_unfinished(connection: &Connection, is_unfinished: bool) -> rusqlite::Result<()> {
+    let version = if is_unfinished { UNFINISHED_VERSION } else { VERSION };
+    connection.pragma_update(None, "user_version", version)
+}
+
 /// Identifies the content of a database file.
 ///
 /// # Errors
@@ -129,12 +143,13 @@ pub(super) fn identify(connection: &Connection) -> anyhow::Result<FileContent> {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let (application, version) = (number("application_id")?, number("user_version")?);
     if application != APPLICATION_ID && (tables > 0 || application != 0) {
-        bail!("it is a database of another program; choose another file with --data");
+        bail!("it is a database of another program; choose another file");
     }
     match version {
         0 if tables == 0 => Ok(FileContent::Nothing),
         1 => Ok(FileContent::Version1),
         VERSION => Ok(FileContent::Current),
+        UNFINISHED_VERSION => Ok(FileContent::UnfinishedCopy),
         newer if newer > VERSION => bail!(
             "it was written by a newer Tidings (schema {newer}); run that one, or restore a copy \
              from before the upgrade"

@@ -120,7 +120,7 @@ fn without_gap(page: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::log::{Store, sqlite::file::Location};
+    use crate::server::log::sqlite::file::Location;
 
     #[test]
     fn the_gap_of_a_leaf_is_overwritten_and_nothing_else() {
@@ -148,7 +148,7 @@ mod tests {
     fn a_page_is_written_through_sqlite() {
         let folder = tempfile::tempdir().expect("a folder");
         let (location, _lock) =
-            Location::lock(Store::File(folder.path().join("tidings.db"))).expect("a store");
+            Location::lock(Some(folder.path().join("tidings.db"))).expect("a store");
         let connection = location.open_to_write().expect("a connection").connection;
         let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'messages'";
         let root: u32 = connection.query_row(root, [], |row| row.get(0)).expect("a page");

@@ -269,16 +269,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::server::log::{
-        Store,
-        sqlite::{
-            file::{Location, OpenedStore, StoreLock},
-            schema::{CLEAN, UNCLEAN, UNSCRUBBED},
-        },
+    use crate::server::log::sqlite::{
+        file::{Location, OpenedStore, StoreLock},
+        schema::{CLEAN, UNCLEAN, UNSCRUBBED},
     };
 
     fn open(folder: &Path) -> (StoreLock, OpenedStore) {
-        let store = Store::File(folder.join("tidings.db"));
+        let store = Some(folder.join("tidings.db"));
         let (location, lock) = Location::lock(store).expect("a store");
         (lock, location.open_to_write().expect("a connection"))
     }

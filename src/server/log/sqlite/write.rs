@@ -14,12 +14,13 @@ use super::{
     file::StoreLock,
     followers::Followers,
     health::{Health, error_summary},
-    metrics::EngineMetrics,
     schema::{CLEAN, UNSCRUBBED},
     transaction::{Totals, WriteBatch},
     wal::{self, PurgeProgress, WriteAheadLog},
 };
-use crate::server::log::{AppendError, Change, Clock, RetentionLimits, StreamName};
+use crate::server::log::{
+    AppendError, Change, Clock, RetentionLimits, StreamName, metrics::EngineMetrics,
+};
 
 /// How often a store that cannot be written is probed.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,13 +1,20 @@
-//! Conformance tests with fault injection. Engines without fault injection skip them.
+//! Conformance tests with fault injection, which only the model supports.
 
 use super::*;
 use crate::server::log::faulty::Faults;
 
+async fn faulty_engine_only<F: Future<Output = ()>>(test: impl Fn(TestEngine) -> F) {
+    let engine = faulty_engine(LIMITS);
+    let log = engine.log.clone();
+    test(engine).await;
+    log.close().await;
+}
+
 /// Changes that a follow did not deliver are read from the log, from where the follow ended.
 #[tokio::test]
 async fn a_follow_that_breaks_is_resumed_without_a_gap() {
-    every_engine(|engine| async move {
-        let Some(faults) = &engine.faults else { return };
+    faulty_engine_only(|engine| async move {
+        let faults = engine.faults.as_ref().expect("faults");
         let mut follow = engine.follow("news").await;
         engine.append("news", &["a", "b"]).await.expect("appended");
         let first = follow.next().await.expect("changes");
@@ -36,8 +43,8 @@ async fn a_follow_that_breaks_is_resumed_without_a_gap() {
 /// The append may have been stored; with a key it is stored exactly once.
 #[tokio::test(start_paused = true)]
 async fn an_append_whose_reply_is_lost_can_be_retried_with_its_key() {
-    every_engine(|engine| async move {
-        let Some(faults) = &engine.faults else { return };
+    faulty_engine_only(|engine| async move {
+        let faults = engine.faults.as_ref().expect("faults");
         for n in 0..50 {
             let (text, key) = (format!("{n}"), format!("key-{n}"));
             faults.set_faults(Faults { lost_replies: 100, ..Faults::default() });
@@ -62,8 +69,8 @@ async fn an_append_whose_reply_is_lost_can_be_retried_with_its_key() {
 /// A refused append stores nothing; a partial one stores a prefix.
 #[tokio::test]
 async fn a_partially_stored_batch_is_a_prefix() {
-    every_engine(|engine| async move {
-        let Some(faults) = &engine.faults else { return };
+    faulty_engine_only(|engine| async move {
+        let faults = engine.faults.as_ref().expect("faults");
         faults.set_faults(Faults { partial_batches: 100, ..Faults::default() });
         let batch = ["a", "b", "c", "d"].map(data).to_vec();
         let partial = engine.log.append_all(name("news"), batch.clone(), None).await;
@@ -84,8 +91,8 @@ async fn a_partially_stored_batch_is_a_prefix() {
 /// A stale page may end early; a stale read returns no other error.
 #[tokio::test(start_paused = true)]
 async fn a_stale_read_returns_behind_where_it_is_not_certain() {
-    every_engine(|engine| async move {
-        let Some(faults) = &engine.faults else { return };
+    faulty_engine_only(|engine| async move {
+        let faults = engine.faults.as_ref().expect("faults");
         let early = engine.append("news", &["a"]).await.expect("appended").last;
         tokio::time::advance(Duration::from_millis(10)).await;
         faults.freeze_reads(true);

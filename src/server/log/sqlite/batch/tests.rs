@@ -1,6 +1,6 @@
 use super::*;
 use crate::server::log::{
-    RetentionLimits, Store,
+    RetentionLimits,
     sqlite::file::{Location, StoreLock},
 };
 
@@ -14,7 +14,7 @@ const LIMITS: RetentionLimits = RetentionLimits {
 };
 
 fn store() -> (StoreLock, Connection) {
-    let (location, lock) = Location::lock(Store::Memory).expect("a store");
+    let (location, lock) = Location::lock(None).expect("a store");
     (lock, location.open_to_write().expect("a connection").connection)
 }
 

@@ -3,10 +3,11 @@
 use anyhow::ensure;
 use rusqlite::{Connection, Row};
 
-use super::{COPIED_KEYS, progress::MigrationProgress};
+use super::COPIED_KEYS;
 use crate::server::log::{
-    Generation, IdempotencyKey,
-    sqlite::{key_hash, read::unsigned, row_key::OFFSET_BITS},
+    Generation, IdempotencyKey, key_hash,
+    progress::Progress,
+    sqlite::{read::unsigned, row_key::OFFSET_BITS},
 };
 
 /// Compares the stores.
@@ -16,7 +17,7 @@ use crate::server::log::{
 pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
     let all =
         new.query_row("SELECT coalesce(sum(count), 0) FROM streams", [], |row| unsigned(row, 0))?;
-    let mut progress = MigrationProgress::new("verified", all);
+    let mut progress = Progress::new("upgrading the store: verified", all);
     let of_slot = format!("CROSS JOIN streams s ON s.slot = key >> {OFFSET_BITS} ORDER BY key");
     let sequence = format!("key - (s.slot << {OFFSET_BITS})");
     same_rows(
@@ -29,7 +30,7 @@ pub(super) fn verify(old: &Connection, new: &Connection) -> anyhow::Result<()> {
         ),
         (new, &format!("SELECT generation, {sequence}, m.millis, data FROM messages m {of_slot}")),
         |_, _| {
-            progress.advance();
+            progress.add(1);
             Ok(true)
         },
     )?;

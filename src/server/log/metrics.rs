@@ -9,7 +9,7 @@ use prometheus_client::{
 
 /// Counters and histograms, updated at each commit, and gauges, updated at each scrape.
 #[derive(Clone, Debug)]
-pub(super) struct EngineMetrics {
+pub(crate) struct EngineMetrics {
     published: Counter,
     commit_durations: Histogram,
     commit_sizes: Histogram,
@@ -22,11 +22,11 @@ pub(super) struct EngineMetrics {
 
 /// How much the log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogStats {
-    pub(super) streams: u64,
-    pub(super) messages: u64,
+pub(crate) struct LogStats {
+    pub(crate) streams: u64,
+    pub(crate) messages: u64,
     /// Size of the store in bytes, including unused space and the write-ahead log.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Default for EngineMetrics {
@@ -49,7 +49,7 @@ impl Default for EngineMetrics {
 
 impl EngineMetrics {
     /// Registers the metrics. The library adds `_total`, the unit, and the full stop of the help text.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("streams", "Streams in the store", &self.streams);
         gauge("stored_messages", "Messages in the store", &self.messages);
@@ -68,14 +68,14 @@ impl EngineMetrics {
     }
 
     /// Records a committed transaction: its number of messages, and how long it took.
-    pub(super) fn committed(&self, messages: usize, took: Duration) {
+    pub(crate) fn committed(&self, messages: usize, took: Duration) {
         self.published.inc_by(messages as u64);
         self.commit_durations.observe(took.as_secs_f64());
         self.commit_sizes.observe(u32::try_from(messages).unwrap_or(u32::MAX).into());
     }
 
     /// Sets the gauges. Without `stats`, those of the last scrape stay.
-    pub(super) fn set(&self, stats: Option<LogStats>, unwritable: bool, damaged: bool) {
+    pub(crate) fn set(&self, stats: Option<LogStats>, unwritable: bool, damaged: bool) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         if let Some(stats) = stats {
             self.streams.set(number(stats.streams));

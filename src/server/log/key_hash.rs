@@ -2,14 +2,14 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::server::log::{Generation, IdempotencyKey, MessageText};
+use super::{Generation, IdempotencyKey, MessageText};
 
 /// Bytes of a hash that are kept.
 const HASH_BYTES: usize = 16;
-pub(super) type Hash = [u8; HASH_BYTES];
+pub(crate) type Hash = [u8; HASH_BYTES];
 
 /// Hashes a key of a generation of a stream.
-pub(super) fn hash_key(generation: Generation, key: &IdempotencyKey) -> Hash {
+pub(crate) fn hash_key(generation: Generation, key: &IdempotencyKey) -> Hash {
     let mut hash = Sha256::new();
     hash.update(generation.0.to_le_bytes());
     hash.update(&key.0);
@@ -17,7 +17,7 @@ pub(super) fn hash_key(generation: Generation, key: &IdempotencyKey) -> Hash {
 }
 
 /// Hashes the messages of a batch.
-pub(super) fn digest(batch: &[MessageText]) -> Hash {
+pub(crate) fn digest(batch: &[MessageText]) -> Hash {
     let mut hash = Sha256::new();
     for data in batch {
         hash.update((data.as_str().len() as u64).to_le_bytes());

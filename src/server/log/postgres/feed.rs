@@ -1,0 +1,301 @@
+//! The change feed: what this server has delivered of each followed stream, and what it must read.
+//!
+//! The changes that this server stores are delivered at once where they follow what was delivered. A
+//! notification of another server, a gap, or a difference that the regular comparison finds marks the
+//! stream, and [`listen`](super::listen) reads what follows. So a lost notification costs time, never
+//! a message.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    message::{Message, StreamName},
+    server::log::{
+        Follow, MessagePage, Position,
+        follow::{self, Backlog, Change, ChangeSender, StartingFollow},
+    },
+};
+
+/// The followed streams; a cheap clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Feed(Arc<FeedInner>);
+
+#[derive(Debug, Default)]
+struct FeedInner {
+    state: Mutex<FeedState>,
+    /// A stream was marked.
+    marked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct FeedState {
+    streams: HashMap<StreamName, FollowedStream>,
+    /// Streams that may have changes that were not delivered.
+    marked: BTreeSet<StreamName>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct FollowedStream {
+    /// What has been delivered; none until the position of the stream is known.
+    position: Option<Position>,
+    /// Whether the stream was marked before its position was known.
+    touched: bool,
+    senders: Vec<ChangeSender>,
+}
+
+/// How a follow begins.
+pub(super) enum Beginning {
+    /// The stream is followed already.
+    At(Follow),
+    /// The position of the stream must be read first.
+    Reading(StartingFollow),
+}
+
+/// How a change relates to what was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Next,
+    Old,
+    Gap,
+}
+
+impl Feed {
+    fn state(&self) -> MutexGuard<'_, FeedState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a follower. None once the log is closed.
+    pub(super) fn add(&self, stream: &StreamName) -> Option<Beginning> {
+        let mut state = self.state();
+        if state.closed {
+            return None;
+        }
+        if state.streams.len() == state.streams.capacity() {
+            state.streams.retain(|_, followed| followed.has_followers());
+        }
+        let (sender, starting) = follow::channel();
+        let followed = state.streams.entry(stream.clone()).or_default();
+        followed.senders.retain(|sender| !sender.is_closed());
+        if followed.senders.is_empty() {
+            // What is known may be old: it is not updated without followers.
+            *followed = FollowedStream::default();
+        }
+        followed.senders.push(sender);
+        Some(match followed.position {
+            Some(position) => Beginning::At(starting.begin_at(position)),
+            None => Beginning::Reading(starting),
+        })
+    }
+
+    /// Sets the position of a stream that was read after a follower was added.
+    pub(super) fn begin(
+        &self,
+        stream: &StreamName,
+        starting: StartingFollow,
+        observed: Position,
+    ) -> Follow {
+        let (start, touched) = match self.state().streams.get_mut(stream) {
+            None => (observed, false),
+            Some(followed) => {
+                let start = *followed.position.get_or_insert(observed);
+                (start, std::mem::take(&mut followed.touched))
+            }
+        };
+        if touched {
+            self.mark([stream.clone()]);
+        }
+        // No change is queued before the position is set: the start is not moved.
+        starting.begin_at(start)
+    }
+
+    /// Marks streams that may have changes that were not delivered. Others than followed ones are
+    /// ignored.
+    pub(super) fn mark(&self, streams: impl IntoIterator<Item = StreamName>) {
+        let mut state = self.state();
+        let mut is_any = false;
+        for stream in streams {
+            let Some(followed) = state.streams.get_mut(&stream) else { continue };
+            if followed.position.is_none() {
+                followed.touched = true;
+            } else if followed.has_followers() {
+                state.marked.insert(stream);
+                is_any = true;
+            } else {
+                state.streams.remove(&stream);
+            }
+        }
+        drop(state);
+        if is_any {
+            self.0.marked.notify_one();
+        }
+    }
+
+    /// Waits for marked streams, and returns them with what was delivered of them.
+    pub(super) async fn marked(&self) -> Vec<(StreamName, Position)> {
+        loop {
+            let marked = self.take_marked();
+            if !marked.is_empty() {
+                return marked;
+            }
+            self.0.marked.notified().await;
+        }
+    }
+
+    fn take_marked(&self) -> Vec<(StreamName, Position)> {
+        let mut state = self.state();
+        let marked = std::mem::take(&mut state.marked);
+        let position = |stream: &StreamName| state.streams.get(stream)?.position;
+        marked
+            .into_iter()
+            .filter_map(|stream| Some((position(&stream)?, stream)))
+            .map(swap)
+            .collect()
+    }
+
+    /// What was delivered of each followed stream.
+    pub(super) fn positions(&self) -> HashMap<StreamName, Position> {
+        let state = self.state();
+        let followed = state.streams.iter().filter(|(_, followed)| followed.has_followers());
+        followed.filter_map(|(name, followed)| Some((name.clone(), followed.position?))).collect()
+    }
+
+    /// Delivers changes that this server has stored. Returns the queues of slow followers.
+    pub(super) fn deliver(&self, changes: Vec<(StreamName, Change)>) -> Vec<Backlog> {
+        let (mut backlogs, mut gaps) = (Vec::new(), Vec::new());
+        let mut state = self.state();
+        for (stream, change) in changes {
+            let Some(followed) = state.streams.get_mut(&stream) else { continue };
+            match followed.position.map(|position| fit(position, &change)) {
+                // Stored before or after the position is read: a read finds out.
+                None | Some(Fit::Gap) => gaps.push(stream),
+                Some(Fit::Old) => {}
+                Some(Fit::Next) => backlogs.extend(followed.send(change)),
+            }
+        }
+        drop(state);
+        self.mark(gaps);
+        backlogs
+    }
+
+    /// Delivers a page that was read from `position` on. What was delivered meanwhile is left out.
+    pub(super) fn deliver_page(
+        &self,
+        stream: &StreamName,
+        position: Position,
+        page: MessagePage,
+    ) -> Vec<Backlog> {
+        let mut again = page.more;
+        let mut backlogs = Vec::new();
+        let mut state = self.state();
+        let Some(followed) = state.streams.get_mut(stream) else { return backlogs };
+        for change in changes_of(position, page) {
+            let Some(current) = followed.position else { break };
+            match fit(current, &change) {
+                Fit::Next => backlogs.extend(followed.send(change)),
+                Fit::Old => {}
+                Fit::Gap => {
+                    again = true;
+                    break;
+                }
+            }
+        }
+        drop(state);
+        if again {
+            self.mark([stream.clone()]);
+        }
+        backlogs
+    }
+
+    /// Delivers that the stream of this position was deleted, unless other changes were delivered
+    /// meanwhile.
+    pub(super) fn deliver_deleted(&self, stream: &StreamName, position: Position) {
+        let Some(generation) = position.generation else { return };
+        if let Some(followed) = self.state().streams.get_mut(stream)
+            && followed.position == Some(position)
+        {
+            followed.send(Change::Deleted { generation });
+        }
+        // It may have been created again.
+        self.mark([stream.clone()]);
+    }
+
+    /// Ends the follows of a stream: changes cannot be delivered.
+    pub(super) fn interrupt(&self, stream: &StreamName) {
+        self.state().streams.remove(stream);
+    }
+
+    /// Ends every follow, and refuses new ones.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.streams.clear();
+    }
+}
+
+fn swap<A, B>((a, b): (A, B)) -> (B, A) {
+    (b, a)
+}
+
+impl FollowedStream {
+    fn has_followers(&self) -> bool {
+        self.senders.iter().any(|sender| !sender.is_closed())
+    }
+
+    /// Sends a change that follows what was delivered. Returns the queues of slow followers.
+    fn send(&mut self, change: Change) -> Vec<Backlog> {
+        self.position = Some(match &change {
+            Change::Deleted { .. } => Position::NO_STREAM,
+            Change::Appended { generation, .. } | Change::Ended { generation, .. } => {
+                Position { generation: Some(*generation), seq: change.head() }
+            }
+        });
+        // Usually there is one follower, which then gets the change without a copy.
+        if let Some(last) = self.senders.pop() {
+            self.senders.retain(|sender| sender.send(change.clone()));
+            if last.send(change) {
+                self.senders.push(last);
+            }
+        }
+        self.senders.iter().filter_map(ChangeSender::backlog).collect()
+    }
+}
+
+fn fit(position: Position, change: &Change) -> Fit {
+    let (generation, after) = match change {
+        Change::Appended { generation, after, .. } | Change::Ended { generation, after, .. } => {
+            (*generation, *after)
+        }
+        Change::Deleted { generation } => {
+            let is_current = position.generation == Some(*generation);
+            return if is_current { Fit::Next } else { Fit::Gap };
+        }
+    };
+    match position.generation {
+        None if after == 0 => Fit::Next,
+        Some(current) if current == generation && after == position.seq => Fit::Next,
+        Some(current) if current == generation && change.head() <= position.seq => Fit::Old,
+        _ => Fit::Gap,
+    }
+}
+
+/// The changes that a page shows to a reader at `position`.
+fn changes_of(position: Position, page: MessagePage) -> Vec<Change> {
+    let Some(generation) = page.position.generation else { return Vec::new() };
+    let mut changes = Vec::new();
+    // From the position of a missing stream, a page begins with the first message of the generation.
+    let mut after = if position.generation.is_some() { position.seq } else { 0 };
+    if let Some(last) = page.messages.last().map(|last: &Message| last.id.seq) {
+        let messages = page.messages;
+        changes.push(Change::Appended { generation, after, messages });
+        after = last;
+    }
+    if let Some(end) = page.end.filter(|end| !page.more && end.id.seq > after) {
+        changes.push(Change::Ended { generation, after, end });
+    }
+    changes
+}

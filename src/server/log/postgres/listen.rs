@@ -1,0 +1,204 @@
+//! Follows the changes of other servers: notifications say which streams have changed, and a regular
+//! comparison finds what a notification did not say.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::Notification;
+
+use super::{
+    feed::Feed,
+    pool::Readers,
+    read::{Reader, signed},
+    session::{Connector, OnNotification},
+    statements::CHANNEL,
+};
+use crate::server::log::{
+    Bound, FreshnessSender, Position, Range, ReadCursor, ReadError, StreamName, follow::Backlog,
+};
+
+/// How often the followed streams are compared with the database.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a comparison may take.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Without a comparison for this time, what is in memory may be old.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+/// The pause before the next attempt after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long the first notification may take to arrive.
+const TEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many streams are read at once, and how much of each.
+const CONCURRENT_READS: usize = 4;
+const PAGE: Bound = Bound { messages: 4096, bytes: 1024 * 1024 };
+/// Back-pressure: how long the reads of a stream wait for followers that do not keep up.
+const MAX_BACKLOG_WAIT: Duration = Duration::from_millis(100);
+
+/// Listens for the notifications of other servers.
+pub(super) struct Listener {
+    pub(super) connector: Connector,
+    pub(super) server: i64,
+    pub(super) feed: Feed,
+    pub(super) freshness: FreshnessSender,
+    /// A notification of this server has arrived.
+    pub(super) tested: Arc<Notify>,
+}
+
+impl Listener {
+    /// Opens a session that receives notifications.
+    pub(super) async fn open(&self) -> anyhow::Result<Reader> {
+        let (server, feed) = (self.server.to_string(), self.feed.clone());
+        let tested = Arc::clone(&self.tested);
+        let on_notification: OnNotification = Arc::new(move |notification: &Notification| {
+            let mut words = notification.payload().split(' ');
+            // What this server stores is delivered without a notification.
+            if words.next() == Some(&server) {
+                tested.notify_one();
+            } else {
+                feed.mark(words.filter_map(|name| name.parse().ok()));
+            }
+        });
+        let session = self.connector.connect("tidings listener", Some(on_notification)).await?;
+        session.client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        Ok(Reader::new(session).await?)
+    }
+
+    /// Checks that notifications arrive: not through a pooler in transaction mode.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub(super) async fn test(&self, readers: &Readers) -> anyhow::Result<()> {
+        let session = readers.get().await?;
+        let payload = self.server.to_string();
+        session.client().execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &payload]).await?;
+        timeout(TEST_TIMEOUT, self.tested.notified()).await.map_err(|_| {
+            anyhow::anyhow!(
+                "notifications (LISTEN) do not arrive. Connect to PostgreSQL itself, or through a \
+                 pooler in session mode: one in transaction mode does not pass them on"
+            )
+        })
+    }
+
+    /// Compares regularly; reconnects when the session is lost.
+    pub(super) async fn run(self, first: Reader) {
+        let mut next = Some(first);
+        let mut compared_at = Instant::now();
+        loop {
+            let reader = match next.take() {
+                Some(reader) => Ok(reader),
+                None => self.open().await,
+            };
+            match reader {
+                // At once: notifications may have been lost before.
+                Ok(reader) => {
+                    while self.compare(&reader).await {
+                        compared_at = Instant::now();
+                        self.freshness.set_stale(false);
+                        sleep(COMPARE_INTERVAL).await;
+                    }
+                }
+                Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot listen"),
+            }
+            if compared_at.elapsed() > STALE_AFTER {
+                self.freshness.set_stale(true);
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Marks the streams that differ from what was delivered; returns whether the database answers.
+    async fn compare(&self, reader: &Reader) -> bool {
+        if !reader.is_usable() {
+            return false;
+        }
+        let mut delivered = self.feed.positions();
+        let names: Vec<&str> = delivered.keys().map(StreamName::as_str).collect();
+        let Ok(Ok(stored)) = timeout(COMPARE_TIMEOUT, reader.positions(&names)).await else {
+            return false;
+        };
+        let mut different = Vec::new();
+        for (stream, position) in stored {
+            if delivered.remove(&stream) != Some(position) {
+                different.push(stream);
+            }
+        }
+        let deleted =
+            delivered.into_iter().filter(|(_, position)| *position != Position::NO_STREAM);
+        different.extend(deleted.map(|(stream, _)| stream));
+        self.feed.mark(different);
+        true
+    }
+}
+
+/// Reads what follows the delivered changes of each marked stream, and delivers it.
+pub(super) async fn deliver_marked(feed: Feed, readers: Readers) {
+    loop {
+        let marked = feed.marked().await;
+        stream::iter(marked)
+            .for_each_concurrent(CONCURRENT_READS, |(stream, position)| {
+                deliver(&feed, &readers, stream, position)
+            })
+            .await;
+    }
+}
+
+async fn deliver(feed: &Feed, readers: &Readers, stream: StreamName, position: Position) {
+    let range = Range::After(ReadCursor::Position(position));
+    let read = readers.read(async |reader| reader.page(&stream, range, PAGE).await).await;
+    match read.and_then(|page| page) {
+        Ok(page) if page.head.seq < position.seq => {
+            if let Err(error) = renew_generation(readers, &stream, position).await {
+                tracing::error!(error = format!("{error:#}"), "a stream that lost messages stays");
+                sleep(RETRY_PAUSE).await;
+            }
+            feed.mark([stream]);
+        }
+        Ok(page) => wait_for(feed.deliver_page(&stream, position, page)).await,
+        Err(ReadError::NoStream | ReadError::UnknownCursor) => {
+            feed.deliver_deleted(&stream, position);
+        }
+        // Its followers begin again, and their watchers read the log.
+        Err(ReadError::Trimmed) => feed.interrupt(&stream),
+        Err(ReadError::Behind | ReadError::Unavailable(_)) => {
+            sleep(RETRY_PAUSE).await;
+            feed.mark([stream]);
+        }
+    }
+}
+
+/// Makes a stream whose head moved back another generation. A failover has lost its newest messages,
+/// which readers may have received, and their sequences will be assigned again: every cursor must
+/// become unknown.
+async fn renew_generation(
+    readers: &Readers,
+    stream: &StreamName,
+    position: Position,
+) -> anyhow::Result<()> {
+    tracing::error!(%stream, "the database has lost messages that readers have received");
+    let Some(generation) = position.generation else { return Ok(()) };
+    let session = readers.get().await?;
+    let update = "
+        WITH next AS (UPDATE tidings.store SET generation = generation + 1 RETURNING generation)
+        UPDATE tidings.streams s SET generation = next.generation FROM next
+        WHERE s.name = $1 AND s.generation = $2 AND s.seq < $3";
+    let name = stream.as_str();
+    session.client().execute(update, &[&name, &generation.0, &signed(position.seq)]).await?;
+    Ok(())
+}
+
+async fn wait_for(backlogs: Vec<Backlog>) {
+    if backlogs.is_empty() {
+        return;
+    }
+    let waiting = spawn_blocking(move || {
+        for backlog in backlogs {
+            backlog.wait(MAX_BACKLOG_WAIT);
+        }
+    });
+    let _ = waiting.await;
+}
