@@ -1,14 +1,9 @@
 //! Finds or installs Chromium for the tests of the pages.
 
-use std::{
-    env,
-    ffi::OsString,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{env, ffi::OsString, path::PathBuf, process::Command};
 
 use crate::{
-    Result, node,
+    Result, apt, node,
     process::{output, root, run, say},
 };
 
@@ -21,15 +16,10 @@ pub(crate) fn find_or_install() -> Result<Option<OsString>> {
     if let Some(found) = env::var_os("TIDINGS_CHROMIUM").or_else(find) {
         return Ok(Some(found));
     }
-    if output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0") {
+    if apt::is_usable() {
         say("Installing Chromium from the system's packages, to test the pages.");
-        // Failures are ignored: the search below shows whether it worked.
-        let _ = Command::new("apt-get").arg("update").stdout(Stdio::null()).status();
-        let _ = Command::new("apt-get")
-            .args(["install", "--yes", "--no-install-recommends", "chromium"])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status();
+        apt::update();
+        apt::install("chromium");
         if let Some(found) = find() {
             return Ok(Some(found));
         }

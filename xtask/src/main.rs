@@ -1,14 +1,17 @@
-//! `cargo xtask run`, `test`, `watch`, `bench` and `dist`: installs missing tools, runs the task.
+//! `cargo xtask run`, `cluster`, `watch`, `test`, `bench` and `dist`: installs missing tools, runs the task.
 //!
 //! A JSON parser is the only dependency, so that the first command of a new contributor starts at
 //! once.
 
+mod apt;
 mod build;
 mod chromium;
+mod cluster;
 mod config;
 mod dist;
 mod files;
 mod node;
+mod postgres;
 mod process;
 mod progress;
 mod site;
@@ -25,15 +28,17 @@ Usage: cargo xtask <task> [-- arguments of the server, or of the benchmarks]
 Each task installs the tools that it needs and does not find.
 
 Tasks:
-  run    Builds Tidings quickly, for this machine, and serves it at http://127.0.0.1:3000. Arguments
-         go to the server (-- --help lists them)
-  watch  The same, but rebuilds and reloads the page as you edit: `cargo leptos watch`
-  test   Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
-         pages in Chromium
-  bench  Builds the release of the server and measures it (-- --help lists the benchmarks); with
-         `-- page` the pages, in Chromium
-  dist   Builds the release, slower to compile, faster and smaller, and packs everything that a
-         server needs: target/dist/tidings-….tar.gz
+  run      Builds Tidings quickly, for this machine, and serves it at http://127.0.0.1:3000. Arguments
+           go to the server (-- --help lists them)
+  watch    The same, but rebuilds and reloads the page as you edit: `cargo leptos watch`
+  cluster  To try failover: builds like `run`, and starts three servers over one PostgreSQL database
+           with a synchronous standby, behind HAProxy, at the same address (Linux alone)
+  test     Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
+           pages in Chromium
+  bench    Builds the release of the server and measures it (-- --help lists the benchmarks); with
+           `-- page` the pages, in Chromium
+  dist     Builds the release, slower to compile, faster and smaller, and packs everything that a
+           server needs: target/dist/tidings-….tar.gz
 ";
 
 fn main() -> ExitCode {
@@ -43,10 +48,13 @@ fn main() -> ExitCode {
     let done = match (task.as_deref(), rest.as_slice()) {
         (Some("run"), server_arguments) => steps::run_server(server_arguments),
         (Some("watch"), server_arguments) => steps::watch(server_arguments),
+        (Some("cluster"), []) => cluster::start(),
         (Some("bench"), options) => steps::bench(options),
         (Some("test"), []) => steps::test(),
         (Some("dist"), []) => steps::dist(),
-        (Some(task @ ("test" | "dist")), _) => Err(format!("{task} takes no arguments")),
+        (Some(task @ ("cluster" | "test" | "dist")), _) => {
+            Err(format!("{task} takes no arguments"))
+        }
         (None | Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");
             Ok(())

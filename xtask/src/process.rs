@@ -26,6 +26,19 @@ pub(crate) fn run(command: &mut Command, on_failure: &str) -> Result<()> {
     }
 }
 
+/// Replaces this process with a program, so that Ctrl+C waits for its graceful shutdown.
+#[cfg(unix)]
+pub(crate) fn exec(program: &mut Command) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let error = program.exec();
+    Err(not_run(program, &error, "there is nothing to run"))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn exec(program: &mut Command) -> Result<()> {
+    run(program, "the program has stopped")
+}
+
 /// Runs a command whose output is shown only if it fails, in parallel with another one.
 pub(crate) fn run_quietly(command: &mut Command, on_failure: &str) -> Result<()> {
     match command.stdin(Stdio::null()).output() {

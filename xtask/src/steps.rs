@@ -5,8 +5,8 @@ use std::{ffi::OsStr, path::PathBuf, process::Command};
 use crate::{
     Result,
     build::{self, Build, Profile},
-    chromium, dist, node,
-    process::{cargo, root, run, run_cargo},
+    chromium, dist, node, postgres,
+    process::{cargo, exec, root, run, run_cargo, say},
     progress::Steps,
     site, size, smoke_test,
     tools::{self, Leptos},
@@ -18,18 +18,6 @@ pub(crate) fn run_server(server_arguments: &[String]) -> Result<()> {
     let build = Build::make(Profile::Quick, &mut steps)?;
     steps.next("Serving. Ctrl+C stops.");
     exec(Command::new(build.server()).args(server_arguments))
-}
-
-/// Replaces this process with the server, so that Ctrl+C waits for its graceful shutdown.
-#[cfg(unix)]
-fn exec(server: &mut Command) -> Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    Err(format!("the server cannot be run: {}", server.exec()))
-}
-
-#[cfg(not(unix))]
-fn exec(server: &mut Command) -> Result<()> {
-    run(server, "the server has stopped")
 }
 
 /// Sets up, then rebuilds and reloads on every change.
@@ -54,6 +42,7 @@ pub(crate) fn test() -> Result<()> {
     tools::rust_components()?;
     node::install(node::END2END)?;
     let chromium = chromium::find_or_install()?;
+    let postgres = postgres::find_or_install();
     let leptos = Leptos::find_or_install()?;
 
     steps.next("Is the code formatted?");
@@ -65,6 +54,7 @@ pub(crate) fn test() -> Result<()> {
         "--package=tidings",
         "--package=tidings-bench",
         "--package=tidings-bindgen",
+        "--package=tidings-cluster",
         "--package=xtask",
         "--all-targets",
         "--",
@@ -89,7 +79,13 @@ pub(crate) fn test() -> Result<()> {
     steps.next("The Rust tests of the build");
     run_cargo(&["test", "--locked", "--package=tidings-bindgen"])?;
     steps.next("The Rust tests");
-    run_cargo(&["test", "--locked", "--package=tidings", "--package=tidings-bench"])?;
+    run_cargo(&[
+        "test",
+        "--locked",
+        "--package=tidings",
+        "--package=tidings-bench",
+        "--package=tidings-cluster",
+    ])?;
 
     let build = Build::make(Profile::Release, &mut steps)?;
     steps.next("The release, with standard error full, closed, broken or never read");
@@ -111,7 +107,14 @@ pub(crate) fn test() -> Result<()> {
         ("TIDINGS_LEPTOS_SITE", leptos_site),
         ("TIDINGS_QUICK_SITE", quick.site()),
     ];
-    playwright(&build, &sites, chromium.as_deref())
+    playwright(&build, &sites, chromium.as_deref())?;
+    if postgres.is_none() {
+        say(&format!(
+            "!!! PostgreSQL IS MISSING !!! Its engine was not tested. Please {}.",
+            postgres::ADVICE
+        ));
+    }
+    Ok(())
 }
 
 /// Sets up, builds the release, packs it, and runs the smoke test of the archive.
