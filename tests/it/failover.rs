@@ -31,6 +31,8 @@ const BETWEEN_FAULTS: usize = 3;
 enum Fault {
     /// A server is killed and started again.
     KillServer,
+    /// A server is stopped gracefully, as for an upgrade, and another one is started.
+    ReplaceServer,
     /// The primary is killed, the standby promoted, and a new standby built.
     KillPrimary,
     FreezeServer,
@@ -47,6 +49,7 @@ fn faults() -> Vec<(Fault, usize)> {
     if std::env::var_os("TIDINGS_SOAK").is_some() {
         return vec![
             (Fault::KillServer, 30),
+            (Fault::ReplaceServer, 9),
             (Fault::KillPrimary, 10),
             (Fault::FreezeServer, 2),
             (Fault::FreezePrimary, 2),
@@ -57,6 +60,7 @@ fn faults() -> Vec<(Fault, usize)> {
     }
     vec![
         (Fault::KillServer, 6),
+        (Fault::ReplaceServer, 3),
         (Fault::KillPrimary, 2),
         (Fault::FreezePrimary, 1),
         (Fault::CutNetwork, 12),
@@ -131,6 +135,13 @@ fn inject(
             set_urls(deployment.urls());
             // A server does not start without its database.
             deployment.networks[index].cut_after(u64::MAX);
+            deployment.restart_server(index);
+            set_urls(deployment.urls());
+        }
+        Fault::ReplaceServer => {
+            deployment.networks[index].cut_after(u64::MAX);
+            deployment.signal(index, "TERM");
+            deployment.wait_for_end(index);
             deployment.restart_server(index);
             set_urls(deployment.urls());
         }

@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use tempfile::TempDir;
 use tidings_cluster::{Cluster, Cutter, Options, connection_url};
 
-use super::{built_site, process::Server};
+use super::{
+    built_site,
+    process::{Server, exit_status},
+};
 
 /// Servers on a database with a synchronous standby, which can be killed and started again.
 pub(crate) struct Deployment {
@@ -77,6 +80,13 @@ impl Deployment {
     pub(crate) fn kill_server(&mut self, index: usize) {
         if let Some(server) = self.servers[index].take() {
             server.kill();
+        }
+    }
+
+    /// Waits until a server has ended, after a signal.
+    pub(crate) fn wait_for_end(&mut self, index: usize) {
+        if let Some(mut server) = self.servers[index].take() {
+            assert_eq!(exit_status(&mut server.process), Some(0));
         }
     }
 
