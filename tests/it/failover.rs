@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     deployment::{Deployment, Shared, blocking},
+    events, next,
     reconnecting::{Publishers, ReconnectingClient, of_publisher},
     seeded_rng,
 };
@@ -213,6 +214,66 @@ async fn a_primary_that_was_replaced_is_not_read() {
     }
     for reader in readers {
         assert!(reader.await.expect("no panic") == log, "a reader has what the log has");
+    }
+}
+
+/// Without a synchronous standby a failover loses messages, whose sequences are then assigned again. Their
+/// readers get a reset and what there is, never a wrong continuation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_messages_resets_the_readers() {
+    let deployment = blocking(|| Deployment::start_with(2, &[])).await;
+    let Some(deployment) = deployment else { return };
+    let urls = deployment.urls();
+    let client = reqwest::Client::new();
+    let publish = async |server: usize, text: &str| {
+        for _ in 0..600 {
+            let request = client.post(format!("{}/streams/news", urls[server]));
+            if request.body(text.to_owned()).send().await.expect("a response").status() == 201 {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{text} is not stored");
+    };
+    publish(0, "kept").await;
+    let deployment = blocking(move || {
+        let cluster = &deployment.cluster;
+        cluster.primary().query("ALTER SYSTEM SET synchronous_standby_names = ''").expect("set");
+        cluster.primary().query("SELECT pg_reload_conf()").expect("reloaded");
+        cluster.standby().kill().expect("killed");
+        deployment
+    })
+    .await;
+    let mut watchers = Vec::new();
+    for url in &urls {
+        let response = client.get(format!("{url}/streams/news/events")).send().await;
+        let mut watcher = events(response.expect("a response"));
+        assert_eq!(next(&mut watcher).await.data, "kept");
+        watchers.push(watcher);
+    }
+    for text in ["lost 1", "lost 2", "lost 3"] {
+        publish(0, text).await;
+        for watcher in &mut watchers {
+            assert_eq!(next(watcher).await.data, text);
+        }
+    }
+    let _deployment = blocking(move || {
+        let cluster = &deployment.cluster;
+        cluster.primary().kill().expect("killed");
+        cluster.standby().start().expect("started");
+        cluster.promote().expect("promoted");
+        deployment
+    })
+    .await;
+    for text in ["new 1", "new 2", "new 3", "new 4"] {
+        publish(1, text).await;
+    }
+    for watcher in &mut watchers {
+        let reset = next(watcher).await;
+        assert_eq!(reset.event, "reset", "{reset:?}");
+        for text in ["kept", "new 1", "new 2", "new 3", "new 4"] {
+            assert_eq!(next(watcher).await.data, text);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) use self::copy::PostgresCopy;
 pub(crate) use self::options::{PostgresOptions, PostgresTls};
 use self::{
     batch::{GroupId, Operation, Outcome},
-    feed::{Beginning, Feed},
+    feed::{Beginning, Delivered, Feed},
     health::Health,
     listen::Listener,
     pool::Readers,
@@ -56,7 +56,7 @@ use self::{
 };
 use super::{
     AppendError, Appended, Bound, EventId, Follow, Freshness, FreshnessSender, IdempotencyKey,
-    MessagePage, MessageText, Position, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
+    MessagePage, MessageText, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
     Supervisor,
     metrics::{EngineMetrics, LogStats},
 };
@@ -95,7 +95,9 @@ impl Postgres {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let server = fastrand::i64(1..);
-        let connector = Connector::new(options)?;
+        let feed = Feed::default();
+        let doubted = feed.clone();
+        let connector = Connector::new(options, move || doubted.doubt())?;
         let mut session = connector.connect("tidings", None).await?;
         schema::prepare(&mut session.client).await.map_err(describe_database_error)?;
         let group = GroupId { server, number: 0 };
@@ -104,8 +106,7 @@ impl Postgres {
         drop(session);
         first.durability().await?.log();
         let readers = Readers::new(connector.clone())?;
-        let (feed, health, metrics) =
-            (Feed::default(), Health::default(), EngineMetrics::default());
+        let (health, metrics) = (Health::default(), EngineMetrics::default());
         let stale = FreshnessSender::default();
         let freshness = stale.subscribe();
         let listener = Listener {
@@ -195,7 +196,10 @@ impl Postgres {
         range: Range,
         bound: Bound,
     ) -> Result<MessagePage, ReadError> {
-        self.readers.read(async |reader| reader.page(stream, range, bound).await).await?
+        let page =
+            self.readers.read(async |reader| reader.page(stream, range, bound).await).await?;
+        // Checked after the session was opened, which shows a promotion.
+        if self.feed.is_doubtful(stream) { Err(ReadError::Behind) } else { page }
     }
 
     pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
@@ -214,11 +218,10 @@ impl Postgres {
                 Beginning::At(follow) => Ok(follow),
                 Beginning::Reading(starting) => {
                     let name = stream.as_str();
-                    let positions =
-                        engine.readers.read(async |reader| reader.positions(&[name]).await);
-                    let found = positions.await?.into_iter().next();
-                    let position = found.map_or(Position::NO_STREAM, |(_, position)| position);
-                    Ok(engine.feed.begin(&stream, starting, position))
+                    let heads = engine.readers.read(async |reader| reader.heads(&[name]).await);
+                    let found = heads.await?.into_iter().next();
+                    let head = found.map_or(Delivered::NO_STREAM, |(_, head)| head);
+                    Ok(engine.feed.begin(&stream, starting, head))
                 }
             }
         })

@@ -270,7 +270,7 @@ const SETTINGS: &str = "
 
 /// Opens a session that excludes servers and other copies.
 async fn open(options: PostgresOptions) -> anyhow::Result<Session> {
-    let connector = Connector::new(options)?;
+    let connector = Connector::new(options, || {})?;
     let session = connector.connect("tidings copy", None).await?;
     let client = &session.client;
     client.batch_execute(SETTINGS).await?;

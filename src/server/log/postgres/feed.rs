@@ -4,6 +4,10 @@
 //! notification of another server, a gap, or a difference that the regular comparison finds marks the
 //! stream, and [`listen`](super::listen) reads what follows. So a lost notification costs time, never
 //! a message.
+//!
+//! A standby that was promoted may lack messages that were delivered here, and assign their sequences
+//! again. So after a promotion nothing is delivered, and no page is read, before a read has found the
+//! message that was delivered last.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -42,10 +46,23 @@ struct FeedState {
 #[derive(Debug, Default)]
 struct FollowedStream {
     /// What has been delivered; none until the position of the stream is known.
-    position: Option<Position>,
+    delivered: Option<Delivered>,
+    /// Whether the database may lack what was delivered, because a standby was promoted.
+    is_doubtful: bool,
     /// Whether the stream was marked before its position was known.
     touched: bool,
     senders: Vec<ChangeSender>,
+}
+
+/// What has been delivered of a stream: its position, and the milliseconds of the last id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) position: Position,
+    pub(super) millis: u64,
+}
+
+impl Delivered {
+    pub(super) const NO_STREAM: Self = Self { position: Position::NO_STREAM, millis: 0 };
 }
 
 /// How a follow begins.
@@ -86,8 +103,8 @@ impl Feed {
             *followed = FollowedStream::default();
         }
         followed.senders.push(sender);
-        Some(match followed.position {
-            Some(position) => Beginning::At(starting.begin_at(position)),
+        Some(match followed.delivered {
+            Some(delivered) => Beginning::At(starting.begin_at(delivered.position)),
             None => Beginning::Reading(starting),
         })
     }
@@ -97,12 +114,12 @@ impl Feed {
         &self,
         stream: &StreamName,
         starting: StartingFollow,
-        observed: Position,
+        observed: Delivered,
     ) -> Follow {
         let (start, touched) = match self.state().streams.get_mut(stream) {
-            None => (observed, false),
+            None => (observed.position, false),
             Some(followed) => {
-                let start = *followed.position.get_or_insert(observed);
+                let start = followed.delivered.get_or_insert(observed).position;
                 (start, std::mem::take(&mut followed.touched))
             }
         };
@@ -120,7 +137,7 @@ impl Feed {
         let mut is_any = false;
         for stream in streams {
             let Some(followed) = state.streams.get_mut(&stream) else { continue };
-            if followed.position.is_none() {
+            if followed.delivered.is_none() {
                 followed.touched = true;
             } else if followed.has_followers() {
                 state.marked.insert(stream);
@@ -136,7 +153,7 @@ impl Feed {
     }
 
     /// Waits for marked streams, and returns them with what was delivered of them.
-    pub(super) async fn marked(&self) -> Vec<(StreamName, Position)> {
+    pub(super) async fn marked(&self) -> Vec<(StreamName, Delivered)> {
         loop {
             let marked = self.take_marked();
             if !marked.is_empty() {
@@ -146,22 +163,35 @@ impl Feed {
         }
     }
 
-    fn take_marked(&self) -> Vec<(StreamName, Position)> {
+    fn take_marked(&self) -> Vec<(StreamName, Delivered)> {
         let mut state = self.state();
         let marked = std::mem::take(&mut state.marked);
-        let position = |stream: &StreamName| state.streams.get(stream)?.position;
-        marked
-            .into_iter()
-            .filter_map(|stream| Some((position(&stream)?, stream)))
-            .map(swap)
-            .collect()
+        let delivered = |stream: &StreamName| state.streams.get(stream)?.delivered;
+        let with_delivered = |stream| Some((delivered(&stream)?, stream));
+        marked.into_iter().filter_map(with_delivered).map(|(at, stream)| (stream, at)).collect()
     }
 
     /// What was delivered of each followed stream.
-    pub(super) fn positions(&self) -> HashMap<StreamName, Position> {
+    pub(super) fn delivered(&self) -> HashMap<StreamName, Delivered> {
         let state = self.state();
         let followed = state.streams.iter().filter(|(_, followed)| followed.has_followers());
-        followed.filter_map(|(name, followed)| Some((name.clone(), followed.position?))).collect()
+        followed.filter_map(|(name, followed)| Some((name.clone(), followed.delivered?))).collect()
+    }
+
+    /// A standby was promoted: it may lack what was delivered.
+    pub(super) fn doubt(&self) {
+        let mut state = self.state();
+        for followed in state.streams.values_mut() {
+            followed.is_doubtful = true;
+        }
+        let streams: Vec<StreamName> = state.streams.keys().cloned().collect();
+        drop(state);
+        self.mark(streams);
+    }
+
+    /// Whether the database may lack what was delivered of a stream.
+    pub(super) fn is_doubtful(&self, stream: &StreamName) -> bool {
+        self.state().streams.get(stream).is_some_and(|followed| followed.is_doubtful)
     }
 
     /// Delivers changes that this server has stored. Returns the queues of slow followers.
@@ -170,8 +200,9 @@ impl Feed {
         let mut state = self.state();
         for (stream, change) in changes {
             let Some(followed) = state.streams.get_mut(&stream) else { continue };
-            match followed.position.map(|position| fit(position, &change)) {
-                // Stored before or after the position is read: a read finds out.
+            match followed.fit(&change) {
+                // A read finds out.
+                _ if followed.is_doubtful => gaps.push(stream),
                 None | Some(Fit::Gap) => gaps.push(stream),
                 Some(Fit::Old) => {}
                 Some(Fit::Next) => backlogs.extend(followed.send(change)),
@@ -182,28 +213,32 @@ impl Feed {
         backlogs
     }
 
-    /// Delivers a page that was read from `position` on. What was delivered meanwhile is left out.
+    /// Delivers a page that was read from what was delivered, and found it. What was delivered
+    /// meanwhile is left out.
     pub(super) fn deliver_page(
         &self,
         stream: &StreamName,
-        position: Position,
+        delivered: Delivered,
         page: MessagePage,
     ) -> Vec<Backlog> {
         let mut again = page.more;
         let mut backlogs = Vec::new();
         let mut state = self.state();
         let Some(followed) = state.streams.get_mut(stream) else { return backlogs };
-        for change in changes_of(position, page) {
-            let Some(current) = followed.position else { break };
-            match fit(current, &change) {
-                Fit::Next => backlogs.extend(followed.send(change)),
-                Fit::Old => {}
-                Fit::Gap => {
+        if followed.delivered == Some(delivered) {
+            followed.is_doubtful = false;
+        }
+        for change in changes_of(delivered.position, page) {
+            match followed.fit(&change) {
+                Some(Fit::Next) => backlogs.extend(followed.send(change)),
+                Some(Fit::Old) => {}
+                None | Some(Fit::Gap) => {
                     again = true;
                     break;
                 }
             }
         }
+        again |= followed.is_doubtful;
         drop(state);
         if again {
             self.mark([stream.clone()]);
@@ -211,13 +246,14 @@ impl Feed {
         backlogs
     }
 
-    /// Delivers that the stream of this position was deleted, unless other changes were delivered
-    /// meanwhile.
-    pub(super) fn deliver_deleted(&self, stream: &StreamName, position: Position) {
-        let Some(generation) = position.generation else { return };
+    /// Delivers that the stream was deleted, unless other changes were delivered meanwhile.
+    pub(super) fn deliver_deleted(&self, stream: &StreamName, delivered: Delivered) {
         if let Some(followed) = self.state().streams.get_mut(stream)
-            && followed.position == Some(position)
+            && followed.delivered == Some(delivered)
         {
+            followed.is_doubtful = false;
+            // Else there was no stream before either.
+            let Some(generation) = delivered.position.generation else { return };
             followed.send(Change::Deleted { generation });
         }
         // It may have been created again.
@@ -237,23 +273,27 @@ impl Feed {
     }
 }
 
-fn swap<A, B>((a, b): (A, B)) -> (B, A) {
-    (b, a)
-}
-
 impl FollowedStream {
     fn has_followers(&self) -> bool {
         self.senders.iter().any(|sender| !sender.is_closed())
     }
 
+    /// How a change relates to what was delivered; none until that is known.
+    fn fit(&self, change: &Change) -> Option<Fit> {
+        self.delivered.map(|delivered| fit(delivered.position, change))
+    }
+
     /// Sends a change that follows what was delivered. Returns the queues of slow followers.
     fn send(&mut self, change: Change) -> Vec<Backlog> {
-        self.position = Some(match &change {
-            Change::Deleted { .. } => Position::NO_STREAM,
-            Change::Appended { generation, .. } | Change::Ended { generation, .. } => {
-                Position { generation: Some(*generation), seq: change.head() }
-            }
-        });
+        let (generation, last) = match &change {
+            Change::Deleted { .. } => (None, None),
+            Change::Appended { generation, messages, .. } => (Some(*generation), messages.last()),
+            Change::Ended { generation, end, .. } => (Some(*generation), Some(end)),
+        };
+        self.delivered = Some(last.map_or(Delivered::NO_STREAM, |last| Delivered {
+            position: Position { generation, seq: last.id.seq },
+            millis: last.id.millis,
+        }));
         // Usually there is one follower, which then gets the change without a copy.
         if let Some(last) = self.senders.pop() {
             self.senders.retain(|sender| sender.send(change.clone()));

@@ -12,14 +12,14 @@ use tokio::{
 use tokio_postgres::Notification;
 
 use super::{
-    feed::Feed,
+    feed::{Delivered, Feed},
     pool::Readers,
-    read::{Reader, signed},
+    read::{NextPage, Reader},
     session::{Connector, OnNotification},
     statements::CHANNEL,
 };
 use crate::server::log::{
-    Bound, FreshnessSender, Position, Range, ReadCursor, ReadError, StreamName, follow::Backlog,
+    Bound, FreshnessSender, Position, ReadError, StreamName, follow::Backlog,
 };
 
 /// How often the followed streams are compared with the database.
@@ -116,19 +116,18 @@ impl Listener {
         if !reader.is_usable() {
             return false;
         }
-        let mut delivered = self.feed.positions();
+        let mut delivered = self.feed.delivered();
         let names: Vec<&str> = delivered.keys().map(StreamName::as_str).collect();
-        let Ok(Ok(stored)) = timeout(COMPARE_TIMEOUT, reader.positions(&names)).await else {
+        let Ok(Ok(stored)) = timeout(COMPARE_TIMEOUT, reader.heads(&names)).await else {
             return false;
         };
         let mut different = Vec::new();
-        for (stream, position) in stored {
-            if delivered.remove(&stream) != Some(position) {
+        for (stream, head) in stored {
+            if delivered.remove(&stream) != Some(head) {
                 different.push(stream);
             }
         }
-        let deleted =
-            delivered.into_iter().filter(|(_, position)| *position != Position::NO_STREAM);
+        let deleted = delivered.into_iter().filter(|(_, last)| *last != Delivered::NO_STREAM);
         different.extend(deleted.map(|(stream, _)| stream));
         self.feed.mark(different);
         true
@@ -140,40 +139,43 @@ pub(super) async fn deliver_marked(feed: Feed, readers: Readers) {
     loop {
         let marked = feed.marked().await;
         stream::iter(marked)
-            .for_each_concurrent(CONCURRENT_READS, |(stream, position)| {
-                deliver(&feed, &readers, stream, position)
+            .for_each_concurrent(CONCURRENT_READS, |(stream, delivered)| {
+                deliver(&feed, &readers, stream, delivered)
             })
             .await;
     }
 }
 
-async fn deliver(feed: &Feed, readers: &Readers, stream: StreamName, position: Position) {
-    let range = Range::After(ReadCursor::Position(position));
-    let read = readers.read(async |reader| reader.page(&stream, range, PAGE).await).await;
-    match read.and_then(|page| page) {
-        Ok(page) if page.head.seq < position.seq => {
-            if let Err(error) = renew_generation(readers, &stream, position).await {
-                tracing::error!(error = format!("{error:#}"), "a stream that lost messages stays");
+async fn deliver(feed: &Feed, readers: &Readers, stream: StreamName, delivered: Delivered) {
+    let read = readers.read(async |reader| reader.page_after(&stream, delivered, PAGE).await).await;
+    match read {
+        Ok(NextPage::Lost) => {
+            if let Err(error) = renew_generation(readers, &stream, delivered.position).await {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the readers of a stream that lost messages cannot be told yet"
+                );
                 sleep(RETRY_PAUSE).await;
             }
             feed.mark([stream]);
         }
-        Ok(page) => wait_for(feed.deliver_page(&stream, position, page)).await,
-        Err(ReadError::NoStream | ReadError::UnknownCursor) => {
-            feed.deliver_deleted(&stream, position);
+        Ok(NextPage::Read(Ok(page))) => {
+            wait_for(feed.deliver_page(&stream, delivered, page)).await;
+        }
+        Ok(NextPage::Read(Err(ReadError::NoStream | ReadError::UnknownCursor))) => {
+            feed.deliver_deleted(&stream, delivered);
         }
         // Its followers begin again, and their watchers read the log.
-        Err(ReadError::Trimmed) => feed.interrupt(&stream),
-        Err(ReadError::Behind | ReadError::Unavailable(_)) => {
+        Ok(NextPage::Read(Err(ReadError::Trimmed))) => feed.interrupt(&stream),
+        Ok(NextPage::Read(Err(ReadError::Behind | ReadError::Unavailable(_)))) | Err(_) => {
             sleep(RETRY_PAUSE).await;
             feed.mark([stream]);
         }
     }
 }
 
-/// Makes a stream whose head moved back another generation. A failover has lost its newest messages,
-/// which readers may have received, and their sequences will be assigned again: every cursor must
-/// become unknown.
+/// Makes a stream another generation. A promoted standby lacks its newest messages, which readers have
+/// received, and their sequences are assigned again: every cursor must become unknown.
 async fn renew_generation(
     readers: &Readers,
     stream: &StreamName,
@@ -185,9 +187,8 @@ async fn renew_generation(
     let update = "
         WITH next AS (UPDATE tidings.store SET generation = generation + 1 RETURNING generation)
         UPDATE tidings.streams s SET generation = next.generation FROM next
-        WHERE s.name = $1 AND s.generation = $2 AND s.seq < $3";
-    let name = stream.as_str();
-    session.client().execute(update, &[&name, &generation.0, &signed(position.seq)]).await?;
+        WHERE s.name = $1 AND s.generation = $2";
+    session.client().execute(update, &[&stream.as_str(), &generation.0]).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 
-use super::session::Session;
+use super::{feed::Delivered, session::Session};
 use crate::{
     message::Message,
     server::log::{
@@ -81,6 +81,14 @@ impl StreamRow {
         self.closing.clone().map(|data| Message { id: self.head, data })
     }
 
+    /// Whether this is the id of a message, of the end, or of the newest trimmed message.
+    /// `stored_millis` are those of the message with its sequence.
+    fn is_known(&self, id: EventId, stored_millis: Option<u64>) -> bool {
+        id == self.head
+            || (id.seq == self.trimmed && self.trimmed_millis == Some(id.millis))
+            || stored_millis == Some(id.millis)
+    }
+
     /// Resolves a cursor to the sequence after which a range begins, or before which it ends.
     /// `stored_millis` are those of the message with the sequence of the cursor.
     fn locate(&self, cursor: ReadCursor, stored_millis: Option<u64>) -> Result<u64, ReadError> {
@@ -88,12 +96,8 @@ impl StreamRow {
             ReadCursor::Earliest => Ok(self.trimmed),
             // Before the end, which is not a message: a reader that begins here still receives it.
             ReadCursor::Latest => Ok(self.newest()),
-            ReadCursor::Id(id) => {
-                let is_known = id == self.head
-                    || (id.seq == self.trimmed && self.trimmed_millis == Some(id.millis))
-                    || stored_millis == Some(id.millis);
-                if is_known { Ok(id.seq) } else { Err(ReadError::UnknownCursor) }
-            }
+            ReadCursor::Id(id) if self.is_known(id, stored_millis) => Ok(id.seq),
+            ReadCursor::Id(_) => Err(ReadError::UnknownCursor),
             // Before the first message.
             ReadCursor::Position(Position { generation: None, .. })
                 if self.trimmed == self.base =>
@@ -111,21 +115,28 @@ impl StreamRow {
     }
 }
 
+/// What follows the message that was delivered last.
+pub(super) enum NextPage {
+    Read(Result<MessagePage, ReadError>),
+    /// That message is not in the log: a promoted standby had not received it.
+    Lost,
+}
+
 /// The statements of a session that reads.
 pub(super) struct Reader {
     session: Session,
     page_after: Statement,
     page_before: Statement,
-    positions: Statement,
+    heads: Statement,
     streams: Statement,
 }
 
 impl Reader {
     pub(super) async fn new(session: Session) -> Result<Self, Error> {
         let (after, before, streams) = (page_query(true), page_query(false), list_query());
-        let statements = [after.as_str(), &before, POSITIONS, &streams];
-        let [page_after, page_before, positions, streams] = session.prepare(statements).await?;
-        Ok(Self { session, page_after, page_before, positions, streams })
+        let statements = [after.as_str(), &before, HEADS, &streams];
+        let [page_after, page_before, heads, streams] = session.prepare(statements).await?;
+        Ok(Self { session, page_after, page_before, heads, streams })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -158,29 +169,68 @@ impl Reader {
             ReadCursor::Id(id) => signed(id.seq),
             ReadCursor::Position(position) => signed(position.seq),
         };
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&name.as_str(), &from, &limit(bound.messages), &limit(bound.bytes)];
         let statement = if is_after { &self.page_after } else { &self.page_before };
-        let rows = self.client().query(statement, &parameters).await?;
-        page_of(&rows, cursor, is_after)
+        let rows = self.query_page(statement, name, from, bound).await?;
+        let (stream, messages) = rows_of(&rows)?;
+        Ok(match stream {
+            None => Err(ReadError::NoStream),
+            Some((stream, stored_millis)) => {
+                page_of(&stream, stored_millis, messages, cursor, is_after)
+            }
+        })
     }
 
-    /// The positions of streams, after their newest message or their end; of those that exist.
-    pub(super) async fn positions(
+    async fn query_page(
+        &self,
+        statement: &Statement,
+        name: &StreamName,
+        seq: i64,
+        bound: Bound,
+    ) -> Result<Vec<Row>, Error> {
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&name.as_str(), &seq, &limit(bound.messages), &limit(bound.bytes)];
+        self.client().query(statement, &parameters).await
+    }
+
+    /// Reads what follows the message that was delivered last.
+    pub(super) async fn page_after(
+        &self,
+        name: &StreamName,
+        delivered: Delivered,
+        bound: Bound,
+    ) -> Result<NextPage, Error> {
+        let Delivered { position, millis } = delivered;
+        let seq = if position.generation.is_some() { signed(position.seq) } else { -1 };
+        let rows = self.query_page(&self.page_after, name, seq, bound).await?;
+        let (stream, messages) = rows_of(&rows)?;
+        let Some((stream, stored_millis)) = stream else {
+            return Ok(NextPage::Read(Err(ReadError::NoStream)));
+        };
+        let is_same = position.generation == Some(stream.generation);
+        let id = EventId { millis, seq: position.seq };
+        if is_same && position.seq >= stream.trimmed && !stream.is_known(id, stored_millis) {
+            return Ok(NextPage::Lost);
+        }
+        let cursor = ReadCursor::Position(position);
+        Ok(NextPage::Read(page_of(&stream, stored_millis, messages, cursor, true)))
+    }
+
+    /// The newest ids of streams, or those of their ends; of those that exist.
+    pub(super) async fn heads(
         &self,
         names: &[&str],
-    ) -> Result<Vec<(StreamName, Position)>, Error> {
-        let rows = self.client().query(&self.positions, &[&names]).await?;
-        let mut positions = Vec::with_capacity(rows.len());
+    ) -> Result<Vec<(StreamName, Delivered)>, Error> {
+        let rows = self.client().query(&self.heads, &[&names]).await?;
+        let mut heads = Vec::with_capacity(rows.len());
         for row in &rows {
             let generation = Some(Generation(row.try_get(1)?));
             let position = Position { generation, seq: unsigned(row, 2)? };
             // A row with an invalid name was not written by this program.
             if let Ok(name) = row.try_get::<_, &str>(0)?.parse() {
-                positions.push((name, position));
+                heads.push((name, Delivered { position, millis: unsigned(row, 3)? }));
             }
         }
-        Ok(positions)
+        Ok(heads)
     }
 
     /// Lists at most `max` streams, newest activity first.
@@ -201,9 +251,9 @@ impl Reader {
     }
 }
 
-/// The newest sequences of streams.
-pub(super) const POSITIONS: &str =
-    "SELECT name, generation, seq FROM tidings.streams WHERE name = ANY($1)";
+/// The newest ids of streams.
+const HEADS: &str =
+    "SELECT name, generation, seq, millis FROM tidings.streams WHERE name = ANY($1)";
 
 /// The stream in a first row, and its messages on one side of a sequence in further ones, which have
 /// no generation.
@@ -236,29 +286,35 @@ fn list_query() -> String {
     )
 }
 
-/// Builds a page from the rows of a page query.
-fn page_of(
-    rows: &[Row],
-    cursor: ReadCursor,
-    is_after: bool,
-) -> Result<Result<MessagePage, ReadError>, Error> {
-    let (mut stream, mut stored_millis) = (None, None);
+/// The stream and the messages in the rows of a page query; the stream with the milliseconds of the
+/// message at the sequence that was asked for.
+type PageRows = (Option<(StreamRow, Option<u64>)>, Vec<Message>);
+
+fn rows_of(rows: &[Row]) -> Result<PageRows, Error> {
+    let mut stream = None;
     let mut messages = Vec::with_capacity(rows.len());
     for row in rows {
         if row.try_get::<_, Option<i64>>(0)?.is_some() {
-            stream = Some(StreamRow::of(row, 0)?);
-            stored_millis = row.try_get::<_, Option<i64>>(11)?.map(i64::unsigned_abs);
+            let stored_millis = row.try_get::<_, Option<i64>>(11)?.map(i64::unsigned_abs);
+            stream = Some((StreamRow::of(row, 0)?, stored_millis));
         } else {
             let id = EventId { seq: unsigned(row, 3)?, millis: unsigned(row, 4)? };
             messages.push(Message { id, data: text(row.try_get(10)?) });
         }
     }
-    let Some(stream) = stream else { return Ok(Err(ReadError::NoStream)) };
-    let from = match stream.locate(cursor, stored_millis) {
-        Ok(from) => from,
-        Err(error) => return Ok(Err(error)),
-    };
     messages.sort_unstable_by_key(|message: &Message| message.id.seq);
+    Ok((stream, messages))
+}
+
+/// Builds a page.
+fn page_of(
+    stream: &StreamRow,
+    stored_millis: Option<u64>,
+    messages: Vec<Message>,
+    cursor: ReadCursor,
+    is_after: bool,
+) -> Result<MessagePage, ReadError> {
+    let from = stream.locate(cursor, stored_millis)?;
     let more = match (messages.first(), messages.last()) {
         (Some(first), Some(last)) => {
             if is_after {
@@ -274,7 +330,8 @@ fn page_of(
         _ => stream.head.seq.max(from),
     };
     let position = Position { generation: Some(stream.generation), seq };
-    Ok(Ok(MessagePage { messages, more, position, head: stream.head, end: stream.end() }))
+    let end = stream.end();
+    Ok(MessagePage { messages, more, position, head: stream.head, end })
 }
 
 /// Reads an integer that is never negative; those of `PostgreSQL` are signed.

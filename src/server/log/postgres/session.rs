@@ -53,6 +53,8 @@ struct ConnectorInner {
     /// The greatest timeline of any session. A promotion begins another one, so that a server with
     /// a smaller one was replaced.
     timeline: Arc<AtomicU32>,
+    /// Called when a session shows that a standby was promoted, before the session is used.
+    on_promotion: Box<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Connector {
@@ -64,10 +66,14 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// # Errors
     /// When the files for TLS cannot be used.
-    pub(super) fn new(options: PostgresOptions) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        options: PostgresOptions,
+        on_promotion: impl Fn() + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let tls = options.tls.connector()?;
         let (preferred, timeline) = (AtomicUsize::new(0), Arc::default());
-        Ok(Self(Arc::new(ConnectorInner { options, tls, preferred, timeline })))
+        let on_promotion = Box::new(on_promotion);
+        Ok(Self(Arc::new(ConnectorInner { options, tls, preferred, timeline, on_promotion })))
     }
 
     pub(super) fn options(&self) -> &PostgresOptions {
@@ -103,6 +109,12 @@ impl Connector {
         bail!("{}", errors.join("; "))
     }
 
+    /// Begins with the next server when a session is opened again: the preferred one accepts sessions,
+    /// and does not work.
+    pub(super) fn avoid_preferred(&self) {
+        self.0.preferred.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn open(
         &self,
         server: &Endpoint,
@@ -119,6 +131,9 @@ impl Connector {
         let greatest_timeline = Arc::clone(&self.0.timeline);
         let greatest = greatest_timeline.fetch_max(timeline, Ordering::Relaxed);
         let session = Session { client, warnings, timeline, greatest_timeline, driver };
+        if timeline > greatest && greatest > 0 {
+            (self.0.on_promotion)();
+        }
         if !session.is_current() {
             bail!(
                 "it was replaced by a promoted standby (its timeline is {timeline} of {greatest})"
@@ -181,6 +196,11 @@ impl Session {
     pub(super) async fn closed(&mut self) {
         // It ends with the connection, and is not aborted before that.
         let _ = (&mut self.driver).await;
+    }
+
+    /// Whether a promotion would show in the sessions of this server.
+    pub(super) fn shows_promotions(&self) -> bool {
+        self.timeline > 0
     }
 
     /// Whether no later session has shown that this server was replaced by a promoted standby. It may

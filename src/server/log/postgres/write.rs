@@ -95,9 +95,10 @@ impl WriteSession {
     /// # Errors
     /// When the database cannot be reached, or is less durable than required.
     pub(super) async fn begin(connector: &Connector, group: GroupId) -> anyhow::Result<Self> {
-        timeout(BEGIN_TIMEOUT, Self::try_begin(connector, group))
-            .await
-            .unwrap_or_else(|_| Err(anyhow!("the database does not answer")))
+        timeout(BEGIN_TIMEOUT, Self::try_begin(connector, group)).await.unwrap_or_else(|_| {
+            connector.avoid_preferred();
+            Err(anyhow!("the database does not answer"))
+        })
     }
 
     /// What an acknowledgement is worth.
@@ -117,14 +118,8 @@ impl WriteSession {
             tracing::debug!(error = describe(&error), "the database does not detect lost clients");
         }
         Durability::of(client).await?.check(connector.options())?;
-        // An earlier session of this server may hold locks until the network gives up on it.
-        client
-            .execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE application_name = $1 AND pid <> pg_backend_pid()",
-                &[&application],
-            )
-            .await?;
+        // It is free when the session before this one has ended. That one is not terminated: if it waits
+        // for the standby, its transaction would become visible without being replicated.
         client.execute("SELECT pg_advisory_lock($1)", &[&group.server]).await?;
         // A server that has lost all of its sessions must not write during a copy.
         let lock = "SELECT pg_try_advisory_xact_lock_shared($1)";
@@ -210,6 +205,9 @@ impl Writer {
             };
             match session {
                 Ok(session) => {
+                    if !session.session.shows_promotions() {
+                        self.feed.doubt();
+                    }
                     self.resolve(session.recorded).await;
                     tracing::info!("the database can be written again");
                     self.health.set(None);
