@@ -1,7 +1,11 @@
 //! Several servers on one database are one: what one stores the others have, and what one cannot do it
 //! says.
 
-use std::time::Duration;
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use eventsource_stream::Event;
 use futures::StreamExt as _;
@@ -11,9 +15,9 @@ use tidings_cluster::{Cluster, Cutter, Options, Tls, connection_url};
 use crate::support::{
     Events, NOW, TestApp, built_site,
     deployment::{blocking, empty_database},
-    events_with_pings, next,
-    process::{start_refused, tidings},
-    tls::Identity,
+    events, events_with_pings, next,
+    process::{is_installed, start_refused, tidings},
+    tls::{Identity, free_port},
 };
 
 /// Servers on one empty database. None where `PostgreSQL` is not installed.
@@ -271,4 +275,57 @@ async fn a_database_is_reached_over_tls_with_a_password() {
     command.arg("--site-root").arg(site.path());
     let (_, stderr) = start_refused(&mut command);
     assert!(stderr.contains("invalid peer certificate"), "{stderr}");
+}
+
+/// The committed configuration of the proxy: events are not buffered, and a server that drains is avoided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_of_a_cluster_moves_clients_to_another_server() {
+    if !is_installed("haproxy", "-v") {
+        return;
+    }
+    let flags = ["--trusted-proxy", "127.0.0.1/32", "--open"];
+    let Some([one, other, third]) = servers("proxied", &flags).await else { return };
+    let address = format!("127.0.0.1:{}", free_port());
+    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/cluster-haproxy.cfg");
+    let mut haproxy = Command::new("haproxy");
+    // Fewer connections than the configuration allows: the limit of open files may be low.
+    haproxy.args(["-db", "-n", "400", "-f"]).arg(configuration).env("TIDINGS_BIND", &address);
+    for (name, server) in [("TIDINGS_1", &one), ("TIDINGS_2", &other), ("TIDINGS_3", &third)] {
+        haproxy.env(name, server.address());
+    }
+    let haproxy = haproxy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
+    let _haproxy = KillOnDrop(haproxy);
+    let url = format!("http://{address}");
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let publish = async |text: &'static str| {
+        let response = client.post(format!("{url}/streams/news")).body(text).send().await;
+        response.is_ok_and(|response| response.status() == 201)
+    };
+    let mut attempts = 0;
+    while !publish("first").await {
+        attempts += 1;
+        assert!(attempts < 600, "the proxy does not work");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let response = client.get(format!("{url}/streams/news/events?last_event_id=earliest"));
+    let mut watcher = events(response.send().await.expect("a response"));
+    assert_eq!(next(&mut watcher).await.data, "first");
+    assert!(publish("second").await);
+    assert_eq!(next(&mut watcher).await.data, "second", "it is not buffered");
+    one.shutdown.begin();
+    other.shutdown.begin();
+    for server in [one.server, other.server] {
+        server.await.expect("no panic").expect("no failure");
+    }
+    assert!(publish("third").await, "by the server that is left");
+}
+
+/// A process that ends with the test.
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

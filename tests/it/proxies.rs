@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{
     TestApp, events, next,
+    process::is_installed,
     tls::{Identity, free_port, wait_for_listener},
 };
 
@@ -90,16 +91,6 @@ impl ProxySetup {
         }
         proxy
     }
-}
-
-/// Whether a program is installed.
-fn is_installed(program: &str, version: &str) -> bool {
-    let output = Command::new(program).arg(version).output();
-    let is_installed = output.is_ok_and(|output| output.status.success());
-    if !is_installed {
-        println!("skipped: {program} is not installed");
-    }
-    is_installed
 }
 
 impl Proxy {

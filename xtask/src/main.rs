@@ -1,4 +1,5 @@
-//! `cargo xtask run`, `cluster`, `watch`, `test`, `bench` and `dist`: installs missing tools, runs the task.
+//! `cargo xtask run`, `cluster`, `watch`, `test`, `soak`, `bench` and `dist`: installs missing tools, runs
+//! the task.
 //!
 //! A JSON parser is the only dependency, so that the first command of a new contributor starts at
 //! once.
@@ -35,6 +36,8 @@ Tasks:
            with a synchronous standby, behind HAProxy, at the same address (Linux alone)
   test     Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
            pages in Chromium
+  soak     Kills, freezes and cuts off servers and databases for some minutes, while publishers and
+           readers check that no message is lost or doubled
   bench    Builds the release of the server and measures it (-- --help lists the benchmarks); with
            `-- page` the pages, in Chromium
   dist     Builds the release, slower to compile, faster and smaller, and packs everything that a
@@ -51,8 +54,9 @@ fn main() -> ExitCode {
         (Some("cluster"), []) => cluster::start(),
         (Some("bench"), options) => steps::bench(options),
         (Some("test"), []) => steps::test(),
+        (Some("soak"), []) => steps::soak(),
         (Some("dist"), []) => steps::dist(),
-        (Some(task @ ("cluster" | "test" | "dist")), _) => {
+        (Some(task @ ("cluster" | "test" | "soak" | "dist")), _) => {
             Err(format!("{task} takes no arguments"))
         }
         (None | Some("help" | "--help" | "-h"), _) => {

@@ -117,6 +117,16 @@ pub(crate) fn test() -> Result<()> {
     Ok(())
 }
 
+/// Runs the failover test with all of its faults. `cargo xtask test` runs a part of them.
+pub(crate) fn soak() -> Result<()> {
+    if postgres::find_or_install().is_none() {
+        return Err(format!("PostgreSQL is missing; {}", postgres::ADVICE));
+    }
+    let test = ["test", "--locked", "--package=tidings", "--test=it", "failover", "--"];
+    let mut test = cargo(&[&test[..], &["--nocapture"]].concat());
+    run(test.env("TIDINGS_SOAK", "1"), "the failover test failed")
+}
+
 /// Sets up, builds the release, packs it, and runs the smoke test of the archive.
 pub(crate) fn dist() -> Result<()> {
     let mut steps = Steps::new(build::STEPS + PACK_STEPS);

@@ -15,6 +15,16 @@ pub(crate) fn program() -> PathBuf {
     })
 }
 
+/// Whether a program is installed.
+pub(crate) fn is_installed(program: &str, version: &str) -> bool {
+    let output = Command::new(program).arg(version).output();
+    let is_installed = output.is_ok_and(|output| output.status.success());
+    if !is_installed {
+        println!("skipped: {program} is not installed");
+    }
+    is_installed
+}
+
 /// The exit code of a process; kills it and panics if it does not end within a minute.
 pub(crate) fn exit_status(process: &mut Child) -> Option<i32> {
     for _ in 0..600 {
