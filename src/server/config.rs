@@ -22,7 +22,7 @@ use clap::{
 };
 
 pub use self::copy::CopyOptions;
-use self::values::listen_address;
+use self::values::{StoreParser, listen_address};
 pub(crate) use self::{
     access::{AccessOptions, SecretOptions},
     database::DatabaseOptions,
@@ -61,7 +61,8 @@ pub struct Config {
         env = "TIDINGS_DATA",
         hide_env_values = true,
         default_value = "tidings.db",
-        value_name = "FILE or URL"
+        value_name = "FILE or URL",
+        value_parser = StoreParser
     )]
     pub data: Store,
 

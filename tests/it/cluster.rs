@@ -224,6 +224,8 @@ async fn a_database_that_cannot_be_used_is_refused() {
             (format!("postgres://tidings@127.0.0.1:{port}/of_others"), &[], "permission denied"),
             ("postgres://tidings@127.0.0.1:1/tidings".to_owned(), &[], "127.0.0.1:1"),
             ("postgres://127.0.0.1/tidings".to_owned(), &[], "name a user"),
+            ("postgres://u:wrong@db/x?sslmode=no".to_owned(), &[], "invalid value for option"),
+            ("postgres://u:wr@wrong@db/x".to_owned(), &[], "%40"),
             (url.clone(), &["--require-synchronous-standby"], "synchronous standby"),
             (url.clone(), &["--data-password-file", "/nowhere"], "--data-password-file"),
             (url.clone(), &["--data-ca", "/nowhere"], "--data-ca"),

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     deployment::{Deployment, Shared, blocking},
-    events, next,
+    events, next, read_history,
     reconnecting::{Publishers, ReconnectingClient, of_publisher},
     seeded_rng,
 };
@@ -185,7 +185,8 @@ fn inject(
 async fn a_primary_that_was_replaced_is_not_read() {
     let deployment = blocking(|| Deployment::start_with(2, &[])).await;
     let Some(deployment) = deployment else { return };
-    let (client, _url_sender) = ReconnectingClient::new(deployment.urls());
+    let urls = deployment.urls();
+    let (client, _url_sender) = ReconnectingClient::new(urls.clone());
     let deployment: Shared = Arc::new(Mutex::new(deployment));
     let publishers = Publishers::start_paced(PUBLISHERS, &client, PUBLISH_PAUSE);
     let readers: Vec<_> = (0..READERS).map(|_| tokio::spawn(client.clone().read())).collect();
@@ -208,10 +209,23 @@ async fn a_primary_that_was_replaced_is_not_read() {
     publishers.wait_for(10 * BETWEEN_FAULTS).await;
     let acknowledged = publishers.stop().await;
     client.end().await;
-    let log = client.log().await;
-    for (name, messages) in acknowledged.iter().enumerate() {
-        assert_eq!(&of_publisher(&log, name), messages, "each once, in order");
+    let published: usize = acknowledged.iter().map(Vec::len).sum();
+    // A server that still reads from the former primary notices within half a minute.
+    for url in urls {
+        let url = format!("{url}/streams/news/messages");
+        let mut log = read_history(&client.http, &url).await;
+        for _ in 0..600 {
+            if log.len() == published {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+            log = read_history(&client.http, &url).await;
+        }
+        for (name, messages) in acknowledged.iter().enumerate() {
+            assert_eq!(&of_publisher(&log, name), messages, "each once, in order");
+        }
     }
+    let log = client.log().await;
     for reader in readers {
         assert!(reader.await.expect("no panic") == log, "a reader has what the log has");
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::DatabaseOptions;
+use super::{DatabaseOptions, values::StoreParser};
 use crate::server::log::{self, Store};
 
 /// Copy all streams from a database file to a `PostgreSQL` database, or back
@@ -13,12 +13,12 @@ use crate::server::log::{self, Store};
 #[derive(Args, Clone, Debug)]
 pub struct CopyOptions {
     /// The store to copy: a file, or `postgres://user@host/database`. It is not changed
-    #[arg(long, value_name = "FILE or URL")]
+    #[arg(long, value_name = "FILE or URL", value_parser = StoreParser)]
     pub from: Store,
 
     /// Where to copy it to: a new file, or an empty database. An unfinished copy of the same store is
     /// continued
-    #[arg(long, value_name = "FILE or URL")]
+    #[arg(long, value_name = "FILE or URL", value_parser = StoreParser)]
     pub to: Store,
 
     /// The `PostgreSQL` database.

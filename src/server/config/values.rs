@@ -1,12 +1,15 @@
 //! The types of option values, whose parsers check their limits.
 
 use std::{
+    ffi::OsStr,
     fmt,
     net::{SocketAddr, ToSocketAddrs as _},
     num::NonZeroU32,
     str::FromStr,
     time::Duration,
 };
+
+use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 
 use crate::server::log::Store;
 
@@ -103,6 +106,29 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().ok_or_else(|| format!("the name has no address; {expected}"))
+}
+
+/// Parses a [`Store`]. Unlike those of other values, its errors do not repeat the text, which may hold a
+/// password.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreParser;
+
+impl TypedValueParser for StoreParser {
+    type Value = Store;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Store, clap::Error> {
+        let text = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        text.and_then(str::parse).map_err(|error| {
+            let option = arg.map(ToString::to_string).unwrap_or_default();
+            let message = format!("invalid value for '{option}': {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
 }
 
 impl FromStr for Store {

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -56,8 +56,8 @@ use self::{
 };
 use super::{
     AppendError, Appended, Bound, EventId, Follow, Freshness, FreshnessSender, IdempotencyKey,
-    MessagePage, MessageText, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
-    Supervisor,
+    MessagePage, MessageText, Range, ReadCursor, ReadError, RetentionLimits, StreamInfo,
+    StreamName, Supervisor,
     metrics::{EngineMetrics, LogStats},
 };
 
@@ -65,6 +65,8 @@ use super::{
 const COMMAND_CAPACITY: usize = 1024;
 /// Approximate size of a message in a transaction beside its text, in bytes.
 const ROW_OVERHEAD_BYTES: usize = 64;
+/// How long the database may take to be ready for this server.
+const START_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long this server waits at its end to be forgotten by the others.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -98,13 +100,7 @@ impl Postgres {
         let feed = Feed::default();
         let doubted = feed.clone();
         let connector = Connector::new(options, move || doubted.doubt())?;
-        let mut session = connector.connect("tidings", None).await?;
-        schema::prepare(&mut session.client).await.map_err(describe_database_error)?;
         let group = GroupId { server, number: 0 };
-        let first = WriteSession::begin(&connector, group).await?;
-        // Not before: `tidings copy` sees a server by one of its sessions.
-        drop(session);
-        first.durability().await?.log();
         let readers = Readers::new(connector.clone())?;
         let (health, metrics) = (Health::default(), EngineMetrics::default());
         let stale = FreshnessSender::default();
@@ -116,8 +112,20 @@ impl Postgres {
             freshness: stale,
             tested: Arc::default(),
         };
-        let listening = listener.open().await.context("cannot listen for notifications")?;
-        listener.test(&readers).await?;
+        let starting = async {
+            let mut session = connector.connect("tidings", None).await?;
+            schema::prepare(&mut session.client).await.map_err(describe_database_error)?;
+            let first = WriteSession::begin(&connector, group).await?;
+            // Not before: `tidings copy` sees a server by one of its sessions.
+            drop(session);
+            first.durability().await?.log();
+            let listening = listener.open().await.context("cannot listen for notifications")?;
+            listener.test(&readers).await?;
+            anyhow::Ok((first, listening))
+        };
+        let (first, listening) = timeout(START_TIMEOUT, starting).await.map_err(|_| {
+            anyhow!("the database does not answer, or its commits wait for a standby that is away")
+        })??;
         supervisor.spawn("listener of the database", listener.run(listening));
         let delivering = listen::deliver_marked(feed.clone(), readers.clone());
         supervisor.spawn("delivery of the changes of other servers", delivering);
@@ -135,6 +143,8 @@ impl Postgres {
             group: 0,
             stored: 0,
             unresolved: None,
+            left_over: None,
+            was_refused: false,
         };
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
         // It returns when the log is closed.
@@ -196,8 +206,29 @@ impl Postgres {
         range: Range,
         bound: Bound,
     ) -> Result<MessagePage, ReadError> {
-        let page =
-            self.readers.read(async |reader| reader.page(stream, range, bound).await).await?;
+        let (Range::After(cursor) | Range::Before(cursor)) = range;
+        let is_resuming = matches!(cursor, ReadCursor::Id(_) | ReadCursor::Position(_));
+        match self.read_page(stream, range, bound).await {
+            // A primary that was replaced may answer like this too. It cannot commit where commits wait
+            // for its standby, and a session with the new one shows that it was replaced.
+            Err(ReadError::NoStream | ReadError::UnknownCursor | ReadError::Trimmed)
+                if is_resuming =>
+            {
+                self.write(0, Operation::Confirm).await.map_err(|_| ReadError::Behind)?;
+                self.read_page(stream, range, bound).await
+            }
+            page => page,
+        }
+    }
+
+    async fn read_page(
+        &self,
+        stream: &StreamName,
+        range: Range,
+        bound: Bound,
+    ) -> Result<MessagePage, ReadError> {
+        let read = self.readers.read(async |reader| reader.page(stream, range, bound).await);
+        let page = read.await?;
         // Checked after the session was opened, which shows a promotion.
         if self.feed.is_doubtful(stream) { Err(ReadError::Behind) } else { page }
     }
@@ -288,7 +319,7 @@ impl Postgres {
 /// An error of the database, with its message.
 fn describe_database_error(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<tokio_postgres::Error>() {
-        Ok(error) => anyhow::anyhow!(options::describe(&error)),
+        Ok(error) => anyhow!(options::describe(&error)),
         Err(error) => error,
     }
 }

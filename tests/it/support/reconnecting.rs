@@ -57,8 +57,9 @@ impl ReconnectingClient {
     /// Ends the stream, so that its readers finish.
     pub(crate) async fn end(&self) {
         loop {
-            let ended = self.http.post(self.url("/end")).send().await.expect("a response");
-            match ended.status().as_u16() {
+            let ended = self.http.post(self.url("/end")).timeout(PUBLISH_TIMEOUT).send().await;
+            // Without an answer it is tried again.
+            match ended.map_or(503, |ended| ended.status().as_u16()) {
                 // It has ended already, if an earlier attempt was not answered.
                 200 | 409 => return,
                 503 => sleep(RETRY_PAUSE).await,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
 use futures::join;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, error::SqlState};
 
 use self::write::WriteError;
 use super::{
@@ -31,12 +31,24 @@ use crate::{
 /// What a publisher wants.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Append { stream: StreamName, batch: Vec<MessageText>, key: Option<IdempotencyKey> },
-    End { stream: StreamName, text: MessageText },
-    Delete { stream: StreamName },
+    Append {
+        stream: StreamName,
+        batch: Vec<MessageText>,
+        key: Option<IdempotencyKey>,
+    },
+    End {
+        stream: StreamName,
+        text: MessageText,
+    },
+    Delete {
+        stream: StreamName,
+    },
+    /// Nothing but the commit, which only the primary can make.
+    Confirm,
 }
 
-/// The result of an operation. That of a deletion is the last id of the stream.
+/// The result of an operation. That of a deletion is the last id of the stream, that of a confirmation
+/// means nothing.
 pub(super) type Outcome = Result<Appended, AppendError>;
 
 /// The results of a group, in its order, and the changes for the followers.
@@ -44,6 +56,8 @@ pub(super) type Outcome = Result<Appended, AppendError>;
 pub(super) struct GroupResult {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) changes: Vec<(StreamName, Change)>,
+    /// Whether the session cannot be used further.
+    pub(super) is_lost: bool,
 }
 
 /// Why a transaction failed.
@@ -69,6 +83,8 @@ impl GroupError {
     }
 }
 
+/// What clients are told where the standby that is demanded is missing.
+pub(super) const NO_STANDBY: &str = "the database does not wait for a synchronous standby";
 const NO_ANSWER: &str = "the database does not answer";
 
 /// The rows that a transaction has locked, and what it does to them.
@@ -76,6 +92,8 @@ struct Batch {
     limits: RetentionLimits,
     /// The time of the database, in Unix milliseconds.
     now: u64,
+    /// Whether commits wait for a standby.
+    is_replicated: bool,
     streams: BTreeMap<StreamName, DirtyStream>,
     /// None where no operation needs it.
     store: Option<StoreRow>,
@@ -131,10 +149,10 @@ async fn lock(
 ) -> Result<Option<Batch>, Error> {
     let client = &session.client;
     let names: BTreeSet<&str> =
-        operations.iter().map(|operation| operation.stream().as_str()).collect();
+        operations.iter().filter_map(Operation::stream).map(StreamName::as_str).collect();
     let names: Vec<&str> = names.into_iter().collect();
     let (begun, rows, now) = join!(
-        client.batch_execute("BEGIN"),
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         async { client.query(&statements.lock_streams, &[&names]).await },
         async { client.query_one(&statements.now, &[]).await },
     );
@@ -145,9 +163,11 @@ async fn lock(
         let row = StreamRow::of(&row, 1)?;
         streams.insert(name, DirtyStream::stored(row));
     }
+    let now = now?;
     let mut batch = Batch {
         limits,
-        now: unsigned(&now?, 0)?,
+        now: unsigned(&now, 0)?,
+        is_replicated: now.try_get(1)?,
         streams,
         store: None,
         keys: HashMap::new(),
@@ -184,31 +204,59 @@ async fn lock(
     Ok(Some(batch))
 }
 
+/// Whether a transaction was refused because of another one, and may begin again.
+fn is_conflict(error: &Error) -> bool {
+    let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| conflicts.contains(code))
+}
+
+/// What a transaction must keep to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) limits: RetentionLimits,
+    /// Whether to store nothing without a synchronous standby.
+    pub(super) needs_standby: bool,
+    /// When it must be answered.
+    pub(super) deadline: Instant,
+}
+
 /// Runs a group as one transaction, committed durably.
 pub(super) async fn run(
     session: &Session,
     statements: &Statements,
-    limits: RetentionLimits,
     group: GroupId,
     operations: Vec<Operation>,
-    deadline: Instant,
+    terms: Terms,
 ) -> Result<GroupResult, GroupError> {
-    let client = &session.client;
-    let locking = lock(session, statements, limits, &operations);
-    let locked = timeout_at(deadline, locking).await.map_err(|_| GroupError::no_answer())??;
-    let Some(mut batch) = locked else {
-        client.batch_execute("ROLLBACK").await?;
-        return Err(GroupError::Retry(operations));
+    let Terms { limits, needs_standby, deadline } = terms;
+    let roll_back = async || {
+        let rolled_back = timeout_at(deadline, session.client.batch_execute("ROLLBACK")).await;
+        rolled_back.map_err(|_| GroupError::no_answer())?.map_err(GroupError::from)
     };
+    let locking = lock(session, statements, limits, &operations);
+    let locked = timeout_at(deadline, locking).await.map_err(|_| GroupError::no_answer())?;
+    let mut batch = match locked {
+        Ok(Some(batch)) => batch,
+        Err(error) if !is_conflict(&error) => return Err(error.into()),
+        Ok(None) | Err(_) => {
+            roll_back().await?;
+            return Err(GroupError::Retry(operations));
+        }
+    };
+    if needs_standby && !batch.is_replicated {
+        roll_back().await?;
+        return Err(GroupError::NotStored(NO_STANDBY.to_owned()));
+    }
     let outcomes = operations.into_iter().map(|operation| batch.apply(operation)).collect();
     if !batch.has_changes {
-        client.batch_execute("ROLLBACK").await?;
-        return Ok(GroupResult { outcomes, changes: Vec::new() });
+        // The outcomes are known, whatever becomes of the session.
+        let is_lost = roll_back().await.is_err();
+        return Ok(GroupResult { outcomes, changes: Vec::new(), is_lost });
     }
     let warnings = session.warnings();
     let writing = batch.write(session, statements, group);
     let written = timeout_at(deadline, writing).await.unwrap_or_else(|_| Err(WriteError::NoAnswer));
-    let result = GroupResult { outcomes, changes: batch.into_changes() };
+    let result = GroupResult { outcomes, changes: batch.into_changes(), is_lost: false };
     match written {
         // A commit that was not replicated, because the wait for the standby was cancelled, is a
         // success with a warning.
@@ -223,11 +271,12 @@ pub(super) async fn run(
 }
 
 impl Operation {
-    pub(super) fn stream(&self) -> &StreamName {
+    fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::Append { stream, .. } | Self::End { stream, .. } | Self::Delete { stream } => {
-                stream
+                Some(stream)
             }
+            Self::Confirm => None,
         }
     }
 }
@@ -266,6 +315,10 @@ impl Batch {
             Operation::Append { stream, batch, key } => self.append(stream, batch, key.as_ref()),
             Operation::End { stream, text } => self.end(&stream, text),
             Operation::Delete { stream } => self.delete(&stream),
+            Operation::Confirm => {
+                self.has_changes = true;
+                Ok(Appended { last: EventId::BEGINNING, replayed: false })
+            }
         }
     }
 
@@ -296,6 +349,8 @@ impl Batch {
             && let Some(record) = self.keys.get(name)
             && record.used > now.saturating_sub(lifetime_ms())
         {
+            // Another server may not know yet whether it is replicated: this commit shows that it is.
+            self.has_changes = true;
             return if record.digest == *digest {
                 Ok(Appended { last: record.last, replayed: true })
             } else {

@@ -260,6 +260,7 @@ const INSERT_KEYS: &str = "
 /// A copy waits for a lock of a copy that was interrupted. What it commits is as durable as what a server
 /// commits. The database notices soon when the machine of the copy is lost.
 const SETTINGS: &str = "
+    SET client_min_messages = warning;
     SET statement_timeout = 0;
     SET lock_timeout = 3000;
     SET tcp_keepalives_idle = 5;

@@ -12,9 +12,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     message::{Message, StreamName},
@@ -40,15 +41,28 @@ struct FeedState {
     streams: HashMap<StreamName, FollowedStream>,
     /// Streams that may have changes that were not delivered.
     marked: BTreeSet<StreamName>,
+    /// Number of promotions that were noticed.
+    promotions: u64,
     closed: bool,
+}
+
+/// A marked stream.
+#[derive(Debug)]
+pub(super) struct Marked {
+    pub(super) stream: StreamName,
+    pub(super) delivered: Delivered,
+    /// The promotion after which the database may lack what was delivered, if any.
+    doubt: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 struct FollowedStream {
     /// What has been delivered; none until the position of the stream is known.
     delivered: Option<Delivered>,
-    /// Whether the database may lack what was delivered, because a standby was promoted.
-    is_doubtful: bool,
+    /// The promotion since which the database may lack what was delivered.
+    doubt: Option<u64>,
+    /// Since when the stream has been marked without a read.
+    marked_since: Option<Instant>,
     /// Whether the stream was marked before its position was known.
     touched: bool,
     senders: Vec<ChangeSender>,
@@ -126,7 +140,7 @@ impl Feed {
         if touched {
             self.mark([stream.clone()]);
         }
-        // No change is queued before the position is set: the start is not moved.
+        // Changes that are queued already were delivered to an earlier follower too.
         starting.begin_at(start)
     }
 
@@ -140,6 +154,7 @@ impl Feed {
             if followed.delivered.is_none() {
                 followed.touched = true;
             } else if followed.has_followers() {
+                followed.marked_since.get_or_insert_with(Instant::now);
                 state.marked.insert(stream);
                 is_any = true;
             } else {
@@ -153,7 +168,7 @@ impl Feed {
     }
 
     /// Waits for marked streams, and returns them with what was delivered of them.
-    pub(super) async fn marked(&self) -> Vec<(StreamName, Delivered)> {
+    pub(super) async fn marked(&self) -> Vec<Marked> {
         loop {
             let marked = self.take_marked();
             if !marked.is_empty() {
@@ -163,12 +178,21 @@ impl Feed {
         }
     }
 
-    fn take_marked(&self) -> Vec<(StreamName, Delivered)> {
+    fn take_marked(&self) -> Vec<Marked> {
         let mut state = self.state();
         let marked = std::mem::take(&mut state.marked);
-        let delivered = |stream: &StreamName| state.streams.get(stream)?.delivered;
-        let with_delivered = |stream| Some((delivered(&stream)?, stream));
-        marked.into_iter().filter_map(with_delivered).map(|(at, stream)| (stream, at)).collect()
+        let with_delivered = |stream: StreamName| {
+            let FollowedStream { delivered, doubt, .. } = state.streams.get(&stream)?;
+            Some(Marked { delivered: (*delivered)?, doubt: *doubt, stream })
+        };
+        marked.into_iter().filter_map(with_delivered).collect()
+    }
+
+    /// Whether a stream has been marked for longer than this without a read.
+    pub(super) fn is_behind(&self, max: Duration) -> bool {
+        let state = self.state();
+        let since = state.streams.values().filter_map(|followed| followed.marked_since);
+        since.min().is_some_and(|since| since.elapsed() > max)
     }
 
     /// What was delivered of each followed stream.
@@ -181,8 +205,12 @@ impl Feed {
     /// A standby was promoted: it may lack what was delivered.
     pub(super) fn doubt(&self) {
         let mut state = self.state();
+        state.promotions += 1;
+        let promotion = state.promotions;
+        // Without followers nobody has received anything.
+        state.streams.retain(|_, followed| followed.has_followers());
         for followed in state.streams.values_mut() {
-            followed.is_doubtful = true;
+            followed.doubt = Some(promotion);
         }
         let streams: Vec<StreamName> = state.streams.keys().cloned().collect();
         drop(state);
@@ -191,7 +219,9 @@ impl Feed {
 
     /// Whether the database may lack what was delivered of a stream.
     pub(super) fn is_doubtful(&self, stream: &StreamName) -> bool {
-        self.state().streams.get(stream).is_some_and(|followed| followed.is_doubtful)
+        let state = self.state();
+        let followed = state.streams.get(stream);
+        followed.is_some_and(|followed| followed.doubt.is_some() && followed.has_followers())
     }
 
     /// Delivers changes that this server has stored. Returns the queues of slow followers.
@@ -202,7 +232,7 @@ impl Feed {
             let Some(followed) = state.streams.get_mut(&stream) else { continue };
             match followed.fit(&change) {
                 // A read finds out.
-                _ if followed.is_doubtful => gaps.push(stream),
+                _ if followed.doubt.is_some() => gaps.push(stream),
                 None | Some(Fit::Gap) => gaps.push(stream),
                 Some(Fit::Old) => {}
                 Some(Fit::Next) => backlogs.extend(followed.send(change)),
@@ -215,20 +245,13 @@ impl Feed {
 
     /// Delivers a page that was read from what was delivered, and found it. What was delivered
     /// meanwhile is left out.
-    pub(super) fn deliver_page(
-        &self,
-        stream: &StreamName,
-        delivered: Delivered,
-        page: MessagePage,
-    ) -> Vec<Backlog> {
+    pub(super) fn deliver_page(&self, marked: Marked, page: MessagePage) -> Vec<Backlog> {
         let mut again = page.more;
         let mut backlogs = Vec::new();
         let mut state = self.state();
-        let Some(followed) = state.streams.get_mut(stream) else { return backlogs };
-        if followed.delivered == Some(delivered) {
-            followed.is_doubtful = false;
-        }
-        for change in changes_of(delivered.position, page) {
+        let Some(followed) = state.streams.get_mut(&marked.stream) else { return backlogs };
+        followed.was_read(&marked);
+        for change in changes_of(marked.delivered.position, page) {
             match followed.fit(&change) {
                 Some(Fit::Next) => backlogs.extend(followed.send(change)),
                 Some(Fit::Old) => {}
@@ -238,26 +261,29 @@ impl Feed {
                 }
             }
         }
-        again |= followed.is_doubtful;
+        again |= followed.doubt.is_some();
         drop(state);
         if again {
-            self.mark([stream.clone()]);
+            self.mark([marked.stream]);
         }
         backlogs
     }
 
     /// Delivers that the stream was deleted, unless other changes were delivered meanwhile.
-    pub(super) fn deliver_deleted(&self, stream: &StreamName, delivered: Delivered) {
-        if let Some(followed) = self.state().streams.get_mut(stream)
-            && followed.delivered == Some(delivered)
-        {
-            followed.is_doubtful = false;
+    pub(super) fn deliver_deleted(&self, marked: Marked) {
+        if let Some(followed) = self.state().streams.get_mut(&marked.stream) {
+            followed.was_read(&marked);
             // Else there was no stream before either.
-            let Some(generation) = delivered.position.generation else { return };
-            followed.send(Change::Deleted { generation });
+            if let Some(generation) = marked.delivered.position.generation {
+                if followed.delivered == Some(marked.delivered) {
+                    followed.send(Change::Deleted { generation });
+                }
+            } else if followed.doubt.is_none() {
+                return;
+            }
         }
         // It may have been created again.
-        self.mark([stream.clone()]);
+        self.mark([marked.stream]);
     }
 
     /// Ends the follows of a stream: changes cannot be delivered.
@@ -276,6 +302,14 @@ impl Feed {
 impl FollowedStream {
     fn has_followers(&self) -> bool {
         self.senders.iter().any(|sender| !sender.is_closed())
+    }
+
+    /// The database was read from what was delivered on, and has it.
+    fn was_read(&mut self, marked: &Marked) {
+        self.marked_since = None;
+        if self.doubt == marked.doubt && self.delivered == Some(marked.delivered) {
+            self.doubt = None;
+        }
     }
 
     /// How a change relates to what was delivered; none until that is known.

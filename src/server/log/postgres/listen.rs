@@ -6,21 +6,19 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream};
 use tokio::{
     sync::Notify,
-    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 use tokio_postgres::Notification;
 
 use super::{
-    feed::{Delivered, Feed},
+    feed::{Delivered, Feed, Marked},
     pool::Readers,
-    read::{NextPage, Reader},
+    read::{NextPage, Reader, signed},
     session::{Connector, OnNotification},
     statements::CHANNEL,
+    write::wait_for,
 };
-use crate::server::log::{
-    Bound, FreshnessSender, Position, ReadError, StreamName, follow::Backlog,
-};
+use crate::server::log::{Bound, FreshnessSender, ReadError, StreamName};
 
 /// How often the followed streams are compared with the database.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,8 +34,8 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many streams are read at once, and how much of each.
 const CONCURRENT_READS: usize = 4;
 const PAGE: Bound = Bound { messages: 4096, bytes: 1024 * 1024 };
-/// Back-pressure: how long the reads of a stream wait for followers that do not keep up.
-const MAX_BACKLOG_WAIT: Duration = Duration::from_millis(100);
+/// How long the change of a stream that lost messages may take.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens for the notifications of other servers.
 pub(super) struct Listener {
@@ -91,14 +89,17 @@ impl Listener {
         loop {
             let reader = match next.take() {
                 Some(reader) => Ok(reader),
-                None => self.open().await,
+                None => timeout(COMPARE_TIMEOUT, self.open())
+                    .await
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("the database does not answer"))),
             };
             match reader {
                 // At once: notifications may have been lost before.
                 Ok(reader) => {
                     while self.compare(&reader).await {
                         compared_at = Instant::now();
-                        self.freshness.set_stale(false);
+                        // What is known to have changed may not be read yet.
+                        self.freshness.set_stale(self.feed.is_behind(STALE_AFTER));
                         sleep(COMPARE_INTERVAL).await;
                     }
                 }
@@ -139,37 +140,36 @@ pub(super) async fn deliver_marked(feed: Feed, readers: Readers) {
     loop {
         let marked = feed.marked().await;
         stream::iter(marked)
-            .for_each_concurrent(CONCURRENT_READS, |(stream, delivered)| {
-                deliver(&feed, &readers, stream, delivered)
-            })
+            .for_each_concurrent(CONCURRENT_READS, |marked| deliver(&feed, &readers, marked))
             .await;
     }
 }
 
-async fn deliver(feed: &Feed, readers: &Readers, stream: StreamName, delivered: Delivered) {
-    let read = readers.read(async |reader| reader.page_after(&stream, delivered, PAGE).await).await;
+async fn deliver(feed: &Feed, readers: &Readers, marked: Marked) {
+    let Marked { stream, delivered, .. } = &marked;
+    let read = readers.read(async |reader| reader.page_after(stream, *delivered, PAGE).await).await;
     match read {
         Ok(NextPage::Lost) => {
-            if let Err(error) = renew_generation(readers, &stream, delivered.position).await {
+            let renewed = timeout(RENEW_TIMEOUT, renew_generation(readers, stream, *delivered));
+            let renewed = renewed.await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer")));
+            if let Err(error) = renewed {
                 tracing::error!(
                     error = format!("{error:#}"),
                     "the readers of a stream that lost messages cannot be told yet"
                 );
                 sleep(RETRY_PAUSE).await;
             }
-            feed.mark([stream]);
+            feed.mark([marked.stream]);
         }
-        Ok(NextPage::Read(Ok(page))) => {
-            wait_for(feed.deliver_page(&stream, delivered, page)).await;
-        }
+        Ok(NextPage::Read(Ok(page))) => wait_for(feed.deliver_page(marked, page)).await,
         Ok(NextPage::Read(Err(ReadError::NoStream | ReadError::UnknownCursor))) => {
-            feed.deliver_deleted(&stream, delivered);
+            feed.deliver_deleted(marked);
         }
         // Its followers begin again, and their watchers read the log.
-        Ok(NextPage::Read(Err(ReadError::Trimmed))) => feed.interrupt(&stream),
+        Ok(NextPage::Read(Err(ReadError::Trimmed))) => feed.interrupt(stream),
         Ok(NextPage::Read(Err(ReadError::Behind | ReadError::Unavailable(_)))) | Err(_) => {
             sleep(RETRY_PAUSE).await;
-            feed.mark([stream]);
+            feed.mark([marked.stream]);
         }
     }
 }
@@ -179,27 +179,30 @@ async fn deliver(feed: &Feed, readers: &Readers, stream: StreamName, delivered: 
 async fn renew_generation(
     readers: &Readers,
     stream: &StreamName,
-    position: Position,
+    delivered: Delivered,
 ) -> anyhow::Result<()> {
-    tracing::error!(%stream, "the database has lost messages that readers have received");
-    let Some(generation) = position.generation else { return Ok(()) };
-    let session = readers.get().await?;
-    let update = "
-        WITH next AS (UPDATE tidings.store SET generation = generation + 1 RETURNING generation)
-        UPDATE tidings.streams s SET generation = next.generation FROM next
-        WHERE s.name = $1 AND s.generation = $2";
-    session.client().execute(update, &[&stream.as_str(), &generation.0]).await?;
-    Ok(())
-}
-
-async fn wait_for(backlogs: Vec<Backlog>) {
-    if backlogs.is_empty() {
-        return;
+    let Some(generation) = delivered.position.generation else { return Ok(()) };
+    let mut session = readers.get().await?;
+    let tx = session.client_mut().transaction().await?;
+    tx.batch_execute("SET LOCAL synchronous_commit = on").await?;
+    // Another server may have done it. The stream is locked first, as by every server.
+    let lock = "SELECT stream, seq, millis FROM tidings.streams WHERE name = $1 AND generation = $2 \
+                FOR NO KEY UPDATE";
+    let Some(row) = tx.query_opt(lock, &[&stream.as_str(), &generation.0]).await? else {
+        return Ok(());
+    };
+    let number: i64 = row.try_get(0)?;
+    let (seq, millis) = (signed(delivered.position.seq), signed(delivered.millis));
+    let is_head = (row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?) == (seq, millis);
+    let find = "SELECT FROM tidings.messages WHERE stream = $1 AND seq = $2 AND millis = $3";
+    if is_head || tx.query_opt(find, &[&number, &seq, &millis]).await?.is_some() {
+        return Ok(());
     }
-    let waiting = spawn_blocking(move || {
-        for backlog in backlogs {
-            backlog.wait(MAX_BACKLOG_WAIT);
-        }
-    });
-    let _ = waiting.await;
+    let next = "UPDATE tidings.store SET generation = generation + 1 RETURNING generation";
+    let next: i64 = tx.query_one(next, &[]).await?.try_get(0)?;
+    let update = "UPDATE tidings.streams SET generation = $2 WHERE stream = $1";
+    tx.execute(update, &[&number, &next]).await?;
+    tx.commit().await?;
+    tracing::error!(%stream, "the database has lost messages that readers have received");
+    Ok(())
 }

@@ -54,10 +54,17 @@ impl FromStr for PostgresOptions {
 
     /// Parses a connection URL, `postgres://user@host:port,host:port/database?option=value`.
     fn from_str(url: &str) -> Result<Self, String> {
+        // Connections that are encrypted are always verified.
+        let url = url.replace("sslmode=verify-full", "sslmode=require");
         let mut base: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             // The error does not repeat the URL, which may hold a password.
-            format!("{error}; write it like postgres://user@host/database")
+            format!("{}; write it like postgres://user@host/database", describe(&error))
         })?;
+        let is_part_of_password =
+            |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if base.get_hosts().iter().any(is_part_of_password) {
+            return Err("a user or password with @ must have it as %40".to_owned());
+        }
         if !base.get_hostaddrs().is_empty() {
             return Err("hostaddr is not supported; use the host name or its address".to_owned());
         }

@@ -36,6 +36,28 @@ pub(super) struct Readers {
 
 pub(super) struct Manager(Connector);
 
+/// A session in use. Unless it is given back it leaves the pool: the next read must not wait for the answer
+/// of one that failed or was cancelled.
+struct Lease(Option<Object<Manager>>);
+
+impl Lease {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(reader) = self.0.take() {
+            drop(Object::take(reader));
+        }
+    }
+}
+
+fn unreadable() -> ReadError {
+    ReadError::Unavailable(UNREADABLE.into())
+}
+
 impl fmt::Debug for Readers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readers").field("status", &self.pool.status()).finish_non_exhaustive()
@@ -65,7 +87,7 @@ impl Readers {
     pub(super) fn new(connector: Connector) -> anyhow::Result<Self> {
         let timeouts = Timeouts {
             wait: Some(READ_TIMEOUT),
-            create: Some(2 * READ_TIMEOUT),
+            create: Some(connector.max_connect_time() + READ_TIMEOUT),
             recycle: Some(READ_TIMEOUT),
         };
         let pool = Pool::builder(Manager(connector)).max_size(MAX_READERS).timeouts(timeouts);
@@ -88,17 +110,17 @@ impl Readers {
     ) -> Result<T, ReadError> {
         let error = match self.get().await {
             Ok(reader) => {
-                let error = match timeout(READ_TIMEOUT, read(&reader)).await {
+                let lease = Lease(Some(reader));
+                let Some(reader) = &lease.0 else { return Err(unreadable()) };
+                match timeout(READ_TIMEOUT, read(reader)).await {
                     Ok(Ok(found)) => {
+                        lease.give_back();
                         self.failing.store(false, Ordering::Relaxed);
                         return Ok(found);
                     }
                     Ok(Err(error)) => describe(&error),
                     Err(_) => "no answer".to_owned(),
-                };
-                // The next read must not wait for the answer of this one.
-                drop(Object::take(reader));
-                error
+                }
             }
             Err(error) => format!("{error:#}"),
         };
@@ -108,7 +130,7 @@ impl Readers {
         } else {
             tracing::error!(error, "the database cannot be read");
         }
-        Err(ReadError::Unavailable(UNREADABLE.into()))
+        Err(unreadable())
     }
 
     pub(super) fn close(&self) {

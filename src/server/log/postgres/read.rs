@@ -115,6 +115,19 @@ impl StreamRow {
     }
 }
 
+/// A read ends on the side of the database too, soon after its caller has given up. What these sessions
+/// write need not be durable, and must not wait for the standby. Plans are made for each statement: cached
+/// ones may be from the time when the tables were small.
+const SETTINGS: &str = "
+    SET statement_timeout = 6000;
+    SET lock_timeout = 3000;
+    SET synchronous_commit = off;
+    SET plan_cache_mode = force_custom_plan;
+    SET jit = off;
+    SET tcp_keepalives_idle = 5;
+    SET tcp_keepalives_interval = 2;
+    SET tcp_keepalives_count = 3;";
+
 /// What follows the message that was delivered last.
 pub(super) enum NextPage {
     Read(Result<MessagePage, ReadError>),
@@ -133,6 +146,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) async fn new(session: Session) -> Result<Self, Error> {
+        session.client.batch_execute(SETTINGS).await?;
+        session.detect_lost_client().await;
         let (after, before, streams) = (page_query(true), page_query(false), list_query());
         let statements = [after.as_str(), &before, HEADS, &streams];
         let [page_after, page_before, heads, streams] = session.prepare(statements).await?;
@@ -258,7 +273,9 @@ const HEADS: &str =
 /// The stream in a first row, and its messages on one side of a sequence in further ones, which have
 /// no generation.
 fn page_query(is_after: bool) -> String {
-    let (compare, order) = if is_after { (">", "ASC") } else { ("<", "DESC") };
+    // Rows up to `trimmed` may still be in the index until they are vacuumed.
+    let (range, order) =
+        if is_after { ("> greatest($2, s.trimmed)", "ASC") } else { ("< $2", "DESC") };
     format!(
         "WITH s AS MATERIALIZED (SELECT * FROM tidings.streams WHERE name = $1)
          SELECT {STREAM_COLUMNS}, (SELECT m.millis FROM tidings.messages m
@@ -269,7 +286,7 @@ fn page_query(is_after: bool) -> String {
              SELECT seq, millis, data,
                     sum(octet_length(data)) OVER (ORDER BY seq {order}) - octet_length(data) AS before
              FROM (SELECT seq, millis, data FROM tidings.messages
-                   WHERE stream = s.stream AND seq {compare} $2 ORDER BY seq {order} LIMIT $3) nearest
+                   WHERE stream = s.stream AND seq {range} ORDER BY seq {order} LIMIT $3) nearest
          ) m WHERE m.before < $4"
     )
 }

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use super::{
     pool::Readers,
     read::signed,
-    schema::SWEEP_LOCK,
+    schema::{COPY_LOCK, SWEEP_LOCK},
     statements::{CHANNEL, NOW, TRIM},
 };
 use crate::server::log::{KEY_LIFETIME, RetentionLimits};
@@ -43,7 +43,7 @@ pub(super) async fn sweep(readers: Readers, limits: RetentionLimits, deleted: Ar
 /// Does one step; returns whether there is more to do.
 async fn step(readers: &Readers, limits: RetentionLimits) -> bool {
     let Ok(mut session) = readers.get().await else { return false };
-    match timeout(STEP_TIMEOUT, transaction(session.client_mut(), limits)).await {
+    match timeout(STEP_TIMEOUT, transactions(session.client_mut(), limits)).await {
         Ok(Ok(more)) => more,
         Ok(Err(error)) => {
             tracing::warn!(
@@ -60,12 +60,34 @@ async fn step(readers: &Readers, limits: RetentionLimits) -> bool {
     }
 }
 
-async fn transaction(client: &mut Client, limits: RetentionLimits) -> Result<bool, Error> {
+async fn transactions(client: &mut Client, limits: RetentionLimits) -> Result<bool, Error> {
+    let more = trim(client, limits).await?;
+    // A transaction of its own: the locks of the streams are not kept meanwhile.
     let tx = client.transaction().await?;
+    if !may_sweep(&tx).await? {
+        return Ok(false);
+    }
+    let garbage = remove_garbage(&tx).await?;
+    forget_servers(&tx).await?;
+    tx.commit().await?;
+    Ok(more || garbage)
+}
+
+/// Whether no other server sweeps, and the store is not copied, until the transaction ends.
+async fn may_sweep(tx: &Transaction<'_>) -> Result<bool, Error> {
     // A transaction that is lost gives up its locks.
-    tx.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 5000").await?;
-    let lock = "SELECT pg_try_advisory_xact_lock($1)";
-    if !tx.query_one(lock, &[&SWEEP_LOCK]).await?.try_get::<_, bool>(0)? {
+    tx.batch_execute(
+        "SET LOCAL idle_in_transaction_session_timeout = 5000; SET LOCAL statement_timeout = 25000",
+    )
+    .await?;
+    let lock = "SELECT pg_try_advisory_xact_lock($1) AND pg_try_advisory_xact_lock_shared($2)";
+    tx.query_one(lock, &[&SWEEP_LOCK, &COPY_LOCK]).await?.try_get(0)
+}
+
+/// Removes what exceeds the limits from some streams; returns whether there may be more.
+async fn trim(client: &mut Client, limits: RetentionLimits) -> Result<bool, Error> {
+    let tx = client.transaction().await?;
+    if !may_sweep(&tx).await? {
         return Ok(false);
     }
     let now: i64 = tx.query_one(NOW, &[]).await?.try_get(0)?;
@@ -74,19 +96,19 @@ async fn transaction(client: &mut Client, limits: RetentionLimits) -> Result<boo
     let (cutoff, idle_since) = (before(limits.age), before(limits.age.max(KEY_LIFETIME)));
     let keys_until = keys_until(&tx, before(KEY_LIFETIME), limits).await?;
 
-    // In the order of their names: see `batch`.
+    // In the order of their names, as in `batch`; those that a writer holds are left for later.
     let due = tx
         .query(
             "SELECT stream, name FROM tidings.streams WHERE stream IN (
                  SELECT stream FROM tidings.streams s
                  WHERE count > $1 OR bytes > $2 OR keys > $3
-                    OR (SELECT millis FROM tidings.messages m WHERE m.stream = s.stream
-                        ORDER BY seq LIMIT 1) < $4
+                    OR (SELECT millis FROM tidings.messages m
+                        WHERE m.stream = s.stream AND seq > s.trimmed ORDER BY seq LIMIT 1) < $4
                     OR (count = 0 AND millis < $5)
                     OR stream IN (SELECT stream FROM tidings.keys WHERE used <= $6
                                   ORDER BY used LIMIT $7)
                  LIMIT $8
-             ) ORDER BY name FOR NO KEY UPDATE",
+             ) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED",
             &[
                 &signed(limits.messages),
                 &signed(limits.bytes),
@@ -105,10 +127,8 @@ async fn transaction(client: &mut Client, limits: RetentionLimits) -> Result<boo
     tx.execute(TRIM, &[&streams, &most, &limits_of_stream.0, &limits_of_stream.1, &cutoff]).await?;
     remove_keys(&tx, &streams, keys_until, limits).await?;
     delete_idle(&tx, &streams, idle_since).await?;
-    let garbage = remove_garbage(&tx).await?;
-    forget_servers(&tx).await?;
     tx.commit().await?;
-    Ok(!streams.is_empty() || garbage)
+    Ok(!streams.is_empty())
 }
 
 /// Keys that were used until this time are removed: those that have expired, and the oldest where all

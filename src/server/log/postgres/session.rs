@@ -76,6 +76,11 @@ impl Connector {
         Ok(Self(Arc::new(ConnectorInner { options, tls, preferred, timeline, on_promotion })))
     }
 
+    /// How long opening a session may take: all servers may be silent.
+    pub(super) fn max_connect_time(&self) -> Duration {
+        CONNECT_TIMEOUT.saturating_mul(u32::try_from(self.0.options.hosts().len()).unwrap_or(1))
+    }
+
     pub(super) fn options(&self) -> &PostgresOptions {
         &self.0.options
     }
@@ -129,11 +134,13 @@ impl Connector {
         let driver = AbortOnDropHandle::new(driver);
         let timeline = timeline(&client).await;
         let greatest_timeline = Arc::clone(&self.0.timeline);
-        let greatest = greatest_timeline.fetch_max(timeline, Ordering::Relaxed);
-        let session = Session { client, warnings, timeline, greatest_timeline, driver };
+        let greatest = greatest_timeline.load(Ordering::Relaxed);
         if timeline > greatest && greatest > 0 {
+            // Before any session is found to be current.
             (self.0.on_promotion)();
         }
+        greatest_timeline.fetch_max(timeline, Ordering::Relaxed);
+        let session = Session { client, warnings, timeline, greatest_timeline, driver };
         if !session.is_current() {
             bail!(
                 "it was replaced by a promoted standby (its timeline is {timeline} of {greatest})"
@@ -198,6 +205,14 @@ impl Session {
         let _ = (&mut self.driver).await;
     }
 
+    /// Makes the database detect that this process is gone while it waits. Not every system supports it.
+    pub(super) async fn detect_lost_client(&self) {
+        let set = "SET client_connection_check_interval = 2000";
+        if let Err(error) = self.client.batch_execute(set).await {
+            tracing::debug!(error = describe(&error), "the database does not detect lost clients");
+        }
+    }
+
     /// Whether a promotion would show in the sessions of this server.
     pub(super) fn shows_promotions(&self) -> bool {
         self.timeline > 0
@@ -220,17 +235,19 @@ async fn timeline(client: &Client) -> u32 {
     digits.and_then(|digits| u32::from_str_radix(&digits, 16).ok()).unwrap_or_default()
 }
 
+const PASSWORD_ADVICE: &str =
+    "give the right password with --data-password-file or TIDINGS_DATA_PASSWORD";
+
 /// The error of a session that could not be opened, with what to do about it.
 fn explain(error: &tokio_postgres::Error) -> anyhow::Error {
     let what = describe(error);
     let advice = match error.code() {
         Some(&SqlState::INVALID_CATALOG_NAME) => "create it with: createdb",
-        Some(&SqlState::INVALID_PASSWORD) => {
-            "give the right password with --data-password-file or TIDINGS_DATA_PASSWORD"
-        }
+        Some(&SqlState::INVALID_PASSWORD) => PASSWORD_ADVICE,
         Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
             "create the role, and allow it in pg_hba.conf"
         }
+        None if what.contains("password missing") => PASSWORD_ADVICE,
         _ => return anyhow!(what),
     };
     anyhow!("{what}; {advice}")

@@ -27,30 +27,35 @@ pub(super) struct Statements {
 }
 
 /// The time of the database in Unix milliseconds: one clock for all servers.
-pub(super) const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/// And whether commits wait for a standby, which can change at any time.
+pub(super) const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+                              current_setting('synchronous_standby_names') <> ''";
 
 /// Removes the oldest messages of streams that exceed a limit: at most `most` of each. The limits are
 /// exceeded by the messages before a message and itself, so that the first ones that do not are kept.
+///
+/// By `ctid`, so that no plan scans the whole table: messages are never updated, and the streams are
+/// locked. Rows up to `trimmed` may still be in the index until they are vacuumed.
 pub(super) const TRIM: &str = "
     WITH due AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS due (stream, most)),
     oldest AS (
-        SELECT m.stream, m.seq, m.millis, octet_length(m.data) AS size,
-               row_number() OVER w AS n, sum(octet_length(m.data)) OVER w AS total
-        FROM due CROSS JOIN LATERAL (
-            SELECT stream, seq, millis, data FROM tidings.messages
-            WHERE stream = due.stream ORDER BY seq LIMIT due.most
-        ) m WINDOW w AS (PARTITION BY m.stream ORDER BY m.seq)
-    ),
-    cut AS (
-        SELECT oldest.stream, max(oldest.seq) AS seq
-        FROM oldest JOIN tidings.streams s ON s.stream = oldest.stream
-        WHERE s.count - oldest.n + 1 > $3 OR s.bytes - oldest.total + oldest.size > $4
-              OR oldest.millis < $5
-        GROUP BY oldest.stream
+        SELECT exceeding.ctid FROM due CROSS JOIN LATERAL (
+            SELECT m.ctid, m.millis < $5 OR s.count - m.n + 1 > $3
+                           OR s.bytes - m.total + m.size > $4 AS exceeds
+            FROM (SELECT * FROM tidings.streams WHERE stream = due.stream OFFSET 0) s
+            CROSS JOIN LATERAL (
+                SELECT ctid, millis, octet_length(data) AS size, row_number() OVER w AS n,
+                       sum(octet_length(data)) OVER w AS total
+                FROM (SELECT ctid, seq, millis, data FROM tidings.messages
+                      WHERE stream = s.stream AND seq > s.trimmed
+                      ORDER BY seq LIMIT due.most) first
+                WINDOW w AS (ORDER BY seq)
+            ) m
+        ) exceeding WHERE exceeding.exceeds
     ),
     removed AS (
-        DELETE FROM tidings.messages m USING cut WHERE m.stream = cut.stream AND m.seq <= cut.seq
-        RETURNING m.stream, m.seq, m.millis, octet_length(m.data) AS size
+        DELETE FROM tidings.messages WHERE ctid = ANY (ARRAY(SELECT ctid FROM oldest))
+        RETURNING stream, seq, millis, octet_length(data) AS size
     )
     UPDATE tidings.streams s
     SET count = s.count - r.count, bytes = s.bytes - r.bytes, trimmed = r.seq,

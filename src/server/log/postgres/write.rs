@@ -14,11 +14,10 @@ use tokio::{
 };
 
 use super::{
-    batch::{self, GroupError, GroupId, GroupResult, Operation, Outcome},
+    batch::{self, GroupError, GroupId, GroupResult, NO_STANDBY, Operation, Outcome, Terms},
     durability::{Durability, NotReplicated},
     feed::Feed,
     health::Health,
-    options::describe,
     schema::COPY_LOCK,
     session::{Connector, Session},
     statements::{RECORD_GROUP, Statements},
@@ -33,8 +32,15 @@ const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the outcome of a COMMIT may stay open before the publishers are told that it is unknown.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a session may take to begin, which waits for the end of the one before it.
+/// How long a session may take to begin once it is connected.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a session may wait for the end of the one before it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long the plans of statements are kept: they may be from the time when the tables were small.
+const PLAN_LIFETIME: Duration = Duration::from_mins(1);
+/// After how long without a command the writer commits nothing: a primary that was replaced accepts
+/// sessions, and cannot commit.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long publishers wait for a lost session to begin again before they are refused.
 const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 /// The pause before the next attempt to begin a session.
@@ -70,6 +76,10 @@ pub(super) struct Writer {
     /// The number of the last group that is known to be stored.
     pub(super) stored: i64,
     pub(super) unresolved: Option<Unresolved>,
+    /// A command that was received and not tried yet.
+    pub(super) left_over: Option<Command>,
+    /// Whether the database refused the last group.
+    pub(super) was_refused: bool,
 }
 
 /// A group whose COMMIT was not answered.
@@ -85,8 +95,11 @@ pub(super) struct Unresolved {
 pub(super) struct WriteSession {
     session: Session,
     statements: Statements,
-    /// The number of the last group of this server that was stored.
-    recorded: i64,
+    /// The number of the last group of this server that was stored; none where the database does not
+    /// know this server, or has forgotten it.
+    recorded: Option<i64>,
+    /// When cached plans were discarded.
+    planned_at: Instant,
 }
 
 impl WriteSession {
@@ -95,7 +108,8 @@ impl WriteSession {
     /// # Errors
     /// When the database cannot be reached, or is less durable than required.
     pub(super) async fn begin(connector: &Connector, group: GroupId) -> anyhow::Result<Self> {
-        timeout(BEGIN_TIMEOUT, Self::try_begin(connector, group)).await.unwrap_or_else(|_| {
+        let max = connector.max_connect_time() + BEGIN_TIMEOUT;
+        timeout(max, Self::try_begin(connector, group)).await.unwrap_or_else(|_| {
             connector.avoid_preferred();
             Err(anyhow!("the database does not answer"))
         })
@@ -111,39 +125,39 @@ impl WriteSession {
         let session = connector.connect(&application, None).await?;
         let client = &session.client;
         client.batch_execute(SETTINGS).await?;
-        // Not every system supports it.
-        if let Err(error) =
-            client.batch_execute("SET client_connection_check_interval = 2000").await
-        {
-            tracing::debug!(error = describe(&error), "the database does not detect lost clients");
-        }
+        session.detect_lost_client().await;
         Durability::of(client).await?.check(connector.options())?;
         // It is free when the session before this one has ended. That one is not terminated: if it waits
         // for the standby, its transaction would become visible without being replicated.
-        client.execute("SELECT pg_advisory_lock($1)", &[&group.server]).await?;
+        let lock = "SELECT pg_advisory_lock($1)";
+        timeout(LOCK_TIMEOUT, client.execute(lock, &[&group.server]))
+            .await
+            .map_err(|_| anyhow!("the session before this one has not ended"))??;
+        client.batch_execute("SET lock_timeout = 8000").await?;
         // A server that has lost all of its sessions must not write during a copy.
         let lock = "SELECT pg_try_advisory_xact_lock_shared($1)";
         let is_free: bool = client.query_one(lock, &[&COPY_LOCK]).await?.try_get(0)?;
         ensure!(is_free, "`tidings copy` uses the database");
         let select = "SELECT group_number FROM tidings.servers WHERE server = $1";
-        let recorded = client.query_opt(select, &[&group.server]).await?;
-        let recorded = recorded.map_or(Ok(0), |row| row.try_get(0))?;
+        let row = client.query_opt(select, &[&group.server]).await?;
+        let recorded: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
         // What was read may not be replicated yet. Once this is, so is everything before it.
         let warnings = session.warnings();
-        client.execute(RECORD_GROUP, &[&group.server, &recorded]).await?;
+        client.execute(RECORD_GROUP, &[&group.server, &recorded.unwrap_or(0)]).await?;
         if session.warnings() != warnings {
             bail!("the database does not replicate");
         }
         let statements = Statements::prepare(&session).await?;
-        Ok(Self { session, statements, recorded })
+        Ok(Self { session, statements, recorded, planned_at: Instant::now() })
     }
 }
 
 /// Transactions wait for row locks of other servers, and for the standby. Those that are idle, because
 /// this server hangs, give up their locks.
 const SETTINGS: &str = "
+    SET client_min_messages = warning;
     SET statement_timeout = 0;
-    SET lock_timeout = 8000;
+    SET lock_timeout = 0;
     SET idle_in_transaction_session_timeout = 5000;
     SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 2;
@@ -177,7 +191,9 @@ impl Writer {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Option<WriteSession> {
         let grace = Instant::now() + RECONNECT_GRACE;
-        let mut pause = Duration::ZERO;
+        // A database that refuses each group is not asked without a pause.
+        let mut pause = if self.was_refused { RETRY_PAUSE } else { Duration::ZERO };
+        let mut logged = String::new();
         loop {
             let (connector, group, wait) = (self.connector.clone(), self.group_id(), pause);
             let begin = async {
@@ -190,7 +206,7 @@ impl Writer {
                 let deadline = self.unresolved.as_ref().map(|unresolved| unresolved.deadline);
                 tokio::select! {
                     session = &mut begin => break session,
-                    command = commands.recv(), if is_refusing => {
+                    command = next_command(&mut self.left_over, commands), if is_refusing => {
                         let reason = self.health.unwritable();
                         let reason = reason.unwrap_or_else(|| UNREACHABLE.into());
                         let _ = command?.reply.send(Err(AppendError::Unavailable(reason)));
@@ -214,17 +230,13 @@ impl Writer {
                     return Some(session);
                 }
                 Err(error) => {
-                    if pause.is_zero() {
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "the database cannot be written"
-                        );
+                    let error_text = format!("{error:#}");
+                    if error_text != logged {
+                        tracing::error!(error = error_text, "the database cannot be written");
+                        logged = error_text;
                     }
-                    let reason = if error.is::<NotReplicated>() {
-                        "the database does not wait for a synchronous standby"
-                    } else {
-                        UNREACHABLE
-                    };
+                    let is_standby_missing = error.is::<NotReplicated>();
+                    let reason = if is_standby_missing { NO_STANDBY } else { UNREACHABLE };
                     self.health.set(Some(reason.into()));
                     pause = RETRY_PAUSE;
                 }
@@ -247,8 +259,8 @@ impl Writer {
 
     /// Resolves the group whose COMMIT was not answered: the session before this one has ended, and
     /// has stored the groups up to `recorded`.
-    async fn resolve(&mut self, recorded: i64) {
-        if recorded < self.stored {
+    async fn resolve(&mut self, recorded: Option<i64>) {
+        if recorded.is_some_and(|recorded| recorded < self.stored) {
             tracing::error!(
                 recorded,
                 acknowledged = self.stored,
@@ -256,6 +268,7 @@ impl Writer {
                  a standby was promoted that had not received them"
             );
         }
+        let recorded = recorded.unwrap_or(0);
         self.stored = recorded;
         let Some(Unresolved { number, result, replies, .. }) = self.unresolved.take() else {
             return;
@@ -276,10 +289,7 @@ impl Writer {
         for (reply, outcome) in replies.into_iter().zip(result.outcomes) {
             let _ = reply.send(outcome);
         }
-        let backlogs = self.feed.deliver(result.changes);
-        if !backlogs.is_empty() {
-            wait_for(backlogs).await;
-        }
+        wait_for(self.feed.deliver(result.changes)).await;
     }
 
     /// Writes groups until the session is lost, or the log is closed.
@@ -288,45 +298,47 @@ impl Writer {
         mut session: WriteSession,
         commands: &mut mpsc::Receiver<Command>,
     ) -> ControlFlow<()> {
-        let mut left_over = None;
         loop {
-            let next = async {
-                if left_over.is_some() { left_over.take() } else { commands.recv().await }
-            };
             let next = tokio::select! {
-                next = next => next,
+                next = next_command(&mut self.left_over, commands) => next,
                 // The next session begins before a publisher needs it.
                 () = session.session.closed() => return ControlFlow::Continue(()),
+                () = sleep(HEARTBEAT_INTERVAL) => Some(Command::heartbeat()),
             };
             let Some(first) = next else { return ControlFlow::Break(()) };
             if !session.session.is_current() {
-                left_over = Some(first);
-                break;
+                self.left_over = Some(first);
+                return ControlFlow::Continue(());
             }
-            let group = Group::collect(first, commands, &mut left_over);
-            if !self.write_group(&session, group).await {
-                break;
+            let group = Group::collect(first, commands, &mut self.left_over);
+            if !self.write_group(&mut session, group).await {
+                return ControlFlow::Continue(());
             }
         }
-        if let Some(Command { reply, .. }) = left_over {
-            let _ = reply.send(Err(AppendError::Unavailable(UNREACHABLE.into())));
-        }
-        ControlFlow::Continue(())
     }
 
     /// Writes a group; returns whether the session can be used further.
-    async fn write_group(&mut self, session: &WriteSession, group: Group) -> bool {
-        let WriteSession { session, statements, .. } = session;
+    async fn write_group(&mut self, session: &mut WriteSession, group: Group) -> bool {
+        let WriteSession { session, statements, planned_at, .. } = session;
+        if planned_at.elapsed() > PLAN_LIFETIME {
+            *planned_at = Instant::now();
+            // An error shows in the transaction.
+            let _ =
+                timeout(TRANSACTION_TIMEOUT, session.client.batch_execute("DISCARD PLANS")).await;
+        }
         let begun = Instant::now();
         let Group { mut operations, replies } = group;
         self.group += 1;
         let id = self.group_id();
-        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        let terms = Terms {
+            limits: self.limits,
+            needs_standby: self.connector.options().require_synchronous_standby,
+            deadline: Instant::now() + TRANSACTION_TIMEOUT,
+        };
         let mut retries = 0;
         let written = loop {
             // Boxed, because it is large.
-            let run =
-                Box::pin(batch::run(session, statements, self.limits, id, operations, deadline));
+            let run = Box::pin(batch::run(session, statements, id, operations, terms));
             match run.await {
                 Err(GroupError::Retry(again)) if retries < MAX_RETRIES => {
                     operations = again;
@@ -338,9 +350,11 @@ impl Writer {
         let error = match written {
             Ok(result) => {
                 self.stored = id.number;
+                self.was_refused = false;
                 self.record_metrics(&result.changes, begun.elapsed());
+                let is_lost = result.is_lost;
                 self.acknowledge(result, replies).await;
-                return true;
+                return !is_lost;
             }
             Err(GroupError::Unknown(error, result)) => {
                 tracing::warn!(error, "a commit was not answered: its outcome is being determined");
@@ -353,8 +367,11 @@ impl Writer {
             Err(GroupError::NotStored(error)) => error,
         };
         tracing::error!(error, "a transaction was not stored");
+        let reason = if error == NO_STANDBY { NO_STANDBY } else { NOT_STORED };
+        self.health.set(Some(reason.into()));
+        self.was_refused = true;
         for reply in replies {
-            let _ = reply.send(Err(AppendError::Unavailable(NOT_STORED.into())));
+            let _ = reply.send(Err(AppendError::Unavailable(reason.into())));
         }
         // Its transaction may be open: the next one begins in a new session.
         false
@@ -377,8 +394,19 @@ impl Writer {
 /// What clients are told when the database refused a transaction.
 const NOT_STORED: &str = "the database did not store it";
 
-/// Waits until slow followers have taken their changes, for a while.
-async fn wait_for(backlogs: Vec<Backlog>) {
+/// The command that was received before, else the next one.
+async fn next_command(
+    left_over: &mut Option<Command>,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Option<Command> {
+    if left_over.is_some() { left_over.take() } else { commands.recv().await }
+}
+
+/// Waits until slow followers have taken their changes, for a while: back-pressure.
+pub(super) async fn wait_for(backlogs: Vec<Backlog>) {
+    if backlogs.is_empty() {
+        return;
+    }
     let deadline = Instant::now() + MAX_BACKLOG_WAIT;
     let waited = spawn_blocking(move || {
         for backlog in backlogs {
@@ -421,6 +449,11 @@ impl Group {
 }
 
 impl Command {
+    /// Nobody waits for its outcome.
+    fn heartbeat() -> Self {
+        Self { operation: Operation::Confirm, size: 0, reply: oneshot::channel().0 }
+    }
+
     fn is_deletion(&self) -> bool {
         matches!(self.operation, Operation::Delete { .. })
     }

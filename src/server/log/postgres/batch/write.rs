@@ -1,6 +1,8 @@
 //! The second half of a transaction: everything that it changes, sent in one exchange with the COMMIT.
 
-use futures::{future::OptionFuture, join};
+use std::{pin::pin, task::Poll};
+
+use futures::{future::OptionFuture, join, poll};
 use tokio_postgres::Error;
 
 use super::{Batch, DirtyStream, GroupId, StoreRow};
@@ -55,25 +57,7 @@ impl Batch {
 
         let statements_sent = async {
             <[_; 9]>::from(join!(
-                OptionFuture::from((!new.streams.is_empty()).then_some(async {
-                    let StreamColumns {
-                        names,
-                        streams,
-                        bases,
-                        seqs,
-                        millis,
-                        counts,
-                        bytes,
-                        keys,
-                        ..
-                    } = &new;
-                    client
-                        .execute(
-                            &statements.insert_streams,
-                            &[names, streams, bases, seqs, millis, counts, bytes, keys],
-                        )
-                        .await
-                })),
+                insert_streams(session, statements, &new),
                 OptionFuture::from((!messages.streams.is_empty()).then_some(async {
                     let MessageColumns { streams, seqs, millis, data } = &messages;
                     client
@@ -113,15 +97,25 @@ impl Batch {
                 })),
             ))
         };
-        let (written, recorded, notified, committed) = join!(
+        let (written, recorded, committed) = join!(
             statements_sent,
             async {
                 client.execute(&statements.record_group, &[&group.server, &group.number]).await
             },
-            async { client.execute(&statements.notify, &[&CHANNEL, &notifications]).await },
-            client.batch_execute("COMMIT"),
+            async {
+                let mut commit = pin!(client.batch_execute("COMMIT"));
+                // The first poll sends. The notification is sent after the COMMIT, or it would hold a lock
+                // of all servers during it, and its answer is not awaited: it is only a hint.
+                let committed = poll!(commit.as_mut());
+                let _ =
+                    poll!(pin!(client.execute(&statements.notify, &[&CHANNEL, &notifications])));
+                match committed {
+                    Poll::Ready(committed) => committed,
+                    Poll::Pending => commit.await,
+                }
+            },
         );
-        for written in written.into_iter().flatten().chain([recorded, notified]) {
+        for written in written.into_iter().flatten().chain([recorded]) {
             // Where the connection broke, the COMMIT may have been processed all the same: only an
             // error of the database itself is certain.
             if let Err(error) = written {
@@ -189,6 +183,20 @@ impl Batch {
             .map(|names| format!("{} {}", group.server, names.join(" ")))
             .collect()
     }
+}
+
+async fn insert_streams(
+    session: &Session,
+    statements: &Statements,
+    columns: &StreamColumns<'_>,
+) -> Option<Result<u64, Error>> {
+    if columns.streams.is_empty() {
+        return None;
+    }
+    let StreamColumns { names, streams, bases, seqs, millis, counts, bytes, keys, .. } = columns;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [names, streams, bases, seqs, millis, counts, bytes, keys];
+    Some(session.client.execute(&statements.insert_streams, &parameters).await)
 }
 
 async fn update_streams(
