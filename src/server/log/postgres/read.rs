@@ -117,13 +117,16 @@ impl StreamRow {
 
 /// A read ends on the side of the database too, soon after its caller has given up. What these sessions
 /// write need not be durable, and must not wait for the standby. Plans are made for each statement: cached
-/// ones may be from the time when the tables were small.
+/// ones may be from the time when the tables were small. Messages are read in the order of their index:
+/// without statistics, as after a burst, the database would rather sort a whole stream for each page.
 const SETTINGS: &str = "
     SET statement_timeout = 6000;
     SET lock_timeout = 3000;
     SET synchronous_commit = off;
     SET plan_cache_mode = force_custom_plan;
     SET jit = off;
+    SET enable_bitmapscan = off;
+    SET enable_sort = off;
     SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 2;
     SET tcp_keepalives_count = 3;";
