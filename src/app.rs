@@ -45,7 +45,10 @@ use self::{
     refused::RefusedPage, sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage,
     streams::StreamsPage,
 };
-use crate::message::{EventId, Message, Snapshot, StreamName, Summary};
+use crate::{
+    base_path::BasePath,
+    message::{EventId, Message, Snapshot, StreamName, Summary},
+};
 
 /// Loads the page at an address. The server provides it as a context, so that the app need not know
 /// the server.
@@ -70,7 +73,7 @@ pub enum Address {
     },
     /// `/sign-in`
     SignIn {
-        /// `?to`: the path to go to afterwards.
+        /// `?to`: the address to go to afterwards.
         to: Option<String>,
     },
     /// `/problems`
@@ -82,10 +85,12 @@ pub enum Address {
 /// What a page is rendered with, beside its content.
 #[derive(Clone, Debug)]
 pub struct PageContext {
-    /// The address of the server, as the visitor wrote it: name and port, with `https://` before them
-    /// where that is how to reach it. Every command begins with it.
-    pub origin: String,
-    /// The path of the page, with its query.
+    /// The path below which the server is reached. Every address begins with it.
+    pub base: BasePath,
+    /// The server, as the visitor wrote it: name and port, with `https://` before them where that is
+    /// how to reach it, and the base path. Every command begins with it.
+    pub server: String,
+    /// The address of the page, with its query.
     pub path: String,
     /// The visitor.
     pub visitor: Visitor,
@@ -98,16 +103,16 @@ pub struct PageContext {
 pub struct Assets {
     /// The style sheet.
     pub style: StyleSheet,
-    /// The path of the module that loads the wasm.
+    /// The address of the module that loads the wasm.
     pub script: Arc<str>,
-    /// The path of the wasm.
+    /// The address of the wasm.
     pub wasm: Arc<str>,
 }
 
 /// How a page gets its style sheet.
 #[derive(Clone, Debug)]
 pub enum StyleSheet {
-    /// From this path.
+    /// From this address.
     Linked(Arc<str>),
     /// In the page itself.
     Inline(Arc<str>),
@@ -167,7 +172,7 @@ pub enum Page {
     /// The form to sign in with, at an address of its own, or in place of a page that this visitor
     /// may not see.
     SignIn {
-        /// The path to go to afterwards: in place of a page, that page's.
+        /// The address to go to afterwards: in place of a page, that page's.
         to: String,
         /// Why another page is not shown.
         notice: Option<String>,
@@ -221,7 +226,7 @@ pub fn App(
                 />
                 <Route
                     path=(StaticSegment("streams"), ParamSegment("name"))
-                    view=move || stream(stream_address())
+                    view=move || stream(requested_stream())
                     ssr=SsrMode::Async
                 />
                 <Route
@@ -239,7 +244,7 @@ pub fn App(
     }
 }
 
-fn stream_address() -> Address {
+fn requested_stream() -> Address {
     let name = use_params_map().read_untracked().get("name").unwrap_or_default();
     Address::Stream { name, before: parameter("before"), at: parameter("at") }
 }
@@ -255,15 +260,15 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
         let page = load(address);
         Suspend::new(async move {
             let (context, page) = page.await;
-            let assets = context.assets.clone();
+            let (assets, base) = (context.assets.clone(), context.base.clone());
             provide_context(context);
             let sign_in_to = match &page {
                 Page::SignIn { to, .. } => Some(to.clone()),
                 _ => None,
             };
             let live = match &page {
-                Page::Counter(_) => Some("/".to_owned()),
-                Page::Stream { name, .. } => Some(format!("/streams/{name}")),
+                Page::Counter(_) => Some(base.address("/")),
+                Page::Stream { name, .. } => Some(stream_address(&base, name)),
                 _ => None,
             };
             view! {
@@ -279,7 +284,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                             content="telephone=no, date=no, address=no, email=no, url=no"
                         />
                         {head(&page)}
-                        <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
+                        <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
                         <Loader assets page=live />
                         <AutoReload options />
                     </head>
@@ -320,6 +325,11 @@ fn page_view(page: Page) -> AnyView {
 /// changes a text once, and not once for each closure.
 fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
     Signal::derive(of)
+}
+
+/// The address of the page of a stream.
+fn stream_address(base: &BasePath, name: &StreamName) -> String {
+    base.address(&format!("/streams/{name}"))
 }
 
 /// What this page is rendered with.

@@ -8,6 +8,7 @@
 //!
 //! # The map, in reading order
 //!
+//! - [`base_path`]: the path from which every address of a server begins
 //! - [`message`]: messages, event ids, stream names, and the snapshot that a page is rendered with
 //! - [`feed`]: the rows of a page: applies events; bounded and pure
 //! - [`problem`]: the table of problem types (RFC 9457)
@@ -17,7 +18,8 @@
 //!   - [`app::connection`]: when to connect, back off and disconnect; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: the server, in rooms
-//!   - `router`: every route and layer on one screen; `state`: what the handlers share
+//!   - `router`: every route and layer on one screen; `state`: what the handlers share;
+//!     `mount`: all of it below a base path
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
 //!     `watch`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
 //!     `idempotency`, `content_encoding`, `response`
@@ -45,7 +47,7 @@
 //! # What never imports what
 //!
 //! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
-//! `feed → message`; `message →` nothing of ours; `problem` is a table for both sides. No two modules
+//! `feed → message`; `message →` nothing of ours; `base_path` and `problem` are for both sides. No two modules
 //! import each other, and each room of the server imports only those below it, in the order of `LAYERS`
 //! in the test: `config` is near the top, imported only by what assembles the server. `web_sys` stays
 //! inside `app::subscription` and `app::browser`; the log knows neither axum nor the hub, and nothing
@@ -58,6 +60,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;
+pub mod base_path;
 pub mod feed;
 pub mod message;
 pub mod problem;

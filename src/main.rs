@@ -84,7 +84,8 @@ async fn start_and_run(config: Config) -> anyhow::Result<Result<(), Failure>> {
     let listeners = Listeners::bind(&config.addresses()).await?;
 
     let metrics = listeners.metrics_url()?.map(|url| format!("\nMetrics are at {url}"));
-    announce(format!("Tidings is at {}{}", listeners.url()?, metrics.unwrap_or_default()));
+    let (url, base) = (listeners.url()?, config.base_path());
+    announce(format!("Tidings is at {url}{}{}", base.as_str(), metrics.unwrap_or_default()));
     if let Some(address) = listeners.redirect_url()? {
         tracing::info!(address, "plain HTTP is redirected to TLS");
     }

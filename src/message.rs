@@ -138,6 +138,12 @@ impl fmt::Display for StreamName {
     }
 }
 
+impl From<StreamName> for String {
+    fn from(StreamName(name): StreamName) -> Self {
+        name
+    }
+}
+
 /// The text is not a [`StreamName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseStreamNameError;
@@ -171,7 +177,7 @@ pub struct Message {
 /// Messages and cursor come from the same read, so that no message is missed between the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    /// The path of the event stream, without the cursor.
+    /// The address of the event stream, without the cursor.
     pub events: String,
     /// The newest messages, oldest first.
     pub messages: Vec<Message>,

@@ -3,6 +3,8 @@
 //! The server builds its error responses from it, and the page `/problems`, which every problem's
 //! `type` refers to, explains them.
 
+use crate::base_path::BasePath;
+
 /// A problem type. Stable, so that clients can distinguish errors by their `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -14,6 +16,13 @@ pub struct Kind {
     pub title: &'static str,
     /// What it means, and what to do.
     pub meaning: &'static str,
+}
+
+impl Kind {
+    /// The meaning on a server below a base path: its addresses begin with it.
+    pub fn meaning_below(&self, base: &BasePath) -> String {
+        self.meaning.replace("/sign-in", &base.address("/sign-in"))
+    }
 }
 
 /// Defines the types, and the list of them all.

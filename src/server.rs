@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod hub;
 mod log;
+mod mount;
 mod net;
 mod observe;
 mod pages;
@@ -96,6 +97,7 @@ impl Server {
         let options = |connections: &Connections| ConnectionOptions {
             connections: connections.clone(),
             header_timeout: limits.header_timeout.into(),
+            base_path: config.base_path(),
         };
         let app = App::new(&self);
         let watchers = app.watchers();
@@ -122,7 +124,7 @@ impl Server {
                 accept::serve(listener, None, router, options, unready_grace_elapsed()).await;
             }
         };
-        let router = router::router(app, config, trusted.clone());
+        let router = router::router(&app, config, &trusted);
         let serve_main = accept::serve(
             main,
             tls.clone(),

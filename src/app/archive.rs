@@ -4,7 +4,9 @@ use leptos::prelude::*;
 
 use super::{
     days::lines,
+    page_context,
     row::{RowContext, push_html, utc},
+    stream_address,
 };
 use crate::{
     feed::{Row, RowContent},
@@ -27,7 +29,7 @@ pub fn ArchivePage(
     /// The end, where these are the last messages before it.
     end: Option<Message>,
 ) -> impl IntoView {
-    let path = format!("/streams/{name}");
+    let path = stream_address(&page_context().base, &name);
     let first = messages.first().map(|message| message.id).filter(|_| older);
     let last = messages.last().map(|message| message.id).filter(|_| newer);
     let older = first.map(|id| view! { <a href=format!("{path}?before={id}")>"Older"</a> });
@@ -38,8 +40,8 @@ pub fn ArchivePage(
     let contents =
         messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
     let rows = (0..).zip(contents).map(|(key, content)| Row { key, content });
-    let heading = name.to_string();
-    let context = RowContext { stream: Some(name), at };
+    let heading = String::from(name);
+    let context = RowContext { page: Some(path.clone()), at };
     let lines = lines(rows, None, utc).0;
     let empty = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
     let mut html = String::new();

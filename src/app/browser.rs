@@ -49,7 +49,7 @@ pub(super) fn get(url: &str, then: impl FnOnce(FetchResult) + 'static) {
 /// Posts a form's fields as the form itself would, with an idempotency key. Retried up to 4 times until
 /// there is a definite response; the server carries it out once.
 pub(super) fn post(
-    url: &'static str,
+    url: &str,
     form: &HtmlFormElement,
     key: &str,
     then: impl FnOnce(FetchResult) + 'static,
@@ -64,16 +64,16 @@ pub(super) fn post(
     }
     let headers = Array::of1(&Array::of2(&"idempotency-key".into(), &key.into()));
     request.set_headers(&headers);
-    send_with_retries(url, request, RETRIES, Box::new(then));
+    send_with_retries(url.to_owned(), request, RETRIES, Box::new(then));
 }
 
 fn send_with_retries(
-    url: &'static str,
+    url: String,
     request: RequestInit,
     retries: u32,
     then: Box<dyn FnOnce(FetchResult)>,
 ) {
-    let attempt = request.clone();
+    let (attempt, attempt_url) = (request.clone(), url.clone());
     let on_result: Box<dyn FnOnce(FetchResult)> = Box::new(move |result| match result {
         Err(Failure::Unknown(_) | Failure::Retry(_)) if retries > 0 => {
             let pause = Duration::from_millis(FIRST_RETRY_MS << (RETRIES - retries));
@@ -81,7 +81,7 @@ fn send_with_retries(
         }
         result => then(result),
     });
-    fetch(url, &attempt, on_result);
+    fetch(&attempt_url, &attempt, on_result);
 }
 
 /// The idempotency key for a text in a text box: the key of the last attempt, if it sent the same text

@@ -13,7 +13,6 @@ use leptos::{
     ev::{KeyboardEvent, SubmitEvent},
     prelude::*,
     server_fn::{
-        ServerFn as _,
         codec::JsonEncoding,
         error::{FromServerFnError, ServerFnErrorErr},
     },
@@ -94,6 +93,8 @@ pub async fn end(
 /// The form that publishes a message. It keeps the text until that is stored.
 #[component]
 pub fn Composer(
+    /// The address that the form is sent to.
+    action: String,
     /// The stream's name.
     #[prop(into)]
     stream: String,
@@ -103,6 +104,7 @@ pub fn Composer(
     let Draft { text: draft, problem } = draft.unwrap_or_default();
     let problem = RwSignal::new(problem);
     let sending = RwSignal::new(false);
+    let url = action.clone();
     let send = move |event: SubmitEvent| {
         event.prevent_default();
         let form = event_target(&event);
@@ -112,7 +114,7 @@ pub fn Composer(
         sending.set(true);
         let text = text_box.value();
         let key = browser::key_of(&text_box, &text);
-        browser::post(Publish::url(), &form, &key, move |answer| {
+        browser::post(&url, &form, &key, move |answer| {
             // Text that was typed meanwhile stays.
             if answer.is_ok() && text_box.value() == text {
                 text_box.set_value("");
@@ -140,7 +142,7 @@ pub fn Composer(
     let label = content(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
-        <form class="composer" method="post" action=Publish::url() on:submit=send>
+        <form class="composer" method="post" action=action on:submit=send>
             <input type="hidden" name="stream" value=stream />
             <label for="text">"Say something"</label>
             <textarea
@@ -172,6 +174,8 @@ fn as_content(text: &str) -> String {
 /// The form that ends a stream, folded away so that it is not sent by mistake.
 #[component]
 pub fn EndForm(
+    /// The address that the form is sent to.
+    action: String,
     /// The stream's name.
     #[prop(into)]
     stream: String,
@@ -179,7 +183,7 @@ pub fn EndForm(
     view! {
         <details class="ending">
             <summary>"End this stream"</summary>
-            <form method="post" action=End::url()>
+            <form method="post" action=action>
                 <input type="hidden" name="stream" value=stream />
                 <p>
                     "All readers see that it has ended. The messages stay; none can be added, and \

@@ -11,9 +11,9 @@ pub fn CounterPage(
     /// The run that begins with this visit.
     snapshot: Snapshot,
 ) -> impl IntoView {
-    let PageContext { origin, .. } = page_context();
-    let curl = format!("curl -N {}", shell_word(&format!("{origin}{}", snapshot.events)));
-    let data = LiveData { snapshot, ..LiveData::default() };
+    let PageContext { server, base, .. } = page_context();
+    let curl = format!("curl -N {}", shell_word(&format!("{server}/stream")));
+    let data = LiveData { snapshot, base, ..LiveData::default() };
     view! {
         <main class="stream">
             <header class="stream-head">

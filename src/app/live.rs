@@ -1,10 +1,10 @@
 //! The live part of a message page: the island that is hydrated and follows the event stream.
 
-use leptos::prelude::*;
+use leptos::{prelude::*, server_fn::ServerFn as _};
 
 use super::{
     chart::Chart,
-    composer::Composer,
+    composer::{Composer, Publish},
     island::counted,
     row::RowContext,
     rows::Rows,
@@ -22,7 +22,7 @@ pub fn LiveStream(
     data: LiveData,
 ) -> impl IntoView {
     let snapshot_element = snapshot::element(&data);
-    let address = data.stream.as_ref().map_or("/".to_owned(), |name| format!("/streams/{name}"));
+    let address = data.page().unwrap_or_else(|| data.base.address("/"));
     let not_live = data.snapshot.end.is_none().then(|| not_live(address));
     provide_context(data);
     view! {
@@ -46,16 +46,19 @@ fn not_live(address: String) -> impl IntoView {
 /// The island. It reads its snapshot from the page around it; see [`snapshot`].
 #[island]
 pub fn Live() -> impl IntoView {
-    let LiveData { snapshot, stream, composer, draft } = snapshot::live_data();
+    let data = snapshot::live_data();
+    let page = data.page();
+    let LiveData { snapshot, base, stream, composer, draft } = data;
     let events = snapshot.events.clone();
-    let context = RowContext { stream: stream.clone(), at: None };
+    let context = RowContext { page, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
     title::show_unread_count(feed, subscription);
     let restartable = stream.is_none();
-    let composer = stream
-        .filter(|_| composer)
-        .map(|stream| view! { <Composer stream=stream.as_str() draft /> });
+    let composer = stream.filter(|_| composer).map(|stream| {
+        let action = base.address(Publish::url());
+        view! { <Composer action stream=stream.as_str() draft /> }
+    });
     let state = text(move || state_and_label(subscription.status(), &feed.read()).0.to_owned());
 
     view! {

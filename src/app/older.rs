@@ -122,8 +122,8 @@ pub fn OlderMessages(
     feed: RwSignal<Feed>,
     /// Tells whether the page is hydrated.
     subscription: Subscription,
-    /// The path of the stream.
-    path: String,
+    /// The address of the stream's page.
+    page: String,
     /// The context of the rows.
     context: RowContext,
     /// The element of the log.
@@ -133,8 +133,8 @@ pub fn OlderMessages(
     let lines = Signal::derive(move || older.read().lines(&feed.read(), time_zone(subscription)).0);
     let no_more = Signal::derive(move || before().is_none());
     let href = {
-        let path = path.clone();
-        text(move || before().map_or_else(String::new, |before| format!("{path}?before={before}")))
+        let page = page.clone();
+        text(move || before().map_or_else(String::new, |before| format!("{page}?before={before}")))
     };
     let load = move |event: MouseEvent| {
         if event.ctrl_key() || event.meta_key() || event.shift_key() || event.alt_key() {
@@ -144,7 +144,7 @@ pub fn OlderMessages(
         let request = older.try_update(|older| older.load(&feed.read_untracked())).flatten();
         let Some(before) = request else { return };
         let link = event_target(&event);
-        let url = format!("{path}/messages?before={before}&limit={PAGE_SIZE}");
+        let url = format!("{page}/messages?before={before}&limit={PAGE_SIZE}");
         browser::get(&url, move |result| {
             let page = result.ok().and_then(|page| snapshot::history_page(&page));
             let is_last = page.as_ref().is_some_and(|(_, next)| next.is_none());

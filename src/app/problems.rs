@@ -2,12 +2,16 @@
 
 use leptos::prelude::*;
 
+use super::page_context;
 use crate::problem::{self, Kind};
 
 /// The page at `/problems`.
 #[component]
 pub fn ProblemsPage() -> impl IntoView {
-    let explain = |Kind { slug, status, title, meaning }| {
+    let base = page_context().base;
+    let explain = |kind: Kind| {
+        let Kind { slug, status, title, .. } = kind;
+        let meaning = kind.meaning_below(&base);
         view! {
             <section id=slug>
                 <h2>{title}</h2>

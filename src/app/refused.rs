@@ -2,6 +2,8 @@
 
 use leptos::prelude::*;
 
+use super::{PageContext, page_context};
+
 /// Why there is nothing to show, and what to do.
 #[component]
 pub fn RefusedPage(
@@ -10,14 +12,15 @@ pub fn RefusedPage(
     /// What it means, and what to do.
     detail: String,
 ) -> impl IntoView {
+    let PageContext { base, .. } = page_context();
     view! {
         <main class="prose">
             <h1>{title}</h1>
             <p>{detail}</p>
             <p>
-                <a href="/streams">"See all streams"</a>
+                <a href=base.address("/streams")>"See all streams"</a>
                 ", or "
-                <a href="/">"go to the counter"</a>
+                <a href=base.address("/")>"go to the counter"</a>
                 "."
             </p>
         </main>

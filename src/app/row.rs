@@ -10,14 +10,15 @@ use super::{
 };
 use crate::{
     feed::{Row, RowContent},
-    message::{EventId, StreamName},
+    message::EventId,
 };
 
 /// What the rows of a log have in common.
 #[derive(Clone, Debug)]
 pub struct RowContext {
-    /// The stream, whose messages have permanent links; `None` for the counter, which stores nothing.
-    pub stream: Option<StreamName>,
+    /// The address of the stream's page, which messages have permanent links to; `None` for the counter,
+    /// which stores nothing.
+    pub page: Option<String>,
     /// The message to highlight.
     pub at: Option<EventId>,
 }
@@ -62,8 +63,8 @@ pub(super) fn push_html(
     }
     // Without an address it is an `<a>` without `href`, which is not a link.
     *html += "><a";
-    if let (Some(stream), Some(id), "message") = (&context.stream, id, class) {
-        let _ = write!(html, r#" href="{}""#, permalink(stream, id));
+    if let (Some(page), Some(id), "message") = (&context.page, id, class) {
+        let _ = write!(html, r#" href="{}""#, permalink(page, id));
     }
     *html += "><time";
     if let Some(millis) = message_time(row) {
@@ -83,8 +84,8 @@ pub(super) fn message_time(row: &Row) -> Option<u64> {
 }
 
 /// The permanent link to a message, valid while the message is kept. The browser scrolls to the fragment.
-fn permalink(stream: &StreamName, id: EventId) -> String {
-    format!("/streams/{stream}?at={id}#at")
+fn permalink(page: &str, id: EventId) -> String {
+    format!("{page}?at={id}#at")
 }
 
 #[cfg(test)]
@@ -95,10 +96,10 @@ mod tests {
     use crate::message::Message;
 
     fn html(content: RowContent, at: Option<EventId>) -> String {
-        let stream = "news".parse().ok();
+        let page = Some("/streams/news".to_owned());
         let mut html = String::new();
         let line = Line::Row(Row { key: 0, content });
-        push_html(&mut html, &line, &RowContext { stream, at }, utc);
+        push_html(&mut html, &line, &RowContext { page, at }, utc);
         html
     }
 

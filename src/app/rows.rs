@@ -59,7 +59,7 @@ pub fn Rows(
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
     let older = RwSignal::new(Older::default());
-    let has_dates = context.stream.is_some();
+    let has_dates = context.page.is_some();
     let lines = Signal::derive(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
@@ -79,9 +79,9 @@ pub fn Rows(
         let is_long = feed.read().rows().len() > LONG_LOG_ROWS;
         if is_long { "log long" } else { "log" }.to_owned()
     });
-    let older_link = context.stream.as_ref().map(|stream| {
-        let (path, context) = (format!("/streams/{stream}"), context.clone());
-        view! { <OlderMessages older feed subscription path context log /> }
+    let older_link = context.page.clone().map(|page| {
+        let context = context.clone();
+        view! { <OlderMessages older feed subscription page context log /> }
     });
     let empty = has_dates.then(|| view! { <p class="empty">"There are no messages yet."</p> });
     let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };

@@ -10,42 +10,43 @@ use super::{
     command::{curl, shell_word},
     page_context,
 };
+use crate::base_path::BasePath;
 
 /// The path to which the form with a token is sent.
 pub const SIGN_IN: &str = "/api/sign-in";
 /// The path to which the form is sent that signs out.
 pub const SIGN_OUT: &str = "/api/sign-out";
 
-/// The address of the form that leads to `path` afterwards.
-pub(super) fn sign_in_address(path: &str) -> String {
+/// The address of the form that leads to the address `to` afterwards.
+pub(super) fn sign_in_address(base: &BasePath, to: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
     // A readable path where that is possible.
-    let to = if path.chars().all(plain) { path.to_owned() } else { Url::escape(path) };
-    format!("/sign-in?to={to}")
+    let to = if to.chars().all(plain) { to.to_owned() } else { Url::escape(to) };
+    base.address(&format!("/sign-in?to={to}"))
 }
 
 /// The form to sign in with, and what a token is.
 #[component]
 pub fn SignInPage(
-    /// The path to go to afterwards.
+    /// The address to go to afterwards.
     to: String,
     /// Why another page is not shown.
     notice: Option<String>,
     /// Why a token was refused.
     refused: Option<String>,
 ) -> impl IntoView {
-    let PageContext { visitor, origin, .. } = page_context();
+    let PageContext { base, visitor, server, .. } = page_context();
     let notice = notice.map(|notice| view! { <p class="notice">{notice}</p> });
     let content = match visitor {
         Visitor::Unrestricted => view! {
             <p>
-                "This server asks for no token: every visitor may watch and publish. "<a href="/streams">"See all streams"</a>"."
+                "This server asks for no token: every visitor may watch and publish. "<a href=base.address("/streams")>"See all streams"</a>"."
             </p>
         }
         .into_any(),
         Visitor::Anonymous => view! {
-            <SignInForm to refused />
-            <AboutTokens origin />
+            <SignInForm base to refused />
+            <AboutTokens server />
         }
         .into_any(),
         Visitor::SignedIn(name) => view! {
@@ -53,8 +54,8 @@ pub fn SignInPage(
                 "You are signed in as "<strong>{name}</strong>
                 ". Another token replaces yours."
             </p>
-            <SignInForm to refused />
-            <AboutTokens origin />
+            <SignInForm base to refused />
+            <AboutTokens server />
         }
         .into_any(),
     };
@@ -73,7 +74,9 @@ pub fn SignInPage(
 /// user name, because the name is in the token.
 #[component]
 fn SignInForm(
-    /// The path to go to afterwards.
+    /// Begins the address that the form is sent to.
+    base: BasePath,
+    /// The address to go to afterwards.
     to: String,
     /// Why the last token was refused.
     refused: Option<String>,
@@ -81,7 +84,7 @@ fn SignInForm(
     let invalid = refused.is_some().then_some("true");
     let problem = refused.map(|why| view! { <p id="problem" role="alert">{why}</p> });
     view! {
-        <form method="post" action=SIGN_IN class="sign-in">
+        <form method="post" action=base.address(SIGN_IN) class="sign-in">
             <input type="hidden" name="to" value=to />
             <label for="token">"Token"</label>
             <p id="looks" class="hint">"A long line that begins with eyJ."</p>
@@ -106,14 +109,14 @@ fn SignInForm(
 /// What a token is, for a visitor without one.
 #[component]
 fn AboutTokens(
-    /// The address of the server.
-    origin: String,
+    /// The server, as the visitor wrote it.
+    server: String,
 ) -> impl IntoView {
     let visitor = Visitor::SignedIn(String::new());
     let listen = format!(
         "{} {}",
         curl(&visitor, "-N"),
-        shell_word(&format!("{origin}/streams/NAME/events"))
+        shell_word(&format!("{server}/streams/NAME/events"))
     );
     view! {
         <section>

@@ -8,8 +8,11 @@ use leptos::prelude::*;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
 
-use super::Draft;
-use crate::message::{EventId, Message, Snapshot, StreamName};
+use super::{Draft, stream_address};
+use crate::{
+    base_path::BasePath,
+    message::{EventId, Message, Snapshot, StreamName},
+};
 
 const ELEMENT: &str = "snapshot";
 
@@ -19,12 +22,22 @@ pub struct LiveData {
     /// The stream as one read found it.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+    /// Begins every address of the page.
+    #[serde(skip_serializing_if = "BasePath::is_root")]
+    pub base: BasePath,
     /// The stream's name, where its messages are stored.
     pub stream: Option<StreamName>,
     /// Whether there is a form to publish messages.
     pub composer: bool,
     /// The refused text, when the composer was used without JavaScript.
     pub draft: Option<Draft>,
+}
+
+impl LiveData {
+    /// The address of the stream's page, where its messages are stored.
+    pub(super) fn page(&self) -> Option<String> {
+        self.stream.as_ref().map(|name| stream_address(&self.base, name))
+    }
 }
 
 /// The element that carries the data as JSON.
@@ -54,6 +67,7 @@ fn read() -> Option<LiveData> {
     let problem = draft.and_then(|draft| field(&draft, "problem")?.as_string());
     Some(LiveData {
         snapshot,
+        base: text("base").map(BasePath::of_page).unwrap_or_default(),
         stream: text("stream").and_then(|name| name.parse().ok()),
         composer: field(&value, "composer")?.is_truthy(),
         draft: problem.map(|problem| Draft { text: String::new(), problem }),

@@ -1,15 +1,16 @@
 //! The message page of a stream.
 
-use leptos::prelude::*;
+use leptos::{prelude::*, server_fn::ServerFn as _};
 
 use super::{
     Draft, PageContext,
     command::{Command, curl, shell_word, token_hint},
-    composer::EndForm,
+    composer::{End, EndForm},
     live::LiveStream,
     page_context,
     sign_in::sign_in_address,
     snapshot::LiveData,
+    stream_address,
 };
 use crate::message::{Snapshot, StreamName};
 
@@ -27,12 +28,10 @@ pub fn StreamPage(
     /// What was refused.
     draft: Option<Draft>,
 ) -> impl IntoView {
-    let PageContext { origin, visitor, .. } = page_context();
-    let path = format!("/streams/{name}");
-    let listen =
-        format!("{} {}", curl(&visitor, "-N"), shell_word(&format!("{origin}{path}/events")));
-    let publish =
-        format!("{} {}", curl(&visitor, "-d 'Hello'"), shell_word(&format!("{origin}{path}")));
+    let PageContext { base, server, visitor, .. } = page_context();
+    let url = format!("{server}/streams/{name}");
+    let listen = format!("{} {}", curl(&visitor, "-N"), shell_word(&format!("{url}/events")));
+    let publish = format!("{} {}", curl(&visitor, "-d 'Hello'"), shell_word(&url));
     let publish = may_publish.then_some(publish);
     let beginning = publish.clone().map(first_message_hint);
     let publish = publish.map(|line| {
@@ -41,12 +40,15 @@ pub fn StreamPage(
             <Command label="Publish" line />
         }
     });
-    let end = may_publish.then(|| view! { <EndForm stream=name.as_str() /> });
+    let action = base.address(End::url());
+    let end = may_publish.then(|| view! { <EndForm action stream=name.as_str() /> });
     let token = token_hint(&visitor);
     // A visitor who was signed out meanwhile keeps the text that was refused.
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
-    let data = LiveData { snapshot, stream: Some(name), composer, draft };
+    let sign_in = sign_in_address(&base, &stream_address(&base, &name));
+    let streams = base.address("/streams");
+    let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
     view! {
         <main class="stream stored">
             <header class="stream-head">
@@ -61,7 +63,7 @@ pub fn StreamPage(
             </noscript>
             <p class="notice signed-out">
                 "Your token has expired, or you have signed out in another tab. "
-                <a href=sign_in_address(&path) target="_blank">"Sign in"</a>
+                <a href=sign_in target="_blank">"Sign in"</a>
                 " in a tab of its own and come back: this page goes on where it stopped."
             </p>
             <p class="notice stale">
@@ -79,7 +81,7 @@ pub fn StreamPage(
                     <Command label="Listen" line=listen />
                 </details>
                 {end}
-                <a href="/streams">"All streams"</a>
+                <a href=streams>"All streams"</a>
             </footer>
         </main>
     }

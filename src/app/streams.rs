@@ -7,9 +7,13 @@ use super::{
     command::{Command, curl, shell_word, token_hint},
     page_context,
     sign_in::sign_in_address,
+    stream_address,
     time::{datetime, day, day_in_words, time_of_day},
 };
-use crate::message::{Message, Summary};
+use crate::{
+    base_path::BasePath,
+    message::{Message, Summary},
+};
 
 /// The streams that the visitor may watch.
 #[component]
@@ -19,12 +23,12 @@ pub fn StreamsPage(
     /// Whether the visitor may create one.
     may_publish: bool,
 ) -> impl IntoView {
-    let PageContext { origin, visitor, .. } = page_context();
+    let PageContext { base, server, visitor, .. } = page_context();
     let introduction = introduction(&visitor, streams.is_empty());
     let sign_in = (visitor == Visitor::Anonymous).then(|| {
         view! {
             <p>
-                <a href=sign_in_address("/streams")>"Sign in"</a>
+                <a href=sign_in_address(&base, &base.address("/streams"))>"Sign in"</a>
                 " to see the streams that a token is for."
             </p>
         }
@@ -33,7 +37,7 @@ pub fn StreamsPage(
         let line = format!(
             "{} {}",
             curl(&visitor, "-d 'Hello'"),
-            shell_word(&format!("{origin}/streams/my-stream"))
+            shell_word(&format!("{server}/streams/my-stream"))
         );
         view! {
             <p>"The first message creates a stream. From a terminal:"</p>
@@ -48,7 +52,7 @@ pub fn StreamsPage(
             <p>{introduction}</p>
             {sign_in}
             {make}
-            <ul>{streams.into_iter().map(summary_view).collect_view()}</ul>
+            <ul>{streams.into_iter().map(|summary| summary_view(&base, summary)).collect_view()}</ul>
             {times}
         </main>
     }
@@ -65,15 +69,16 @@ fn introduction(visitor: &Visitor, none: bool) -> &'static str {
     }
 }
 
-fn summary_view(summary: Summary) -> impl IntoView {
+fn summary_view(base: &BasePath, summary: Summary) -> impl IntoView + use<> {
     let Summary { name, messages, watchers, ended, last } = summary;
+    let page = stream_address(base, &name);
     let state = if ended { "ended" } else { "open" };
     let state_in_words = if ended { "Ended" } else { "Open" };
     let plural = if messages == 1 { "" } else { "s" };
     view! {
         <li data-state=state>
             <h2>
-                <a href=format!("/streams/{name}")>{name.to_string()}</a>
+                <a href=page>{name.to_string()}</a>
             </h2>
             <p class="facts">
                 <span>{state_in_words}</span>

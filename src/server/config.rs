@@ -37,6 +37,7 @@ use super::{
     net::Addresses,
     observe::logging::{LogFilter, LogFormat},
 };
+use crate::base_path::BasePath;
 
 /// The options of the server.
 #[derive(Clone, Debug, Parser)]
@@ -46,6 +47,11 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS",
           value_parser = listen_address)]
     pub listen: SocketAddr,
+
+    /// The path below which the server is reached, for example /tidings, behind a proxy that passes
+    /// it on: every address begins with it, and other paths get 404. Default: the root of the host
+    #[arg(long, env = "TIDINGS_BASE_PATH", value_name = "PATH")]
+    pub base_path: Option<BasePath>,
 
     /// The folder with the built site (style sheet, script, wasm). Default: the folder `site`
     /// beside the executable, or beside the folder of the executable
@@ -235,6 +241,11 @@ impl Config {
             redirect: *redirect_listen,
             metrics: self.metrics_listen,
         }
+    }
+
+    /// The path below which the server is reached.
+    pub fn base_path(&self) -> BasePath {
+        self.base_path.clone().unwrap_or_default()
     }
 
     /// The store of the messages.

@@ -10,8 +10,12 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::log::{AppendError, ReadError};
+use super::{
+    log::{AppendError, ReadError},
+    mount,
+};
 use crate::{
+    base_path::BasePath,
     message::EventId,
     problem::{self, Kind},
 };
@@ -159,7 +163,10 @@ impl From<AppendError> for Problem {
         match error {
             AppendError::NoStream => Self::new(
                 problem::NO_SUCH_STREAM,
-                "Check the name; GET /streams lists the streams there are.",
+                format!(
+                    "Check the name; GET {} lists the streams there are.",
+                    mount::address("/streams")
+                ),
             ),
             AppendError::Ended => Self::new(
                 problem::STREAM_ENDED,
@@ -205,16 +212,16 @@ impl From<ReadError> for Problem {
 }
 
 impl Problem {
-    fn details(&self) -> Details<'_> {
+    fn details(&self, base_path: &BasePath) -> Details<'_> {
         let Kind { slug, title, status, .. } = self.kind;
-        let r#type = format!("/problems#{slug}");
+        let r#type = base_path.address(&format!("/problems#{slug}"));
         Details { r#type, title, status, detail: &self.detail, taken: self.taken.as_deref() }
     }
 
     /// The whole response as HTTP/1.1, for a connection without an HTTP server.
-    pub(crate) fn to_http1(&self) -> String {
+    pub(crate) fn to_http1(&self, base_path: &BasePath) -> String {
         // Texts and numbers always serialize.
-        let body = serde_json::to_string(&self.details()).unwrap_or_default();
+        let body = serde_json::to_string(&self.details(base_path)).unwrap_or_default();
         format!(
             "HTTP/1.1 {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.status(),
@@ -227,7 +234,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let media_type = HeaderValue::from_static(PROBLEM_JSON);
         let mut response =
-            ([(header::CONTENT_TYPE, media_type)], Json(self.details())).into_response();
+            ([(header::CONTENT_TYPE, media_type)], Json(self.details(&mount::base_path())))
+                .into_response();
         self.apply_to(&mut response);
         response
     }

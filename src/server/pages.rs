@@ -35,6 +35,7 @@ use super::{
     guard::{Access, Identity, Limits, security_headers},
     hub::Hub,
     log::Log,
+    mount,
     site::{BuiltFiles, Site},
 };
 use crate::{
@@ -62,7 +63,7 @@ pub(crate) struct Pages {
 #[derive(Clone)]
 struct Loaded {
     page: Page,
-    /// The path of the page, with its query.
+    /// The address of the page, with its query.
     path: String,
     /// The problem that gives the response its status and headers, if there is one.
     problem: Option<Problem>,
@@ -161,22 +162,25 @@ impl Pages {
             Identity::Authenticated(claims) => app::Visitor::SignedIn(claims.name.clone()),
         };
         let scheme = if client.secure { "https://" } else { "" };
-        let origin = format!("{scheme}{}", host(parts));
-        let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let context = PageContext { origin, path, visitor, assets: self.assets(as_text) };
+        let base = mount::base_path();
+        let server = format!("{scheme}{}{}", host(parts), base.as_str());
+        let path =
+            parts.uri.path_and_query().map_or(String::new(), |path| base.address(path.as_str()));
+        let context = PageContext { base, server, path, visitor, assets: self.assets(as_text) };
         Visit { pages: Arc::clone(self), identity, context, instead, problem: OnceLock::new() }
     }
 
     /// The style sheet, script and wasm of a page.
     fn assets(&self, as_text: bool) -> Assets {
-        let BuiltFiles { style, style_text, script, wasm } = self.site.built().clone();
+        let BuiltFiles { style, style_text, script, wasm } = self.site.built();
+        let address = |path: &str| mount::address(path).into();
         // In the page it saves a round trip before the first paint; what is fetched as text is shown
         // in a page that has it already.
         let style = match style_text {
-            Some(text) if !as_text => StyleSheet::Inline(text),
-            _ => StyleSheet::Linked(style),
+            Some(text) if !as_text => StyleSheet::Inline(Arc::clone(text)),
+            _ => StyleSheet::Linked(address(style)),
         };
-        Assets { style, script, wasm }
+        Assets { style, script: address(script), wasm: address(wasm) }
     }
 }
 

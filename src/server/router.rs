@@ -28,6 +28,7 @@ use super::{
         AllowedHosts, MemoryBudget, allowed_hosts, cors, cross_site, request_limit,
         security_headers,
     },
+    mount::mount,
     net::unread_body,
     observe::{Metrics, request_log},
     pages::{self, explain, files, forms, sign_in},
@@ -36,11 +37,11 @@ use super::{
 };
 use crate::problem;
 
-pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Router {
+pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Router {
     let allow_origin = &config.allow_origin;
     let hsts = config.tls.hsts.map(|age| security_headers::strict_transport_security(age.0));
     let limited = from_fn_with_state(app.clone(), request_limit::limit_concurrency);
-    let reads = |cost| from_fn_with_state((Responses::from_ref(&app), cost), response::limit_reads);
+    let reads = |cost| from_fn_with_state((Responses::from_ref(app), cost), response::limit_reads);
     // What pages of other origins may read, if they are allowed to.
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
@@ -61,7 +62,7 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
         .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
             request.map(Body::new)
         });
-    let pages = pages::paths(&Arc::<Site>::from_ref(&app));
+    let pages = pages::paths(&Arc::<Site>::from_ref(app));
     let others = pages
         .iter()
         .fold(Router::new(), |router, path| router.route(path.path(), get(pages::page)))
@@ -77,26 +78,29 @@ pub(crate) fn router(app: App, config: &Config, trusted: TrustedProxies) -> Rout
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(files::file_or_not_found)
         .layer(decoding)
-        .layer(limited);
+        .layer(limited.clone());
+    let outside = Router::new().fallback(files::outside).layer(limited);
 
-    let router = others
-        .merge(reading)
-        .layer(from_fn(cross_site::refuse))
-        .layer(from_fn_with_state(
-            AllowedHosts::new(config.access.allowed_hosts()),
-            allowed_hosts::refuse_unknown_hosts,
-        ))
-        .layer(from_fn(explain::explain_refusals))
-        .layer(map_response_with_state(hsts, security_headers::add))
-        .layer(from_fn_with_state(
-            (Metrics::from_ref(&app), trusted.clone()),
-            request_log::log_request,
-        ))
-        .layer(from_fn_with_state(MemoryBudget::from_ref(&app), unread_body::discard_unread))
-        .layer(from_fn_with_state(trusted, client::set_client))
-        .with_state(app);
+    let layered = |routes: Router<App>| {
+        routes
+            .layer(from_fn(cross_site::refuse))
+            .layer(from_fn_with_state(
+                AllowedHosts::new(config.access.allowed_hosts()),
+                allowed_hosts::refuse_unknown_hosts,
+            ))
+            .layer(from_fn(explain::explain_refusals))
+            .layer(map_response_with_state(hsts.clone(), security_headers::add))
+            .layer(from_fn_with_state(
+                (Metrics::from_ref(app), trusted.clone()),
+                request_log::log_request,
+            ))
+            .layer(from_fn_with_state(MemoryBudget::from_ref(app), unread_body::discard_unread))
+            .layer(from_fn_with_state(trusted.clone(), client::set_client))
+            .with_state(app.clone())
+    };
     // A trailing slash is not another address.
-    Router::new().fallback_service(NormalizePath::trim_trailing_slash(router))
+    let inside = NormalizePath::trim_trailing_slash(layered(others.merge(reading)));
+    mount(config.base_path(), inside, layered(outside))
 }
 
 async fn method_not_allowed() -> Problem {

@@ -19,8 +19,9 @@ type Module = Vec<String>;
 struct Imports(BTreeMap<Module, (BTreeSet<Module>, BTreeSet<String>)>);
 
 /// The modules of the server as layers, the lowest first: each imports only earlier ones in this list.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "clock",
+    "mount",
     "shutdown",
     "chunked_body",
     "client",
@@ -81,6 +82,11 @@ fn forbidden_imports_are_absent() {
     imports.assert_never(
         "message",
         &["axum", "tokio", "leptos", "server", "app", "feed", "problem"],
+        &[],
+    );
+    imports.assert_never(
+        "base_path",
+        &["axum", "tokio", "leptos", "server", "app", "feed", "message", "problem"],
         &[],
     );
     imports.assert_never("", &["web_sys"], &["app::browser", "app::subscription"]);

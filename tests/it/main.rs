@@ -3,6 +3,7 @@
 mod access;
 mod architecture;
 mod backup;
+mod base_path;
 mod clients;
 mod clock;
 mod cluster;

@@ -22,6 +22,7 @@ use crate::{
         error::Problem,
         guard::Limits,
         log::{Freshness, ReadCursor},
+        mount,
         observe::StreamKind,
         sse::{Batch, EventStreams, Reader, WatchGrant, frame, response},
     },
@@ -94,7 +95,7 @@ impl Counter {
     /// The state of a run that begins now, to render a page with: the first value is due at once.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let messages = vec![Message { id: self.first(), data: value_text(1) }];
-        Snapshot { events: PATH.to_owned(), messages, ..Snapshot::default() }
+        Snapshot { events: mount::address(PATH), messages, ..Snapshot::default() }
     }
 
     /// The place of a cursor; `None` for one in the header that no run can have sent: it is due in the

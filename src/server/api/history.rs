@@ -18,6 +18,7 @@ use crate::{
         error::Problem,
         guard::MayWatch,
         log::{Bound, Log, Range, ReadCursor},
+        mount,
     },
 };
 
@@ -99,9 +100,8 @@ fn link(
     next: EventId,
     limit: usize,
 ) -> Result<HeaderValue, header::InvalidHeaderValue> {
-    HeaderValue::try_from(format!(
-        "</streams/{stream}/messages?{direction}={next}&limit={limit}>; rel=\"next\""
-    ))
+    let page = format!("/streams/{stream}/messages?{direction}={next}&limit={limit}");
+    HeaderValue::try_from(format!("<{}>; rel=\"next\"", mount::address(&page)))
 }
 
 fn accepts_ndjson(headers: &HeaderMap) -> bool {

@@ -25,6 +25,7 @@ use crate::{
         client::{Address, Client},
         clock::Clock,
         error::Problem,
+        mount,
         observe::request_log,
         stream_path::StreamPath,
     },
@@ -200,8 +201,11 @@ pub(crate) fn unauthorized(error: &TokenError) -> Problem {
     match error {
         TokenError::Missing => Problem::new(
             problem::TOKEN_MISSING,
-            "Send a token as Authorization: Bearer, or sign in at /sign-in. The operator of this \
-             server issues tokens.",
+            format!(
+                "Send a token as Authorization: Bearer, or sign in at {}. The operator of this \
+                 server issues tokens.",
+                mount::address("/sign-in")
+            ),
         ),
         TokenError::Invalid => Problem::new(
             problem::TOKEN_INVALID,

@@ -14,7 +14,7 @@ use super::{
     socket::with_write_timeout,
     tls::Tls,
 };
-use crate::server::client::Peer;
+use crate::{base_path::BasePath, server::client::Peer};
 
 /// How long to wait after a failed `accept`, such as one without a free file descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
@@ -25,6 +25,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) connections: Connections,
     /// How long a client may take for its TLS handshake, and to send the head of a request.
     pub(crate) header_timeout: Duration,
+    /// Begins the addresses in responses.
+    pub(crate) base_path: BasePath,
 }
 
 /// Serves the connections of `listener` until `stop` completes; returns when those that are open have
@@ -38,7 +40,7 @@ pub(crate) async fn serve(
     options: ConnectionOptions,
     stop: impl Future<Output = ()>,
 ) {
-    let http = Http::new(options.header_timeout);
+    let http = Http::new(options.header_timeout, options.base_path);
     // Every connection holds a receiver: it is notified of the shutdown, and the sender sees when all
     // receivers are dropped.
     let (shutdown_sender, shutdown) = watch::channel(());

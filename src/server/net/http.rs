@@ -24,6 +24,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    base_path::BasePath,
     problem,
     server::{chunked_body::ChunkedBody, client::Peer, error::Problem, guard::Permit},
 };
@@ -64,10 +65,11 @@ pub(super) struct Connection {
 pub(super) struct Http {
     http1: http1::Builder,
     header_timeout: Duration,
+    base_path: BasePath,
 }
 
 impl Http {
-    pub(super) fn new(header_timeout: Duration) -> Self {
+    pub(super) fn new(header_timeout: Duration, base_path: BasePath) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -75,7 +77,7 @@ impl Http {
             .max_buf_size(MAX_BUFFER_BYTES);
         // Frames are small: copying them into one buffer costs less than a vectored write.
         http1.writev(false);
-        Self { http1, header_timeout }
+        Self { http1, header_timeout, base_path }
     }
 
     /// Serves a connection without TLS.
@@ -99,11 +101,12 @@ impl Http {
         mut connection: Connection,
     ) -> impl Future<Output = ()> + use<> {
         let (http1, header_timeout) = (self.http1.clone(), self.header_timeout);
+        let base_path = self.base_path.clone();
         async move {
             let handshake = async {
                 let mut socket = socket;
                 if is_plain_http(&socket).await {
-                    refuse_plain_http(&mut socket).await;
+                    refuse_plain_http(&mut socket, &base_path).await;
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 acceptor
@@ -140,10 +143,10 @@ async fn is_plain_http(socket: &Socket) -> bool {
 
 /// Sends a problem, and reads on for a moment: closing a connection that has unread data resets it, and
 /// the client would lose the response.
-async fn refuse_plain_http(socket: &mut Socket) {
+async fn refuse_plain_http(socket: &mut Socket, base_path: &BasePath) {
     let problem = Problem::new(problem::TLS_REQUIRED, "Write https:// in place of http://.");
     let sending = async {
-        socket.write_all(problem.to_http1().as_bytes()).await?;
+        socket.write_all(problem.to_http1(base_path).as_bytes()).await?;
         socket.shutdown().await?;
         tokio::io::copy(socket, &mut tokio::io::sink()).await
     };

@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::wants_page;
-use crate::problem::Kind;
+use crate::{problem::Kind, server::mount};
 
 /// Layer that replaces the JSON of a problem by a small page where a browser waits for a page, and none
 /// could be rendered: the request was refused before, or there is no memory for a page.
@@ -20,12 +20,13 @@ pub(crate) async fn explain_refusals(request: Request, next: Next) -> Response {
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/html"));
-    let Some(Kind { title, meaning, .. }) = response.extensions().get().copied() else {
+    let Some(kind) = response.extensions().get::<Kind>().copied() else {
         return response;
     };
     if !is_browser || is_page {
         return response;
     }
+    let (title, meaning) = (kind.title, kind.meaning_below(&mount::base_path()));
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
          <meta name=\"viewport\" content=\"width=device-width\">\

@@ -10,13 +10,14 @@ use axum::{
 };
 use tower_http::services::ServeDir;
 
-use super::{Pages, wants_page};
+use super::{Loaded, Pages, wants_page};
 use crate::{
     problem,
     server::{
         api::response::{self, PAGE_COST, Responses},
         client::Client,
         error::Problem,
+        mount,
         site::{self, Site},
     },
 };
@@ -77,7 +78,19 @@ async fn file(site: &Site, parts: &Parts) -> Response {
 }
 
 fn not_found() -> Response {
-    let problem =
-        Problem::new(problem::NOT_FOUND, "Check the address; the page at / is where to begin.");
-    ([(header::VARY, "accept")], problem).into_response()
+    let start = mount::address("/");
+    let detail = format!("Check the address; the page at {start} is where to begin.");
+    ([(header::VARY, "accept")], Problem::new(problem::NOT_FOUND, detail)).into_response()
+}
+
+/// The refusal of a request outside of the base path: a page for browsers, a problem for programs.
+pub(crate) async fn outside(State(pages): State<Arc<Pages>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if ![Method::GET, Method::HEAD].contains(&parts.method) || !wants_page(&parts) {
+        return not_found();
+    }
+    let detail = format!("This server has only what is below {}.", mount::address("/"));
+    let problem = Problem::new(problem::NOT_FOUND, detail);
+    let page = Loaded::new(Err(problem), mount::address("/"));
+    pages.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, Some(page)).await
 }

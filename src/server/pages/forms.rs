@@ -33,6 +33,7 @@ use crate::{
         error::Problem,
         guard::{Identity, MayPublish, MemoryPermit, access},
         log::IdempotencyKey,
+        mount,
         stream_path::malformed_name,
     },
 };
@@ -93,7 +94,7 @@ impl Pages {
         };
         match result {
             Ok(_) if is_browser => {
-                Redirect::to(&format!("/streams/{}", shown.stream)).into_response()
+                Redirect::to(&mount::address(&format!("/streams/{}", shown.stream))).into_response()
             }
             Ok(id) => Json(id).into_response(),
             Err(problem) if is_browser => {
@@ -156,9 +157,9 @@ impl Pages {
                 } else {
                     Err(problem.clone())
                 };
-                Loaded::new(page, format!("/streams/{stream}"))
+                Loaded::new(page, mount::address(&format!("/streams/{stream}")))
             }
-            Err(_) => Loaded::new(Err(problem.clone()), HOME.to_owned()),
+            Err(_) => Loaded::new(Err(problem.clone()), mount::address(HOME)),
         };
         let loaded = Loaded { problem: Some(problem), ..loaded };
         self.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, Some(loaded)).await

@@ -10,6 +10,7 @@ use crate::{
         error::Problem,
         guard::Identity,
         log::{Bound, Range, ReadCursor, ReadError, StreamInfo},
+        mount,
         pages::sign_in::safe_local_path,
         stream_path::malformed_name,
     },
@@ -45,7 +46,7 @@ impl Pages {
                 }
             }
             Address::SignIn { to } => {
-                let to = safe_local_path(to.as_deref()).to_owned();
+                let to = safe_local_path(to.as_deref());
                 Ok(Page::SignIn { to, notice: None, refused: None })
             }
             Address::Problems => Ok(Page::Problems),
@@ -78,7 +79,7 @@ impl Pages {
         name: StreamName,
         draft: Option<Draft>,
     ) -> Result<Page, Problem> {
-        let events = format!("/streams/{name}/events");
+        let events = mount::address(&format!("/streams/{name}/events"));
         let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
             Ok(page) => {
                 Snapshot { events, messages: page.messages, older: page.more, end: page.end }

@@ -20,10 +20,11 @@ use crate::{
         client::Client,
         error::Problem,
         guard::{Identity, access},
+        mount,
     },
 };
 
-/// The path to go to when a form does not say, or says none of this server.
+/// The path to go to when a form does not say, or gives no address of this server.
 pub(super) const HOME: &str = "/streams";
 /// The path of the form.
 const FORM_PATH: &str = "/sign-in";
@@ -47,11 +48,11 @@ pub(crate) async fn sign_in(
 ) -> Response {
     let (parts, body) = request.into_parts();
     if let Err(problem) = pages.limits.sign_in(client.address) {
-        return pages.refused_sign_in(parts, HOME, problem).await;
+        return pages.refused_sign_in(parts, "", problem).await;
     }
     let Fields { token, to } = match pages.read_sign_in(client, body).await {
         Ok(fields) => fields,
-        Err(problem) => return pages.refused_sign_in(parts, HOME, problem).await,
+        Err(problem) => return pages.refused_sign_in(parts, "", problem).await,
     };
     let Some(token) = token else {
         return pages.refused_sign_in(parts, &to, malformed()).await;
@@ -75,13 +76,13 @@ pub(crate) async fn sign_out(
             let cookies = pages.access.sign_out_cookies(&parts.headers, client.secure);
             respond(&parts, &to, cookies)
         }
-        Err(problem) => pages.refused_sign_in(parts, HOME, problem).await,
+        Err(problem) => pages.refused_sign_in(parts, "", problem).await,
     }
 }
 
 fn respond(parts: &Parts, to: &str, cookies: Vec<HeaderValue>) -> Response {
     let mut response = if wants_page(parts) {
-        Redirect::to(safe_local_path(Some(to))).into_response()
+        Redirect::to(&safe_local_path(Some(to))).into_response()
     } else {
         StatusCode::NO_CONTENT.into_response()
     };
@@ -142,21 +143,22 @@ impl Pages {
         }
         let problem = problem.for_page();
         let page = Page::SignIn {
-            to: safe_local_path(Some(to)).to_owned(),
+            to: safe_local_path(Some(to)),
             notice: None,
             refused: Some(problem.detail().to_owned()),
         };
-        let loaded = Loaded { page, path: FORM_PATH.to_owned(), problem: Some(problem) };
+        let loaded = Loaded { page, path: mount::address(FORM_PATH), problem: Some(problem) };
         self.respond(Request::from_parts(parts, Body::empty()), PAGE_COST, Some(loaded)).await
     }
 }
 
-/// A path of this server, so that a link to our form cannot lead to another site (open redirect).
-pub(super) fn safe_local_path(to: Option<&str>) -> &str {
-    let Some(to) = to else { return HOME };
+/// An address of this server, so that a link to our form cannot lead to another site (open redirect).
+pub(super) fn safe_local_path(to: Option<&str>) -> String {
     // Browsers take a backslash for a slash, and leave out tabs and line breaks.
-    let plain = to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if plain && to.starts_with('/') && !to.starts_with("//") { to } else { HOME }
+    let is_plain = |to: &&str| to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let to = to.filter(is_plain).filter(|to| to.starts_with('/') && !to.starts_with("//"));
+    let is_ours = |to: &&str| mount::base_path().strip(to).is_some();
+    to.filter(is_ours).map_or_else(|| mount::address(HOME), str::to_owned)
 }
 
 #[cfg(test)]
