@@ -1,18 +1,18 @@
 //! The base path: the path below which a server is reached behind a proxy (`--base-path`), and from
 //! which every address begins, on both sides.
 
-use std::{str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 use serde::Serialize;
 
 /// The path below which everything of a server is: like `/tidings`, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BasePath(Arc<str>);
+pub struct BasePath(String);
 
 impl BasePath {
     /// The base path that the server wrote into a page.
     pub(crate) fn of_page(text: String) -> Self {
-        Self(text.into())
+        Self(text)
     }
 
     /// The address of what the server has at `path`, which begins with a slash.
@@ -22,7 +22,7 @@ impl BasePath {
 
     /// The path that an address leads to, without the base; `None` for an address outside of it.
     pub fn strip<'a>(&self, address: &'a str) -> Option<&'a str> {
-        match address.strip_prefix(&*self.0)? {
+        match address.strip_prefix(&self.0)? {
             "" => Some("/"),
             path => path.starts_with('/').then_some(path),
         }
