@@ -10,6 +10,7 @@ pub mod connection;
 mod content;
 pub mod counter;
 pub mod days;
+pub mod embed;
 mod head;
 mod island;
 mod list;
@@ -32,7 +33,7 @@ mod title;
 
 use std::{pin::Pin, sync::Arc};
 
-use leptos::prelude::*;
+use leptos::{either::Either, prelude::*};
 use leptos_router::{
     ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
@@ -41,8 +42,16 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    archive::ArchivePage, counter::CounterPage, head::head, loader::Loader, problems::ProblemsPage,
-    refused::RefusedPage, sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage,
+    archive::ArchivePage,
+    counter::CounterPage,
+    embed::{EmbeddedStream, embed_address, is_embed_address},
+    head::head,
+    loader::Loader,
+    problems::ProblemsPage,
+    refused::RefusedPage,
+    sign_in::SignInPage,
+    site_header::SiteHeader,
+    stream::StreamPage,
     streams::StreamsPage,
 };
 use crate::{
@@ -70,6 +79,8 @@ pub enum Address {
         before: Option<String>,
         /// `?at`: the message with this id, among its neighbours.
         at: Option<String>,
+        /// `?embed`: the stream alone, for a frame in another page.
+        embed: bool,
     },
     /// `/sign-in`
     SignIn {
@@ -246,7 +257,8 @@ pub fn App(
 
 fn requested_stream() -> Address {
     let name = use_params_map().read_untracked().get("name").unwrap_or_default();
-    Address::Stream { name, before: parameter("before"), at: parameter("at") }
+    let embed = parameter("embed").is_some();
+    Address::Stream { name, before: parameter("before"), at: parameter("at"), embed }
 }
 
 /// A parameter of the query.
@@ -257,6 +269,7 @@ fn parameter(name: &str) -> Option<String> {
 /// The document of the page at an address. Empty where only a list of the routes is made.
 fn document(options: LeptosOptions, address: Address) -> AnyView {
     let document = use_context::<LoadPage>().map(|load| {
+        let embed = matches!(address, Address::Stream { embed: true, .. });
         let page = load(address);
         Suspend::new(async move {
             let (context, page) = page.await;
@@ -266,10 +279,17 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                 Page::SignIn { to, .. } => Some(to.clone()),
                 _ => None,
             };
+            let embed = embed || sign_in_to.as_deref().is_some_and(is_embed_address);
             let live = match &page {
                 Page::Counter(_) => Some(base.address("/")),
+                Page::Stream { name, .. } if embed => Some(embed_address(&base, name)),
                 Page::Stream { name, .. } => Some(stream_address(&base, name)),
                 _ => None,
+            };
+            let header = if embed {
+                Either::Left(())
+            } else {
+                Either::Right(view! { <SiteHeader sign_in_to /> })
             };
             view! {
                 <!DOCTYPE html>
@@ -283,14 +303,14 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                             name="format-detection"
                             content="telephone=no, date=no, address=no, email=no, url=no"
                         />
-                        {head(&page)}
+                        {head(&page, embed)}
                         <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
                         <Loader assets page=live />
                         <AutoReload options />
                     </head>
                     <body>
-                        <SiteHeader sign_in_to />
-                        {page_view(page)}
+                        {header}
+                        {page_view(page, embed)}
                     </body>
                 </html>
             }
@@ -300,12 +320,15 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
     document.into_any()
 }
 
-/// The page itself.
-fn page_view(page: Page) -> AnyView {
+/// The page itself. `embed`: for a frame in another page.
+fn page_view(page: Page, embed: bool) -> AnyView {
     match page {
         Page::Counter(snapshot) => view! { <CounterPage snapshot /> }.into_any(),
         Page::Streams { streams, may_publish } => {
             view! { <StreamsPage streams may_publish /> }.into_any()
+        }
+        Page::Stream { name, snapshot, .. } if embed => {
+            view! { <EmbeddedStream name snapshot /> }.into_any()
         }
         Page::Stream { name, snapshot, watchers, may_publish, draft } => {
             view! { <StreamPage name snapshot watchers may_publish draft /> }.into_any()

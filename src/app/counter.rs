@@ -13,6 +13,7 @@ pub fn CounterPage(
 ) -> impl IntoView {
     let PageContext { server, base, .. } = page_context();
     let curl = format!("curl -N {}", shell_word(&format!("{server}/stream")));
+    let address = base.address("/");
     let data = LiveData { snapshot, base, ..LiveData::default() };
     view! {
         <main class="stream">
@@ -26,7 +27,7 @@ pub fn CounterPage(
                      To listen live, use a terminal: "<code>{curl.clone()}</code>
                 </p>
             </noscript>
-            <LiveStream data />
+            <LiveStream data address />
             <footer class="hint">
                 <p>"The same stream, in a terminal: " <code>{curl}</code></p>
             </footer>

@@ -3,17 +3,23 @@
 //! Written where the document is, and not with the components of `leptos_meta`: these look for their
 //! context when they are rendered, which is later than a page that is loaded first has one.
 
-use leptos::prelude::*;
+use leptos::{either::Either, prelude::*};
 
 use super::Page;
 
-/// The title of a page, and either its description or that search engines should leave it out.
-pub(super) fn head(page: &Page) -> impl IntoView + use<> {
+/// The title of a page, and either its description or that search engines should leave it out. In a frame
+/// (`embed`), links open in tabs of their own; the form to sign in with stays in the frame.
+pub(super) fn head(page: &Page, embed: bool) -> impl IntoView + use<> {
     let (title, description) = title_and_description(page);
     let name = if description.is_some() { "description" } else { "robots" };
-    view! {
+    let metadata = view! {
         <title>{format!("{title} · Tidings")}</title>
         <meta name=name content=description.unwrap_or_else(|| "noindex".to_owned()) />
+    };
+    if embed && !matches!(page, Page::SignIn { .. }) {
+        Either::Left((metadata, view! { <base target="_blank" /> }))
+    } else {
+        Either::Right(metadata)
     }
 }
 

@@ -20,10 +20,14 @@ use crate::feed::Feed;
 pub fn LiveStream(
     /// The snapshot to start from.
     data: LiveData,
+    /// The address of the page.
+    address: String,
+    /// Where the link that loads the page again opens.
+    #[prop(optional)]
+    target: Option<&'static str>,
 ) -> impl IntoView {
     let snapshot_element = snapshot::element(&data);
-    let address = data.page().unwrap_or_else(|| data.base.address("/"));
-    let not_live = data.snapshot.end.is_none().then(|| not_live(address));
+    let not_live = data.snapshot.end.is_none().then(|| not_live(address, target));
     provide_context(data);
     view! {
         {snapshot_element}
@@ -34,11 +38,11 @@ pub fn LiveStream(
 
 /// The notice on a page that is not live, because hydration or the wasm has failed: the page's script
 /// shows it at once; if the script does not run, the style sheet shows it after a while.
-fn not_live(address: String) -> impl IntoView {
+fn not_live(address: String, target: Option<&'static str>) -> impl IntoView {
     view! {
         <div class="not-live">
             <p class="state" role="status">"Not live"</p>
-            <p>"New messages are not shown here. " <a href=address>"Reload the page"</a></p>
+            <p>"New messages are not shown here. " <a href=address target=target>"Reload the page"</a></p>
         </div>
     }
 }

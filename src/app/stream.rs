@@ -46,7 +46,8 @@ pub fn StreamPage(
     // A visitor who was signed out meanwhile keeps the text that was refused.
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
-    let sign_in = sign_in_address(&base, &stream_address(&base, &name));
+    let address = stream_address(&base, &name);
+    let sign_in = sign_in_address(&base, &address);
     let streams = base.address("/streams");
     let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
     view! {
@@ -66,11 +67,8 @@ pub fn StreamPage(
                 <a href=sign_in target="_blank">"Sign in"</a>
                 " in a tab of its own and come back: this page goes on where it stopped."
             </p>
-            <p class="notice stale">
-                "This page is connected, but the server cannot reach its database: new messages may be \
-                 missing. They appear here as soon as the server can read them."
-            </p>
-            <LiveStream data />
+            {stale()}
+            <LiveStream data address />
             {beginning}
             <footer class="more">
                 <details>
@@ -84,6 +82,16 @@ pub fn StreamPage(
                 <a href=streams>"All streams"</a>
             </footer>
         </main>
+    }
+}
+
+/// Shown while the server cannot reach its database.
+pub(super) fn stale() -> impl IntoView {
+    view! {
+        <p class="notice stale">
+            "This page is connected, but the server cannot reach its database: new messages may be \
+             missing. They appear here as soon as the server can read them."
+        </p>
     }
 }
 

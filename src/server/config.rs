@@ -119,6 +119,13 @@ pub struct Config {
     #[arg(long, env = "TIDINGS_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub allow_origin: Vec<Origin>,
 
+    /// An origin (scheme and host, for example `https://dashboard.example`) whose pages may show pages
+    /// of this server in a frame, or * for any; the page of a stream with ?embed is made for that.
+    /// Repeat the flag for several; separate them by commas in the environment variable. Default: no
+    /// page of another origin, nor of this one
+    #[arg(long, env = "TIDINGS_FRAME_ANCESTORS", value_delimiter = ',', value_name = "ORIGIN")]
+    pub frame_ancestors: Vec<Origin>,
+
     /// The IP address and port that serve metrics for Prometheus at /metrics. They have no access
     /// control: use an address that only your own systems can reach. Default: no metrics
     #[arg(long, env = "TIDINGS_METRICS_LISTEN", value_name = "ADDRESS",
@@ -260,7 +267,9 @@ impl Config {
         if is_visible {
             DatabaseOptions::check_visible(&self.data, "--data")?;
         }
-        self.access.check(self.listen, !self.limits.trusted_proxy.is_empty())?;
+        let proxied = !self.limits.trusted_proxy.is_empty();
+        self.access.check(self.listen, proxied)?;
+        self.access.check_cookies(&self.frame_ancestors, proxied || self.tls.tls_cert.is_some())?;
         let (message, kept) = (self.limits.max_message_bytes.0, self.keep_bytes.0);
         if kept < message {
             return Err(format!(

@@ -32,7 +32,7 @@ use super::{
     },
     client::Client,
     error::Problem,
-    guard::{Access, Identity, Limits, security_headers},
+    guard::{Access, Identity, Limits, security_headers, security_headers::FrameAncestors},
     hub::Hub,
     log::Log,
     mount,
@@ -51,6 +51,7 @@ const CACHING: &str = "private, no-cache, no-transform";
 pub(crate) struct Pages {
     pub(crate) access: Access,
     pub(crate) counter: Counter,
+    pub(crate) frame_ancestors: FrameAncestors,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
@@ -128,12 +129,14 @@ impl Pages {
             })
         };
         let is_watched = self.site.is_watched();
+        let frame_ancestors = self.frame_ancestors.clone();
         let context = move || {
             provide_context(Arc::clone(&load));
             let response = expect_context::<ResponseOptions>();
             response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(CACHING));
-            let policy = use_nonce()
-                .map(|nonce| security_headers::content_security_policy(&nonce, is_watched));
+            let policy = use_nonce().map(|nonce| {
+                security_headers::content_security_policy(&nonce, is_watched, &frame_ancestors)
+            });
             if let Some(Ok(policy)) = policy {
                 response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
             }

@@ -25,8 +25,8 @@ use super::{
     config::Config,
     error::Problem,
     guard::{
-        AllowedHosts, MemoryBudget, allowed_hosts, cors, cross_site, request_limit,
-        security_headers,
+        Access, AllowedHosts, MemoryBudget, allowed_hosts, cors, cross_site, request_limit,
+        security_headers::{self, FrameAncestors, SecurityHeaders},
     },
     mount::mount,
     net::unread_body,
@@ -40,6 +40,7 @@ use crate::problem;
 pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Router {
     let allow_origin = &config.allow_origin;
     let hsts = config.tls.hsts.map(|age| security_headers::strict_transport_security(age.0));
+    let security = SecurityHeaders::new(hsts, &FrameAncestors::new(&config.frame_ancestors));
     let limited = from_fn_with_state(app.clone(), request_limit::limit_concurrency);
     let reads = |cost| from_fn_with_state((Responses::from_ref(app), cost), response::limit_reads);
     // What pages of other origins may read, if they are allowed to.
@@ -83,13 +84,13 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
 
     let layered = |routes: Router<App>| {
         routes
-            .layer(from_fn(cross_site::refuse))
+            .layer(from_fn_with_state(Access::from_ref(app), cross_site::refuse))
             .layer(from_fn_with_state(
                 AllowedHosts::new(config.access.allowed_hosts()),
                 allowed_hosts::refuse_unknown_hosts,
             ))
             .layer(from_fn(explain::explain_refusals))
-            .layer(map_response_with_state(hsts.clone(), security_headers::add))
+            .layer(map_response_with_state(security.clone(), security_headers::add))
             .layer(from_fn_with_state(
                 (Metrics::from_ref(app), trusted.clone()),
                 request_log::log_request,

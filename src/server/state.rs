@@ -10,7 +10,9 @@ use super::{
         body::BodyReader, counter::Counter, publishing::Publishing, response::Responses,
         watch::Watching,
     },
-    guard::{Access, ConcurrencyLimit, Limits, MemoryBudget, Rates},
+    guard::{
+        Access, ConcurrencyLimit, Limits, MemoryBudget, Rates, security_headers::FrameAncestors,
+    },
     log::Log,
     observe::Metrics,
     pages::Pages,
@@ -84,6 +86,7 @@ impl App {
         let pages = Arc::new(Pages {
             access: access.clone(),
             counter,
+            frame_ancestors: FrameAncestors::new(&config.frame_ancestors),
             hub: hub.clone(),
             limits: limits.clone(),
             log: log.clone(),

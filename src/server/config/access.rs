@@ -8,7 +8,7 @@ use clap::{Args, builder::BoolishValueParser};
 
 use crate::server::{
     clock::Clock,
-    guard::{Access, Pattern, Secret},
+    guard::{Access, Pattern, Secret, cors::Origin},
 };
 
 /// Access control.
@@ -37,6 +37,13 @@ pub struct AccessOptions {
     /// always public
     #[arg(long, env = "TIDINGS_PUBLIC", value_delimiter = ',', value_name = "PATTERN")]
     pub public: Vec<Pattern>,
+
+    /// Let visitors sign in within frames of other sites (--frame-ancestors). A browser then keeps a
+    /// token for each site that has the frame, and sends it only there; the cookie is SameSite=None,
+    /// Secure and Partitioned, not SameSite=Lax. Pages of those sites still cannot write. Needs origins
+    /// in --frame-ancestors, a secret, and TLS: here, or at a proxy that --trusted-proxy names
+    #[arg(long, env = "TIDINGS_PARTITIONED_COOKIES", value_parser = BoolishValueParser::new())]
+    pub partitioned_cookies: bool,
 
     /// Run without access control even if other machines can reach the server: every client may
     /// publish to, end and delete any stream
@@ -117,12 +124,36 @@ impl AccessOptions {
         Ok(())
     }
 
+    /// Checks whether cookies can be partitioned. `may_use_tls`: whether a request can have come over TLS.
+    pub(super) fn check_cookies(
+        &self,
+        frame_ancestors: &[Origin],
+        may_use_tls: bool,
+    ) -> Result<(), String> {
+        let secret = self.secret.secret.is_some() || self.secret.secret_file.is_some();
+        let missing = match frame_ancestors {
+            _ if !self.partitioned_cookies => return Ok(()),
+            [] => "the origins whose pages have the frame (--frame-ancestors)",
+            // Any site could then lead a visitor who signs in there to click on what is framed.
+            origins if origins.contains(&Origin::Any) => {
+                "origins in --frame-ancestors, and not *: visitors would sign in within any site"
+            }
+            _ if !secret => "a secret: without one, no visitor signs in",
+            _ if !may_use_tls => {
+                "TLS (--tls-cert, or a proxy that --trusted-proxy names): browsers accept such \
+                 cookies only over https"
+            }
+            _ => return Ok(()),
+        };
+        Err(format!("--partitioned-cookies needs {missing}"))
+    }
+
     /// The access rules that these options describe.
     ///
     /// # Errors
     /// When a secret cannot be read or used. The error names it.
     pub fn rules(&self, clock: Clock) -> anyhow::Result<Access> {
-        Access::new(&self.secrets()?, self.public.clone(), clock)
+        Access::new(&self.secrets()?, self.public.clone(), self.partitioned_cookies, clock)
     }
 
     /// The host names under which clients may address the server, besides loopback ones. `None`

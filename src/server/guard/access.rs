@@ -57,18 +57,20 @@ pub(crate) enum Identity {
 impl Access {
     /// Access rules that accept tokens signed with one of `secrets`, the current one first. Streams that
     /// match `public` can be watched without a token. Without secrets there is no access control.
+    /// `partitioned_cookies`: visitors can sign in within frames of other sites.
     ///
     /// # Errors
     /// When a secret cannot be used.
     pub(crate) fn new(
         secrets: &[Secret],
         public: Vec<Pattern>,
+        partitioned_cookies: bool,
         clock: Clock,
     ) -> anyhow::Result<Self> {
         if secrets.is_empty() {
             return Ok(Self(None));
         }
-        let cookies = CookieNames::new(secrets)?;
+        let cookies = CookieNames::new(secrets, partitioned_cookies)?;
         Ok(Self(Some(Arc::new(Rules { keys: Keys::new(secrets), cookies, public, clock }))))
     }
 
@@ -94,13 +96,22 @@ impl Access {
         self.0.as_ref().and_then(token).is_some()
     }
 
-    /// The `Set-Cookie` header that stores a token in a browser.
+    /// Whether browsers may send the token cookie with requests of other sites' pages.
+    pub(super) fn cookies_are_cross_site(&self) -> bool {
+        self.0.as_ref().is_some_and(|rules| rules.cookies.are_cross_site())
+    }
+
+    /// The `Set-Cookie` headers that store a token in a browser.
     ///
     /// # Errors
     /// When the token is too large for a cookie.
-    pub(crate) fn sign_in_cookie(&self, token: &str, secure: bool) -> Result<HeaderValue, Problem> {
+    pub(crate) fn sign_in_cookies(
+        &self,
+        token: &str,
+        secure: bool,
+    ) -> Result<Vec<HeaderValue>, Problem> {
         let Some(rules) = &self.0 else { return Err(unauthorized(&TokenError::Missing)) };
-        rules.cookies.set_cookie(token, secure).map_err(|TokenTooLarge { max }| {
+        rules.cookies.set_cookies(token, secure).map_err(|TokenTooLarge { max }| {
             let detail = format!(
                 "Browsers store a token of at most {max} bytes, and this one has {}. Use a token \
                  with fewer stream names, or with patterns like ci-*.",

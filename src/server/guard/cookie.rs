@@ -1,6 +1,10 @@
 //! The cookie that holds a browser's token: `HttpOnly`, so that scripts cannot read it, and
 //! `SameSite=Lax`, so that a browser does not send it with writes from other sites.
 //!
+//! In a frame of another site a browser sends no such cookie. With `--partitioned-cookies` it is
+//! `SameSite=None; Partitioned` (CHIPS): the browser keeps one for each site that has the frame, and sends
+//! it only there. It sends it with writes of that site's own pages too, which `cross_site` refuses.
+//!
 //! Browsers share cookies among all ports of a host. So the name holds a fingerprint of the secret: two
 //! servers on one host do not overwrite each other's cookie.
 
@@ -21,6 +25,8 @@ const MAX_COOKIE_BYTES: usize = 4096;
 pub(super) struct CookieNames {
     /// For the current secret, then for the previous one.
     names: Vec<String>,
+    /// Whether cookies that are set over TLS are partitioned.
+    partitioned: bool,
 }
 
 /// The token is too large for a cookie.
@@ -30,9 +36,14 @@ pub(super) struct TokenTooLarge {
 }
 
 impl CookieNames {
-    pub(super) fn new(secrets: &[Secret]) -> anyhow::Result<Self> {
+    pub(super) fn new(secrets: &[Secret], partitioned: bool) -> anyhow::Result<Self> {
         let name = |secret| Ok(format!("tidings-{}", fingerprint(secret)?));
-        Ok(Self { names: secrets.iter().map(name).collect::<anyhow::Result<_>>()? })
+        Ok(Self { names: secrets.iter().map(name).collect::<anyhow::Result<_>>()?, partitioned })
+    }
+
+    /// Whether browsers may send these cookies with requests of other sites' pages.
+    pub(super) fn are_cross_site(&self) -> bool {
+        self.partitioned
     }
 
     /// The token in a browser's cookie, which is empty after it has signed out. Over TLS, only a cookie
@@ -45,22 +56,24 @@ impl CookieNames {
         jar.get(&name).map(|cookie| cookie.value().to_owned())
     }
 
-    /// The `Set-Cookie` header for a token. The cookie is permanent, so that it outlives the token and
+    /// The `Set-Cookie` headers for a token. The cookie is permanent, so that it outlives the token and
     /// the server can report that the token has expired.
-    pub(super) fn set_cookie(
+    pub(super) fn set_cookies(
         &self,
         token: &str,
         secure: bool,
-    ) -> Result<HeaderValue, TokenTooLarge> {
+    ) -> Result<Vec<HeaderValue>, TokenTooLarge> {
         let name = self.current_name(secure);
         let max = MAX_COOKIE_BYTES.saturating_sub(name.len());
         if token.len() > max {
             return Err(TokenTooLarge { max });
         }
-        let mut cookie = cookie(name, token.to_owned(), secure);
+        let mut cookie = self.cookie(name.clone(), token.to_owned(), secure);
         cookie.make_permanent();
         // Not reached: a verified token is valid in a header.
-        HeaderValue::try_from(cookie.to_string()).map_err(|_| TokenTooLarge { max })
+        let cookie =
+            HeaderValue::try_from(cookie.to_string()).map_err(|_| TokenTooLarge { max })?;
+        Ok(self.unpartitioned(&name).into_iter().chain([cookie]).collect())
     }
 
     /// The `Set-Cookie` headers that clear the token. They leave an empty session cookie, from which
@@ -71,9 +84,30 @@ impl CookieNames {
         let names = self.all().filter(|name| *name == current_name || jar.get(name).is_some());
         let empty = |name: String| {
             let secure = secure || name.starts_with(HOST_PREFIX);
-            HeaderValue::try_from(cookie(name, String::new(), secure).to_string()).ok()
+            let unpartitioned = self.unpartitioned(&name);
+            let cookie = self.cookie(name, String::new(), secure).to_string();
+            unpartitioned.into_iter().chain(HeaderValue::try_from(cookie).ok())
         };
-        names.filter_map(empty).collect()
+        names.flat_map(empty).collect()
+    }
+
+    /// With partitioned cookies, the `Set-Cookie` header that removes the cookie of this name which was
+    /// set without them: a browser would send both, also after signing out.
+    fn unpartitioned(&self, name: &str) -> Option<HeaderValue> {
+        let is_needed = self.partitioned && name.starts_with(HOST_PREFIX);
+        let mut cookie = lax(name.to_owned(), String::new(), true);
+        cookie.make_removal();
+        is_needed.then(|| HeaderValue::try_from(cookie.to_string()).ok())?
+    }
+
+    fn cookie(&self, name: String, token: String, secure: bool) -> Cookie<'static> {
+        let mut cookie = lax(name, token, secure);
+        // Browsers accept `SameSite=None` and `Partitioned` only together with `Secure`.
+        if self.partitioned && secure {
+            cookie.set_same_site(SameSite::None);
+            cookie.set_partitioned(true);
+        }
+        cookie
     }
 
     fn current_name(&self, secure: bool) -> String {
@@ -87,7 +121,7 @@ impl CookieNames {
     }
 }
 
-fn cookie(name: String, token: String, secure: bool) -> Cookie<'static> {
+fn lax(name: String, token: String, secure: bool) -> Cookie<'static> {
     let cookie = Cookie::build((name, token)).path("/").secure(secure);
     cookie.http_only(true).same_site(SameSite::Lax).build()
 }

@@ -5,13 +5,24 @@ use std::str::FromStr;
 use axum::http::{HeaderName, HeaderValue, Method, header, uri::Authority};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// An origin whose pages may read streams.
+/// An origin whose pages may read streams, or show pages of this server in a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `*`
     Any,
     /// Scheme, host and port, as browsers send them.
     Exact(HeaderValue),
+}
+
+impl Origin {
+    /// As in headers.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            // Not reached: it was made from a text.
+            Self::Exact(origin) => origin.to_str().unwrap_or_default(),
+        }
+    }
 }
 
 impl FromStr for Origin {
@@ -29,7 +40,7 @@ impl FromStr for Origin {
             _ => return Err(EXPECTED),
         };
         let never_sent = host.ends_with(default_port)
-            || host.contains(|c: char| c == '@' || c.is_ascii_uppercase())
+            || host.contains(|c: char| "@;,".contains(c) || c.is_ascii_uppercase())
             || host.parse::<Authority>().is_err();
         if never_sent {
             return Err(EXPECTED);

@@ -1,33 +1,39 @@
 //! CSRF protection: refuses writes that a page of another site sends through a visitor's browser.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, Method, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
+use super::Access;
 use crate::{problem, server::error::Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Middleware that refuses writes from pages of other sites. Newer browsers send `Sec-Fetch-Site`, and
 /// all send the page's `Origin`; programs send neither.
-pub(crate) async fn refuse(request: Request, next: Next) -> Response {
+///
+/// The very oldest browsers send neither with a form. `SameSite=Lax` keeps the cookie out of such a
+/// request; where the cookie is not `Lax` (`--partitioned-cookies`), a write that has it must say where it
+/// comes from.
+pub(crate) async fn refuse(State(access): State<Access>, request: Request, next: Next) -> Response {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if !reads && is_cross_site(request.headers()) {
+    if !reads && is_cross_site(request.headers(), access.cookies_are_cross_site()) {
         let detail = "Publish from a page of this server, or from a program.";
         return Problem::new(problem::CROSS_SITE, detail).into_response();
     }
     next.run(request).await
 }
 
-fn is_cross_site(headers: &HeaderMap) -> bool {
+/// `cookies_are_cross_site`: whether browsers may send cookies with requests of other sites' pages.
+fn is_cross_site(headers: &HeaderMap, cookies_are_cross_site: bool) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match (text(SEC_FETCH_SITE), text(header::ORIGIN)) {
         (Some(site), _) => !["same-origin", "none"].contains(&site),
         (None, Some(origin)) => !is_origin_of(origin, text(header::HOST).unwrap_or_default()),
-        (None, None) => false,
+        (None, None) => cookies_are_cross_site && headers.contains_key(header::COOKIE),
     }
 }
 

@@ -36,7 +36,7 @@ impl Pages {
         match address {
             Address::Counter => Ok(Page::Counter(self.counter.snapshot())),
             Address::Streams => self.streams(identity).await,
-            Address::Stream { name, before, at } => {
+            Address::Stream { name, before, at, .. } => {
                 let name: StreamName = name.parse().map_err(|_| malformed_name())?;
                 self.access.watch(identity, &name)?;
                 match (at, before) {

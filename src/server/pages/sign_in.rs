@@ -120,9 +120,7 @@ impl Pages {
         client: Client,
     ) -> Result<Vec<HeaderValue>, Problem> {
         match self.access.verify(token) {
-            Identity::Authenticated(_) => {
-                Ok(vec![self.access.sign_in_cookie(token, client.secure)?])
-            }
+            Identity::Authenticated(_) => self.access.sign_in_cookies(token, client.secure),
             // A server that asks for no token has none to keep.
             Identity::Unrestricted => {
                 Ok(self.access.sign_out_cookies(&parts.headers, client.secure))
