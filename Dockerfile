@@ -30,7 +30,7 @@ EXPOSE 3000
 # Graceful shutdown takes up to ten seconds; allow for it (docker stop --time 20).
 STOPSIGNAL SIGTERM
 # A health check with Debian's bash, over plain HTTP: a server with its own certificate needs another
-# check, or none (--no-healthcheck).
+# check, or none (--no-healthcheck). Give a base path as the variable, so that it is known here.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["bash", "-c", \
-    "exec 3<>/dev/tcp/127.0.0.1/${TIDINGS_LISTEN##*:} && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r answer <&3 && [[ $answer == *' 200 '* ]]"]
+    "exec 3<>/dev/tcp/127.0.0.1/${TIDINGS_LISTEN##*:} && printf 'GET %s/health/ready HTTP/1.0\\r\\n\\r\\n' \"$TIDINGS_BASE_PATH\" >&3 && read -r answer <&3 && [[ $answer == *' 200 '* ]]"]
 ENTRYPOINT ["/opt/tidings/tidings"]
