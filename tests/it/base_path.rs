@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::support::{
-    NOW, TestApp, cookie_name, events, next,
+    NOW, TestApp, cookie_name, events, lines, next,
     tls::{CertificateFiles, Identity},
 };
 
@@ -47,7 +47,7 @@ async fn start(arguments: &[&str]) -> TestApp {
             .request(method, format!("{}{BASE}{path}", app.url))
             .header("authorization", &token)
     };
-    let lines: String = (1..=250).map(|n| format!("message {n}\n")).collect();
+    let lines = lines((1..=250).map(|n| format!("message {n}")));
     let published = request(Method::POST, "/streams/ci?lines").body(lines).send().await;
     assert_eq!(published.expect("a response").status(), StatusCode::OK);
     for path in ["/streams/over", "/streams/over/end"] {

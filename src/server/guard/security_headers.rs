@@ -33,47 +33,48 @@ impl FrameAncestors {
     }
 }
 
-/// What the security headers depend on.
+/// The security headers of every response; a cheap clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SecurityHeaders {
     /// HSTS, if it is sent.
-    pub(crate) https_only: Option<HeaderValue>,
-    /// The policy of responses that are no pages.
-    policy: HeaderValue,
-    /// `None` where pages may be framed: the header could not name by which (RFC 7034).
-    frame_options: Option<HeaderValue>,
+    https_only: Option<HeaderValue>,
+    /// The others, for responses that do not set them themselves.
+    defaults: Arc<[(HeaderName, HeaderValue)]>,
 }
 
 impl SecurityHeaders {
     pub(crate) fn new(https_only: Option<HeaderValue>, frame_ancestors: &FrameAncestors) -> Self {
+        let text = HeaderValue::from_static;
         let policy = format!("default-src 'none'; frame-ancestors {}", frame_ancestors.sources());
         // Not reached: an origin is valid in a header.
-        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(FRAMELESS));
-        let frame_options = frame_ancestors.0.is_none().then_some(HeaderValue::from_static("DENY"));
-        Self { https_only, policy, frame_options }
+        let policy = HeaderValue::try_from(policy).unwrap_or(text("default-src 'none'"));
+        // It cannot name an origin (RFC 7034), and would forbid what the policy allows.
+        let frame_options = frame_ancestors.0.is_none();
+        let frame_options = frame_options.then(|| (header::X_FRAME_OPTIONS, text("DENY")));
+        let defaults = [
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (header::X_CONTENT_TYPE_OPTIONS, text("nosniff")),
+        ];
+        let others = [
+            (header::REFERRER_POLICY, text("same-origin")),
+            (HeaderName::from_static("cross-origin-resource-policy"), text("same-origin")),
+            (
+                HeaderName::from_static("permissions-policy"),
+                text("camera=(), geolocation=(), microphone=()"),
+            ),
+        ];
+        let defaults = defaults.into_iter().chain(frame_options).chain(others).collect();
+        Self { https_only, defaults }
     }
 }
 
-const FRAMELESS: &str = "default-src 'none'; frame-ancestors 'none'";
-
 /// Middleware that adds security headers. It keeps those that a response sets itself, except HSTS.
 pub(crate) async fn add(
-    State(security): State<SecurityHeaders>,
+    State(SecurityHeaders { https_only, defaults }): State<SecurityHeaders>,
     mut response: Response,
 ) -> Response {
-    const HEADERS: [(HeaderName, &str); 4] = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
-    ];
-    let SecurityHeaders { https_only, policy, frame_options } = security;
-    response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
-    for (name, value) in HEADERS {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    if let Some(value) = frame_options {
-        response.headers_mut().entry(header::X_FRAME_OPTIONS).or_insert(value);
+    for (name, value) in &*defaults {
+        response.headers_mut().entry(name).or_insert_with(|| value.clone());
     }
     if let Some(value) = https_only {
         response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
