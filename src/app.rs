@@ -1,6 +1,7 @@
 //! The pages. The server renders them; only the live part is an island that the browser hydrates, so
 //! that neither the router nor the pages are in the wasm.
 
+mod ansi;
 pub mod archive;
 mod browser;
 pub mod chart;
@@ -13,12 +14,15 @@ pub mod days;
 pub mod embed;
 mod head;
 mod island;
+mod json;
+mod links;
 mod list;
 pub mod live;
 pub mod loader;
 pub mod older;
 pub mod problems;
 pub mod refused;
+mod rich;
 pub mod row;
 pub mod rows;
 pub mod sign_in;
@@ -30,6 +34,7 @@ pub mod streams;
 pub mod subscription;
 pub mod time;
 mod title;
+pub mod view;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -53,6 +58,7 @@ use self::{
     site_header::SiteHeader,
     stream::StreamPage,
     streams::StreamsPage,
+    view::View,
 };
 use crate::{
     base_path::BasePath,
@@ -81,6 +87,8 @@ pub enum Address {
         at: Option<String>,
         /// `?embed`: the stream alone, for a frame in another page.
         embed: bool,
+        /// `?view`: how to set the messages.
+        view: Option<String>,
     },
     /// `/sign-in`
     SignIn {
@@ -164,6 +172,8 @@ pub enum Page {
         may_publish: bool,
         /// What its composer sent without JavaScript, and was refused.
         draft: Option<Draft>,
+        /// The view that the visitor has chosen.
+        view: Option<View>,
     },
     /// A part of what a stream was.
     Archive {
@@ -179,6 +189,8 @@ pub enum Page {
         newer: bool,
         /// The end, where these are the last messages before it.
         end: Option<Message>,
+        /// The view that the visitor has chosen.
+        view: Option<View>,
     },
     /// The form to sign in with, at an address of its own, or in place of a page that this visitor
     /// may not see.
@@ -257,8 +269,13 @@ pub fn App(
 
 fn requested_stream() -> Address {
     let name = use_params_map().read_untracked().get("name").unwrap_or_default();
-    let embed = parameter("embed").is_some();
-    Address::Stream { name, before: parameter("before"), at: parameter("at"), embed }
+    Address::Stream {
+        name,
+        before: parameter("before"),
+        at: parameter("at"),
+        embed: parameter("embed").is_some(),
+        view: parameter("view"),
+    }
 }
 
 /// A parameter of the query.
@@ -291,9 +308,15 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
             } else {
                 Either::Right(view! { <SiteHeader sign_in_to /> })
             };
+            let (stream, view) = match &page {
+                Page::Stream { name, view, .. } | Page::Archive { name, view, .. } => {
+                    (Some(stream_address(&base, name)), *view)
+                }
+                _ => (None, None),
+            };
             view! {
                 <!DOCTYPE html>
-                <html lang="en">
+                <html lang="en" data-view=view.map(View::as_str)>
                     <head>
                         <meta charset="utf-8" />
                         <meta name="viewport" content="width=device-width, initial-scale=1" />
@@ -305,7 +328,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                         />
                         {head(&page, embed)}
                         <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
-                        <Loader assets page=live />
+                        <Loader assets page=live stream />
                         <AutoReload options />
                     </head>
                     <body>
@@ -330,11 +353,11 @@ fn page_view(page: Page, embed: bool) -> AnyView {
         Page::Stream { name, snapshot, .. } if embed => {
             view! { <EmbeddedStream name snapshot /> }.into_any()
         }
-        Page::Stream { name, snapshot, watchers, may_publish, draft } => {
+        Page::Stream { name, snapshot, watchers, may_publish, draft, .. } => {
             view! { <StreamPage name snapshot watchers may_publish draft /> }.into_any()
         }
-        Page::Archive { name, messages, at, older, newer, end } => {
-            view! { <ArchivePage name messages at older newer end /> }.into_any()
+        Page::Archive { name, messages, at, older, newer, end, view } => {
+            view! { <ArchivePage name messages at older newer end view /> }.into_any()
         }
         Page::SignIn { to, notice, refused } => {
             view! { <SignInPage to notice refused /> }.into_any()

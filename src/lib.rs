@@ -13,8 +13,12 @@
 //! - [`feed`]: the rows of a page: applies events; bounded and pure
 //! - [`problem`]: the table of problem types (RFC 9457)
 //! - [`app`]: the pages: routes, documents, the live island, the composer
+//!   - `app::row`: the HTML of a line of a log, by one function on both sides; `app::rich`: its text, with
+//!     the colours of `app::ansi` and the links of `app::links`; `app::json`: folded JSON; [`app::view`]:
+//!     whether it is set as a log
 //!   - [`app::snapshot`]: the JSON element in which a page carries its snapshot
-//!   - [`app::loader`]: the script that hydrates the islands, and recovers where that fails
+//!   - [`app::loader`]: the scripts of a page: `loader.js` hydrates the islands, and recovers where that
+//!     fails; `page.js` does what works without the wasm
 //!   - [`app::connection`]: when to connect, back off and disconnect; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: the server, in rooms

@@ -7,6 +7,7 @@ use super::{
     page_context,
     row::{RowContext, push_html, utc},
     stream_address,
+    view::{LogDetector, View, view_links},
 };
 use crate::{
     feed::{Row, RowContent},
@@ -28,13 +29,18 @@ pub fn ArchivePage(
     newer: bool,
     /// The end, where these are the last messages before it.
     end: Option<Message>,
+    /// The view that the visitor has chosen.
+    view: Option<View>,
 ) -> impl IntoView {
     let path = stream_address(&page_context().base, &name);
+    let query = view.map(|view| format!("&view={}", view.as_str())).unwrap_or_default();
     let first = messages.first().map(|message| message.id).filter(|_| older);
     let last = messages.last().map(|message| message.id).filter(|_| newer);
-    let older = first.map(|id| view! { <a href=format!("{path}?before={id}")>"Older"</a> });
+    let texts = messages.iter().rev().map(|message| message.data.as_str());
+    let class = if LogDetector::default().is_log(texts) { "log lines" } else { "log" };
+    let older = first.map(|id| view! { <a href=format!("{path}?before={id}{query}")>"Older"</a> });
     // The page around the last message shows the messages that follow it.
-    let newer = last.map(|id| view! { <a href=format!("{path}?at={id}#at")>"Newer"</a> });
+    let newer = last.map(|id| view! { <a href=format!("{path}?at={id}{query}#at")>"Newer"</a> });
 
     let ending = end.map(|end| RowContent::End(end.into()));
     let contents =
@@ -48,17 +54,21 @@ pub fn ArchivePage(
     for line in &lines {
         push_html(&mut html, line, &context, utc);
     }
-    let live = move || view! { <a href=path.clone()>"Live"</a> };
+    let live = view.map(|view| format!("?view={}", view.as_str())).unwrap_or_default();
+    let live = move || view! { <a href=format!("{path}{live}")>"Live"</a> };
 
     view! {
         <main class="archive">
             <header class="stream-head">
                 <h1>{heading}</h1>
-                <p>"Older messages of this stream. Times are in UTC."</p>
+                <p>
+                    "Older messages of this stream. Times are in UTC. "
+                    {view_links(&page_context().path)}
+                </p>
             </header>
             <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>
             {empty}
-            <div class="log">
+            <div class=class>
                 <ol aria-label="Messages" inner_html=html></ol>
             </div>
             <nav aria-label="Older and newer messages, again">{older} {newer} {live()}</nav>

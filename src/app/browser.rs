@@ -1,4 +1,4 @@
-//! Browser APIs beside the event stream: `fetch` with retries, the clipboard, selection and focus.
+//! Browser APIs beside the event stream: `fetch` with retries, and focus.
 //!
 //! Nothing here runs on the server: it is called by event listeners of the page.
 
@@ -13,7 +13,7 @@ use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     AbortSignal, Element, FocusOptions, FormData, HtmlElement, HtmlFormElement,
-    HtmlTextAreaElement, KeyboardEvent, MouseEvent, RequestInit, Response, UrlSearchParams,
+    HtmlTextAreaElement, RequestInit, Response, UrlSearchParams,
 };
 
 /// The timeout of a request, until the whole response has arrived.
@@ -152,43 +152,9 @@ fn when_settled(promise: Promise, then: impl FnOnce(Option<JsValue>) + 'static) 
     spawn_local(async move { then(JsFuture::from(promise).await.ok()) });
 }
 
-/// Copies a text to the clipboard, and passes on whether that succeeded.
-pub(super) fn copy(text: &str, then: impl FnOnce(bool) + 'static) {
-    let navigator = window().navigator();
-    // The clipboard is missing where the page is not a secure context: on plain HTTP, except from this
-    // computer.
-    let clipboard = Reflect::get(&navigator, &"clipboard".into());
-    if clipboard.is_ok_and(|clipboard| clipboard.is_object()) {
-        when_settled(navigator.clipboard().write_text(text), move |result| then(result.is_some()));
-    } else {
-        then(false);
-    }
-}
-
 /// The text box of a form.
 pub(super) fn text_box(form: &HtmlFormElement) -> Option<HtmlTextAreaElement> {
     form.elements().named_item("text")?.dyn_into().ok()
-}
-
-/// Submits the form of the text box in which a key was pressed, as its button would.
-pub(super) fn submit(key: &KeyboardEvent) {
-    let text_box = key.target().and_then(|target| target.dyn_into::<HtmlTextAreaElement>().ok());
-    if let Some(form) = text_box.and_then(|text_box| text_box.form()) {
-        let _ = form.request_submit();
-    }
-}
-
-/// The command beside the button that was clicked.
-pub(super) fn command(click: &MouseEvent) -> Option<Element> {
-    let group = click.target()?.dyn_ref::<Element>()?.closest(".command").ok()?;
-    group?.query_selector("code").ok()?
-}
-
-/// Selects the text of an element, so that the reader can copy it.
-pub(super) fn select(element: &Element) {
-    if let Ok(Some(selection)) = window().get_selection() {
-        let _ = selection.select_all_children(element);
-    }
 }
 
 /// Whether an element has the keyboard focus.

@@ -12,7 +12,7 @@ mod shape;
 use leptos::prelude::*;
 
 use self::shape::shape;
-use super::{content::content, text};
+use super::{ansi, content::content, text};
 use crate::feed::Feed;
 
 /// The number of newest messages that are considered, and so the maximum number of points.
@@ -39,7 +39,7 @@ impl Series {
     pub fn from_feed(feed: &Feed, single_is_enough: bool) -> Self {
         let mut shapes = Vec::new();
         for message in feed.rows().rev().filter_map(|row| row.content.message()).take(MAX_POINTS) {
-            shapes.push(shape(&message.data));
+            shapes.push(shape(&ansi::strip(&message.data)));
         }
         let same_shape =
             |shape| shapes.iter().rev().filter(move |other| other.has_same_template(shape));

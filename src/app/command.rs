@@ -1,8 +1,8 @@
-//! A shell command on a page, with a button that copies it.
+//! A shell command on a page, with a button that copies it (`page.js`).
 
-use leptos::{ev::MouseEvent, prelude::*};
+use leptos::prelude::*;
 
-use super::{Visitor, browser, content::content, island::counted};
+use super::Visitor;
 
 /// Quotes a URL for a shell, if bash, zsh or fish would treat a part of it as a pattern.
 pub(super) fn shell_word(address: &str) -> String {
@@ -45,32 +45,8 @@ pub fn Command(
     view! {
         <div class="command" role="group" aria-label=label>
             <code>{line}</code>
-            {counted(view! { <Copy /> })}
+            <button type="button" class="copy">"Copy"</button>
         </div>
-    }
-}
-
-/// The button that copies the command beside it. An island without props, because props would bring
-/// their parser into the wasm: it finds the text in the page.
-#[island]
-fn Copy() -> impl IntoView {
-    let label = RwSignal::new("Copy".to_owned());
-    let copy = move |event: MouseEvent| {
-        let Some(code) = browser::command(&event) else { return };
-        browser::copy(&code.text_content().unwrap_or_default(), move |copied| {
-            if !copied {
-                browser::select(&code);
-            }
-            label.set(if copied { "Copied" } else { "Selected" }.to_owned());
-        });
-    };
-    view! {
-        <button
-            type="button"
-            class="copy"
-            on:click=copy
-            inner_html=content(move || label.get())
-        ></button>
     }
 }
 

@@ -10,7 +10,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use leptos::{
-    ev::{KeyboardEvent, SubmitEvent},
+    ev::SubmitEvent,
     prelude::*,
     server_fn::{
         codec::JsonEncoding,
@@ -133,12 +133,6 @@ pub fn Composer(
             sending.set(false);
         });
     };
-    let send_by_key = move |event: KeyboardEvent| {
-        let is_send_key = event.key() == "Enter" && (event.ctrl_key() || event.meta_key());
-        if is_send_key {
-            browser::submit(&event);
-        }
-    };
     let label = content(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
@@ -153,7 +147,6 @@ pub fn Composer(
                 dir="auto"
                 placeholder="Say something"
                 aria-describedby="problem keys"
-                on:keydown=send_by_key
                 inner_html=as_content(&draft)
             ></textarea>
             <button type="submit" inner_html=label></button>

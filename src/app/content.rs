@@ -104,6 +104,12 @@ impl Follow for Text {
     }
 }
 
+/// Splits a text between two characters. Elsewhere the second half is empty: code that panics, and says
+/// where, would be larger than its callers.
+pub(super) fn split(text: &str, at: usize) -> (&str, &str) {
+    text.split_at_checked(at).unwrap_or((text, ""))
+}
+
 /// Appends a text as HTML. In the content of an element only "&" and "<" need escaping.
 pub(super) fn escape_into(text: &str, html: &mut String) {
     for c in text.chars() {

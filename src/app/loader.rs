@@ -9,25 +9,32 @@ use leptos::{either::Either, nonce::use_nonce, prelude::*};
 
 use super::{Assets, StyleSheet};
 
-/// The script, without comments and indentation.
-static SCRIPT: LazyLock<String> = LazyLock::new(|| {
-    let lines = include_str!("loader.js").lines().map(str::trim);
+/// The script that hydrates the page, and the one of what works without the wasm.
+static LOADER: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("loader.js")));
+static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.js")));
+
+/// A script without comments and indentation.
+fn without_comments(script: &str) -> String {
+    let lines = script.lines().map(str::trim);
     let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
     code.collect::<Vec<_>>().join("\n")
-});
+}
 
 /// For browsers without support for modules, which do not run the script: shows at once that the page is
 /// not live.
 const NO_MODULE_SCRIPT: &str = "document.documentElement.setAttribute('data-hydration', 'failed')";
 
-/// The elements of the head that load style, script and wasm. The script is inline, so that it runs and
-/// reports the failure when another file cannot be loaded.
+/// The elements of the head that load style, scripts and wasm. The loader is inline, so that it runs and
+/// reports the failure when another file cannot be loaded; the other one, so that a choice of the reader
+/// is there before the first paint.
 #[component]
 pub fn Loader(
     /// The paths of the files.
     assets: Assets,
     /// The address of the page, if it has a live part.
     page: Option<String>,
+    /// The stream, for which the reader's choices are remembered.
+    stream: Option<String>,
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
@@ -43,6 +50,7 @@ pub fn Loader(
     };
     view! {
         {style}
+        <script nonce=nonce.clone() data-stream=stream inner_html=PAGE.as_str()></script>
         <link rel="modulepreload" href=script.to_string() crossorigin="anonymous" />
         <link
             rel="preload"
@@ -59,7 +67,7 @@ pub fn Loader(
             data-script=script.to_string()
             data-wasm=wasm.to_string()
             data-page=page
-            inner_html=SCRIPT.as_str()
+            inner_html=LOADER.as_str()
         ></script>
     }
 }

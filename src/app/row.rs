@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    content::escape_into,
     days::Line,
+    json::push_json,
+    rich::push_text,
     subscription::Subscription,
     time::{datetime, day_as_datetime, day_in_words, in_readers_zone, time_of_day},
 };
@@ -73,9 +74,13 @@ pub(super) fn push_html(
     } else {
         *html += ">";
     }
-    *html += r#"</time></a><p dir="auto">"#;
-    escape_into(text, html);
-    *html += "</p></li>";
+    *html += "</time></a>";
+    if class != "message" || !push_json(text, html) {
+        *html += r#"<p dir="auto">"#;
+        push_text(text, html);
+        *html += "</p>";
+    }
+    *html += "</li>";
 }
 
 /// The time of a row in milliseconds since the Unix epoch, if it is a message or the end.

@@ -10,6 +10,7 @@ use super::{
     row::{RowContext, time_zone},
     subscription::Subscription,
     text,
+    view::LogDetector,
 };
 use crate::feed::Feed;
 
@@ -75,9 +76,18 @@ pub fn Rows(
         let feed = feed.read();
         (feed.rows().count() + older.read().count(&feed)).to_string()
     });
+    let detector = LogDetector::default();
     let class = text(move || {
-        let is_long = feed.read().rows().len() > LONG_LOG_ROWS;
-        if is_long { "log long" } else { "log" }.to_owned()
+        let feed = feed.read();
+        let messages = feed.rows().rev().filter_map(|row| row.content.message());
+        let is_log = detector.is_log(messages.map(|message| message.data.as_str()));
+        let class = match (is_log, feed.rows().len() > LONG_LOG_ROWS) {
+            (false, false) => "log",
+            (false, true) => "log long",
+            (true, false) => "log lines",
+            (true, true) => "log long lines",
+        };
+        class.to_owned()
     });
     let older_link = context.page.clone().map(|page| {
         let context = context.clone();

@@ -11,6 +11,7 @@ use super::{
     sign_in::sign_in_address,
     snapshot::LiveData,
     stream_address,
+    view::view_links,
 };
 use crate::message::{Snapshot, StreamName};
 
@@ -28,7 +29,7 @@ pub fn StreamPage(
     /// What was refused.
     draft: Option<Draft>,
 ) -> impl IntoView {
-    let PageContext { base, server, visitor, .. } = page_context();
+    let PageContext { base, server, path, visitor, .. } = page_context();
     let url = format!("{server}/streams/{name}");
     let listen = format!("{} {}", curl(&visitor, "-N"), shell_word(&format!("{url}/events")));
     let publish = format!("{} {}", curl(&visitor, "-d 'Hello'"), shell_word(&url));
@@ -79,6 +80,7 @@ pub fn StreamPage(
                     <Command label="Listen" line=listen />
                 </details>
                 {end}
+                {view_links(&path)}
                 <a href=streams>"All streams"</a>
             </footer>
         </main>

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::{
-    PageContext, Visitor,
+    PageContext, Visitor, ansi,
     command::{Command, curl, shell_word, token_hint},
     page_context,
     sign_in::sign_in_address,
@@ -95,7 +95,7 @@ fn last_view(Message { id, data }: Message) -> impl IntoView {
     let when = format!("{}, {}", day_in_words(day(millis)), &time_of_day(millis)[..5]);
     view! {
         <p class="last">
-            <span dir="auto">{data}</span>
+            <span dir="auto">{ansi::strip(&data)}</span>
             <time datetime=datetime(millis)>{when}</time>
         </p>
     }

@@ -245,3 +245,52 @@ async fn a_refused_form_keeps_the_message_and_shows_the_problem() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(html.contains("The name of the stream is malformed"), "{html}");
 }
+
+/// Colours, links and JSON are in the HTML of every page of a stream; the history has what was published.
+#[tokio::test]
+async fn a_log_is_rendered_with_colours_links_and_json() {
+    let app = TestApp::start(&[]).await;
+    let lines = [
+        "\u{1b}[1;38;5;9merror\u{1b}[0m: <b>at\u{1b}[0m http://localhost:\u{1b}[1m80\u{1b}[m/",
+        "\u{1b}]0;title\u{7}\u{1b}[2K\u{1b}[1Gdone javascript:alert(1)",
+        r#"{"level":"<i>","n":1e400}"#,
+    ];
+    app.post("/streams/ci?lines", lines.join("\n")).await;
+    let link = r#"<a href="http://localhost:80/" rel="noopener noreferrer nofollow" target="_blank">http://localhost:<span class="sgr bold">80</span>/</a>"#;
+    let rows = [
+        &format!(r#"<p dir="auto"><span class="sgr bold f9">error</span>: &lt;b>at {link}</p>"#),
+        r#"<p dir="auto">done javascript:alert(1)</p>"#,
+        r#"<details><summary>{<b>"level"</b>:"&lt;i>",<b>"n"</b>:1e400}</summary><p>{"#,
+    ];
+    let history = app.get("/streams/ci/messages").await.json::<Value>().await.expect("JSON");
+    let messages = history["messages"].as_array().expect("messages");
+    let texts: Vec<_> = messages.iter().filter_map(|message| message["data"].as_str()).collect();
+    assert_eq!(texts, lines);
+    let first = messages[0]["id"].as_str().expect("an id");
+    for path in ["/streams/ci", &format!("/streams/ci?at={first}"), "/streams/ci?before=latest"] {
+        let html = app.get_with(path, &[BROWSER]).await.text().await.expect("text");
+        for row in rows {
+            assert!(html.contains(row), "{path}: {row} in {html}");
+        }
+        assert!(html.contains(r#"class="log lines""#), "{path}");
+    }
+    let list = app.get_with("/streams", &[BROWSER]).await.text().await.expect("text");
+    assert!(!list.contains('\u{1b}'));
+}
+
+#[tokio::test]
+async fn the_view_of_a_stream_is_by_its_messages_or_by_choice() {
+    let app = TestApp::start(&[]).await;
+    app.publish("news", "We are looking into it.").await;
+    app.publish("ci", "INFO listening").await;
+    let page = async |path: &str| app.get_with(path, &[BROWSER]).await.text().await.expect("text");
+    assert!(page("/streams/news").await.contains(r#"class="log""#));
+    assert!(page("/streams/ci").await.contains(r#"class="log lines""#));
+    let chosen = page("/streams/news?view=log").await;
+    assert!(chosen.contains(r#"<html lang="en" data-view="log">"#), "{chosen}");
+    let older = page("/streams/ci?before=latest&view=text").await;
+    assert!(older.contains(r#"<html lang="en" data-view="text">"#), "{older}");
+    assert!(older.contains("/streams/ci?before=latest&amp;view=log"), "{older}");
+    let refused = app.get_with("/streams/ci?view=grid", &[BROWSER]).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}

@@ -153,7 +153,7 @@ impl Pages {
                     purpose == Purpose::Publish && self.access.watch(&identity, &name).is_ok();
                 let page = if is_shown {
                     let draft = Draft { text, problem: problem.detail().to_owned() };
-                    self.newest(&identity, name, Some(draft)).await
+                    self.newest(&identity, name, Some(draft), None).await
                 } else {
                     Err(problem.clone())
                 };

@@ -2,7 +2,7 @@
 
 use super::Pages;
 use crate::{
-    app::{Address, Draft, Page},
+    app::{Address, Draft, Page, view::View},
     message::{EventId, Snapshot, StreamName, Summary},
     problem,
     server::{
@@ -36,13 +36,16 @@ impl Pages {
         match address {
             Address::Counter => Ok(Page::Counter(self.counter.snapshot())),
             Address::Streams => self.streams(identity).await,
-            Address::Stream { name, before, at, .. } => {
+            Address::Stream { name, before, at, view, .. } => {
                 let name: StreamName = name.parse().map_err(|_| malformed_name())?;
                 self.access.watch(identity, &name)?;
+                let view = view.map(|view| view.parse()).transpose().map_err(|_| {
+                    Problem::new(problem::MALFORMED_QUERY, "A view is \"log\" or \"text\".")
+                })?;
                 match (at, before) {
-                    (Some(id), _) => self.around(name, &id).await,
-                    (None, Some(id)) => self.before(name, &id).await,
-                    (None, None) => self.newest(identity, name, None).await,
+                    (Some(id), _) => self.around(name, &id, view).await,
+                    (None, Some(id)) => self.before(name, &id, view).await,
+                    (None, None) => self.newest(identity, name, None, view).await,
                 }
             }
             Address::SignIn { to } => {
@@ -78,6 +81,7 @@ impl Pages {
         identity: &Identity,
         name: StreamName,
         draft: Option<Draft>,
+        view: Option<View>,
     ) -> Result<Page, Problem> {
         let events = mount::address(&format!("/streams/{name}/events"));
         let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
@@ -90,19 +94,29 @@ impl Pages {
         };
         let watchers = self.hub.watchers(&name);
         let may_publish = self.access.publish(identity, &name).is_ok();
-        Ok(Page::Stream { name, snapshot, watchers, may_publish, draft })
+        Ok(Page::Stream { name, snapshot, watchers, may_publish, draft, view })
     }
 
     /// The messages before one.
-    async fn before(&self, name: StreamName, id: &str) -> Result<Page, Problem> {
+    async fn before(
+        &self,
+        name: StreamName,
+        id: &str,
+        view: Option<View>,
+    ) -> Result<Page, Problem> {
         let place = cursor::parse_cursor(id)?;
         let page = self.log.read(&name, Range::Before(place), NEWEST).await?;
         let (messages, older) = (page.messages, page.more);
-        Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None })
+        Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None, view })
     }
 
     /// A message among its neighbours.
-    async fn around(&self, name: StreamName, id: &str) -> Result<Page, Problem> {
+    async fn around(
+        &self,
+        name: StreamName,
+        id: &str,
+        view: Option<View>,
+    ) -> Result<Page, Problem> {
         let at: EventId = id.parse().map_err(|_| {
             Problem::new(problem::MALFORMED_CURSOR, "The address of a message ends with its id.")
         })?;
@@ -120,6 +134,7 @@ impl Pages {
             older: before.more,
             newer: after.more,
             end,
+            view,
         })
     }
 }
