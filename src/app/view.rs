@@ -2,9 +2,9 @@
 //! or as text.
 //!
 //! The page decides by the newest messages: they are a log when more than half of them look like one
-//! ([`is_log_line`]), and text again when fewer than a quarter do. The reader may choose otherwise: an
-//! attribute of the document overrides what the page decides. The choice is remembered for each stream
-//! in the browser (`page.js`); without JavaScript it is in the address (`?view=log`, `?view=text`).
+//! (`is_log_line`), and text again when fewer than a quarter do. The reader may choose otherwise: an
+//! attribute of the document overrides what the page decides. The choice is remembered for each stream in
+//! the browser (`page.js`); without JavaScript it is in the address (`?view=log`, `?view=text`).
 
 use std::{
     str::FromStr,
