@@ -136,7 +136,7 @@ pub fn Composer(
     let label = content(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
-        <form class="composer" method="post" action=action on:submit=send>
+        <form class="composer" method="post" action=action on:submit:capture=send>
             <input type="hidden" name="stream" value=stream />
             <label for="text">"Say something"</label>
             <textarea

@@ -166,7 +166,7 @@ pub fn OlderMessages(
 
     view! {
         <p class="older">
-            <a href=href hidden=no_more on:click=load inner_html=label></a>
+            <a href=href hidden=no_more on:click:capture=load inner_html=label></a>
         </p>
         // Screen readers need not announce what the reader has requested.
         <ol aria-live="off" inner_html=Following(List { lines, context, subscription })></ol>

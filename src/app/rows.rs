@@ -105,8 +105,8 @@ pub fn Rows(
                 tabindex="0"
                 data-rows=row_count
                 node_ref=log
-                on:scroll=on_scroll
-                on:keydown=on_keydown
+                on:scroll:capture=on_scroll
+                on:keydown:capture=on_keydown
             >
                 <div>
                     {older_link}
@@ -120,7 +120,7 @@ pub fn Rows(
             <button
                 type="button"
                 class="newest"
-                on:click=to_newest
+                on:click:capture=to_newest
                 hidden=nothing_new
                 inner_html=content(move || messages(feed.read().waiting(), "new "))
             ></button>

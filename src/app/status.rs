@@ -77,13 +77,13 @@ pub fn Status(
                 inner_html=content(move || state_and_label(status(), &feed.read()).1.to_owned())
             ></p>
             <span class="detail" inner_html=content(move || detail(status(), &feed.read()))></span>
-            <button type="button" class="retry" on:click=move |_| subscription.retry_now()>
+            <button type="button" class="retry" on:click:capture=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
             <button
                 type="button"
                 hidden=no_action
-                on:click=on_click
+                on:click:capture=on_click
                 inner_html=label
             ></button>
         </div>
