@@ -367,12 +367,6 @@ fn page_view(page: Page, embed: bool) -> AnyView {
     }
 }
 
-/// A text that follows signals. All such texts have one type, so that the wasm holds the code that
-/// changes a text once, and not once for each closure.
-fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
-    Signal::derive(of)
-}
-
 /// The address of the page of a stream.
 fn stream_address(base: &BasePath, name: &StreamName) -> String {
     base.address(&format!("/streams/{name}"))

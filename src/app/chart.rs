@@ -12,7 +12,10 @@ mod shape;
 use leptos::prelude::*;
 
 use self::shape::shape;
-use super::{ansi, content::content, text};
+use super::{
+    ansi,
+    content::{flag, text},
+};
 use crate::feed::Feed;
 
 /// The number of newest messages that are considered, and so the maximum number of points.
@@ -133,8 +136,8 @@ pub fn Chart(
     single_is_enough: bool,
 ) -> impl IntoView {
     let series = Memo::new(move |_| Series::from_feed(&feed.read(), single_is_enough));
-    let empty = Signal::derive(move || series.read().0.is_empty());
-    let range = content(move || {
+    let empty = flag(move || series.read().0.is_empty());
+    let range = text(move || {
         let series = series.read();
         format!("{} to {}", decimal(series.lowest()), decimal(series.highest()))
     });
@@ -143,7 +146,7 @@ pub fn Chart(
         <div class="chart-frame" hidden=empty>
             <figure class="chart">
                 <figcaption>
-                    <strong inner_html=content(move || series.read().newest())></strong>
+                    <strong inner_html=text(move || series.read().newest())></strong>
                     <span inner_html=range></span>
                 </figcaption>
                 <svg

@@ -1,16 +1,23 @@
-//! Reactive `inner_html`: element content that is HTML and not a view.
+//! Reactive `inner_html`: element content that is HTML and not a view. And reactive attributes.
 //!
 //! Views put texts into text nodes. Translation tools replace text nodes by elements of their own, and
 //! later changes of the text node are then not shown. A list of thousands of rows also needs no view
 //! and no effect per row. Such content is HTML that the server writes, and one effect that updates the
 //! element.
+//!
+//! Attributes are updated by the same effect. The attributes of Leptos would do, but have code of their
+//! own for each type that a signal may have and for each kind of signal: 3.6 kB of the page.
+
+use std::sync::Arc;
 
 use leptos::{
     prelude::*,
-    tachys::{html::element::InnerHtmlValue, renderer::types::Element},
+    reactive::graph::untrack,
+    tachys::{
+        html::{attribute::AttributeValue, element::InnerHtmlValue},
+        renderer::types::Element,
+    },
 };
-
-use super::text;
 
 /// Content of an element: its HTML, and how it is updated.
 pub(super) trait Follow: Clone + Send + 'static {
@@ -22,17 +29,9 @@ pub(super) trait Follow: Clone + Send + 'static {
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()>;
 }
 
-/// The content of an element, for its `inner_html`.
+/// Content that follows signals, for the `inner_html` of an element; a text also for an attribute.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Following<T>(pub(super) T);
-
-impl<T: Follow> IntoAttributeValue for Following<T> {
-    type Output = Self;
-
-    fn into_attribute_value(self) -> Self {
-        self
-    }
-}
 
 impl<T: Follow> InnerHtmlValue for Following<T> {
     type AsyncOutput = Self;
@@ -75,32 +74,98 @@ impl<T: Follow> InnerHtmlValue for Following<T> {
     }
 }
 
-/// A text as content; it is escaped.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Text(Signal<String>);
+/// A function of signals. All have one type, so that the wasm holds the code of what follows them once,
+/// and not once for each closure. (A `Signal` may also be a memo, and has the code of both.)
+pub(super) type Derived<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
-/// A text that follows signals, as the content of an element.
-pub(super) fn content(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
-    Following(Text(text(of)))
+/// A text that follows signals. As content it is escaped; as an attribute it may be `None`: absent.
+#[derive(Clone)]
+pub(super) struct Text(Derived<Option<String>>);
+
+/// A text that follows signals, as the content of an element or the value of an attribute.
+pub(super) fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
+    Following(Text(Arc::new(move || Some(of()))))
+}
+
+/// A boolean attribute, such as `hidden`, that follows signals.
+pub(super) fn flag(of: impl Fn() -> bool + Send + Sync + 'static) -> Following<Text> {
+    Following(Text(Arc::new(move || of().then(String::new))))
+}
+
+impl Text {
+    /// Writes the text if it has changed: the value of an attribute, or else the content of an element,
+    /// which replaces everything that extensions have added to the element.
+    fn follow(
+        self,
+        attribute: Option<&str>,
+        element: &Element,
+        from_server: bool,
+    ) -> RenderEffect<()> {
+        let (element, attribute) = (element.clone(), attribute.map(str::to_owned));
+        let mut shown = from_server.then(|| untrack(|| self.0()));
+        RenderEffect::new(move |_| {
+            let text = self.0();
+            if shown.as_ref() == Some(&text) {
+                return;
+            }
+            match (&attribute, &text) {
+                (None, text) => element.set_text_content(text.as_deref()),
+                (Some(name), Some(text)) => drop(element.set_attribute(name, text)),
+                (Some(name), None) => drop(element.remove_attribute(name)),
+            }
+            shown = Some(text);
+        })
+    }
 }
 
 impl Follow for Text {
     fn push_html(&self, html: &mut String) {
-        self.0.with_untracked(|text| escape_into(text, html));
+        escape_into(&untrack(|| self.0()).unwrap_or_default(), html);
     }
 
-    /// Writes the text if it has changed. This replaces everything that extensions have added to the
-    /// element.
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()> {
-        let element = element.clone();
-        let mut shown = from_server.then(|| self.0.get_untracked());
-        RenderEffect::new(move |_| {
-            let text = self.0.get();
-            if shown.as_ref() != Some(&text) {
-                element.set_text_content(Some(&text));
-                shown = Some(text);
-            }
-        })
+        self.follow(None, element, from_server)
+    }
+}
+
+impl AttributeValue for Following<Text> {
+    type AsyncOutput = Self;
+    type State = RenderEffect<()>;
+    type Cloneable = Self;
+    type CloneableOwned = Self;
+
+    fn html_len(&self) -> usize {
+        0
+    }
+
+    fn to_html(self, key: &str, buf: &mut String) {
+        AttributeValue::to_html(untrack(|| self.0.0()), key, buf);
+    }
+
+    fn to_template(_: &str, _: &mut String) {}
+
+    fn hydrate<const FROM_SERVER: bool>(self, key: &str, element: &Element) -> Self::State {
+        self.0.follow(Some(key), element, FROM_SERVER)
+    }
+
+    fn build(self, element: &Element, key: &str) -> Self::State {
+        self.0.follow(Some(key), element, false)
+    }
+
+    fn rebuild(self, _: &str, _: &mut Self::State) {}
+
+    fn into_cloneable(self) -> Self {
+        self
+    }
+
+    fn into_cloneable_owned(self) -> Self {
+        self
+    }
+
+    fn dry_resolve(&mut self) {}
+
+    async fn resolve(self) -> Self {
+        self
     }
 }
 

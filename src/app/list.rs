@@ -5,10 +5,10 @@
 //! remaining old ones, and only elements that are added or removed are touched. This is less work than a
 //! general keyed diff with a view, an effect and a node reference per row, and 5 kB less to load.
 
-use leptos::{prelude::*, tachys::renderer::types::Element};
+use leptos::{prelude::*, reactive::graph::untrack, tachys::renderer::types::Element};
 
 use super::{
-    content::Follow,
+    content::{Derived, Follow, Following},
     days::Line,
     row::{RowContext, message_time, push_html, time_zone, utc},
     subscription::Subscription,
@@ -19,7 +19,7 @@ use super::{
 #[derive(Clone)]
 pub(super) struct List {
     /// The lines, oldest first. Keys are unique, and rows keep their order.
-    pub(super) lines: Signal<Vec<Line>>,
+    pub(super) lines: Derived<Vec<Line>>,
     /// The context of the rows.
     pub(super) context: RowContext,
     /// Tells whether the page is hydrated.
@@ -32,9 +32,17 @@ type Key = (bool, u64);
 /// The keys and elements of the lines that a list shows. (Extensions may have added other elements.)
 type ShownLines = Vec<(Key, Element)>;
 
+impl IntoAttributeValue for Following<List> {
+    type Output = Self;
+
+    fn into_attribute_value(self) -> Self {
+        self
+    }
+}
+
 impl Follow for List {
     fn push_html(&self, html: &mut String) {
-        for line in self.lines.get_untracked() {
+        for line in untrack(|| (self.lines)()) {
             push_html(html, &line, &self.context, utc);
         }
     }
@@ -45,12 +53,12 @@ impl Follow for List {
         if from_server {
             let children = list.children();
             let children = (0..children.length()).filter_map(|index| children.item(index));
-            shown.extend(self.lines.get_untracked().iter().map(Line::key).zip(children));
+            shown.extend(untrack(|| (self.lines)()).iter().map(Line::key).zip(children));
         }
         let mut shows_utc = true;
         let mut html = String::new();
         RenderEffect::new(move |_| {
-            let (lines, local) = (self.lines.get(), time_zone(self.subscription));
+            let (lines, local) = ((self.lines)(), time_zone(self.subscription));
             let add = |line: &Line, next: Option<&Element>| {
                 html.clear();
                 push_html(&mut html, line, &self.context, local);

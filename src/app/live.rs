@@ -5,13 +5,14 @@ use leptos::{prelude::*, server_fn::ServerFn as _};
 use super::{
     chart::Chart,
     composer::{Composer, Publish},
+    content::text,
     island::counted,
     row::RowContext,
     rows::Rows,
     snapshot::{self, LiveData},
     status::{Status, state_and_label},
     subscription::Subscription,
-    text, title,
+    title,
 };
 use crate::feed::Feed;
 

@@ -6,13 +6,12 @@ use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
-    content::{Following, content},
+    content::{Following, flag, text},
     days::{Line, lines},
     list::List,
     row::{RowContext, time_zone},
     snapshot,
     subscription::Subscription,
-    text,
 };
 use crate::{
     feed::{Feed, Row, RowContent},
@@ -130,8 +129,8 @@ pub fn OlderMessages(
     log: NodeRef<html::Div>,
 ) -> impl IntoView {
     let before = move || older.read().before(&feed.read());
-    let lines = Signal::derive(move || older.read().lines(&feed.read(), time_zone(subscription)).0);
-    let no_more = Signal::derive(move || before().is_none());
+    let lines = Arc::new(move || older.read().lines(&feed.read(), time_zone(subscription)).0);
+    let no_more = flag(move || before().is_none());
     let href = {
         let page = page.clone();
         text(move || before().map_or_else(String::new, |before| format!("{page}?before={before}")))
@@ -155,7 +154,7 @@ pub fn OlderMessages(
             }
         });
     };
-    let label = content(move || {
+    let label = text(move || {
         let label = match older.read().state(&feed.read()) {
             State::Idle => "Older messages",
             State::Loading => "Loading…",

@@ -1,15 +1,16 @@
 //! The log of a live page: its rows with the newest at the bottom, and automatic scrolling.
 
-use leptos::{ev::KeyboardEvent, html, prelude::*};
+use std::sync::Arc;
+
+use leptos::{attr::custom::custom_attribute, ev::KeyboardEvent, html, prelude::*};
 
 use super::{
-    content::{Following, content},
+    content::{Following, flag, text},
     days::{Line, lines},
     list::List,
     older::{Older, OlderMessages},
     row::{RowContext, time_zone},
     subscription::Subscription,
-    text,
     view::LogDetector,
 };
 use crate::feed::Feed;
@@ -55,13 +56,13 @@ pub fn Rows(
             feed.update(|feed| feed.set_scrolled_away(false));
         }
     };
-    let nothing_new = Signal::derive(move || {
+    let nothing_new = flag(move || {
         let feed = feed.read();
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
     let older = RwSignal::new(Older::default());
     let has_dates = context.page.is_some();
-    let lines = Signal::derive(move || {
+    let lines = Arc::new(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
         if !has_dates {
@@ -99,7 +100,8 @@ pub fn Rows(
     view! {
         <div class="log-frame">
             <div
-                class=class
+                // An attribute like others; `class=` can follow only signals.
+                {..custom_attribute("class", class)}
                 role="log"
                 aria-label="Messages"
                 tabindex="0"
@@ -122,12 +124,12 @@ pub fn Rows(
                 class="newest"
                 on:click:capture=to_newest
                 hidden=nothing_new
-                inner_html=content(move || messages(feed.read().waiting(), "new "))
+                inner_html=text(move || messages(feed.read().waiting(), "new "))
             ></button>
         </div>
         <p class="log-foot">
-            <span inner_html=content(move || messages(feed.read().count(), ""))></span>
-            <span inner_html=content(move || zone().to_owned())></span>
+            <span inner_html=text(move || messages(feed.read().count(), ""))></span>
+            <span inner_html=text(move || zone().to_owned())></span>
         </p>
     }
 }

@@ -2,7 +2,11 @@
 
 use leptos::prelude::*;
 
-use super::{connection::ConnectionStatus, content::content, subscription::Subscription, text};
+use super::{
+    connection::ConnectionStatus,
+    content::{flag, text},
+    subscription::Subscription,
+};
 use crate::feed::Feed;
 
 /// The state of the page: as the `data-state` for the style sheet, and as the text for the reader.
@@ -44,13 +48,13 @@ pub fn Status(
     restartable: bool,
 ) -> impl IntoView {
     let status = move || subscription.status();
-    let no_action = Signal::derive(move || {
+    let no_action = flag(move || {
         let closed = status() == ConnectionStatus::Expired
             || status() == ConnectionStatus::Ended && !restartable;
         closed && !feed.read().paused()
     });
     // One button for all three actions, so that a change does not lose the keyboard's focus.
-    let label = content(move || {
+    let label = text(move || {
         let label = match status() {
             _ if feed.read().paused() => "Resume",
             ConnectionStatus::Ended => "Watch again",
@@ -74,9 +78,9 @@ pub fn Status(
                 class="state"
                 role="status"
                 data-beat=text(move || subscription.beats().to_string())
-                inner_html=content(move || state_and_label(status(), &feed.read()).1.to_owned())
+                inner_html=text(move || state_and_label(status(), &feed.read()).1.to_owned())
             ></p>
-            <span class="detail" inner_html=content(move || detail(status(), &feed.read()))></span>
+            <span class="detail" inner_html=text(move || detail(status(), &feed.read()))></span>
             <button type="button" class="retry" on:click:capture=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
