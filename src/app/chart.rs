@@ -12,10 +12,7 @@ mod shape;
 use leptos::prelude::*;
 
 use self::shape::shape;
-use super::{
-    ansi,
-    content::{flag, text},
-};
+use super::{ansi, content::html};
 use crate::feed::Feed;
 
 /// The number of newest messages that are considered, and so the maximum number of points.
@@ -99,13 +96,15 @@ impl Series {
         format!("{point} {point}")
     }
 
-    fn newest(&self) -> String {
-        self.0.last().map(|&number| decimal(number)).unwrap_or_default()
-    }
-
-    fn description(&self) -> String {
+    /// The figure as HTML; empty without a number. Nothing in it needs escaping.
+    fn figure(&self) -> String {
+        let Some(&newest) = self.0.last() else { return String::new() };
+        let newest = decimal(newest);
         let (lowest, highest) = (decimal(self.lowest()), decimal(self.highest()));
-        format!("Chart of the newest numbers, from {lowest} to {highest}; now {}", self.newest())
+        let (points, newest_point) = (self.points(), self.newest_point());
+        format!(
+            r#"<figure class="chart"><figcaption><strong>{newest}</strong><span>{lowest} to {highest}</span></figcaption><svg role="img" aria-label="Chart of the newest numbers, from {lowest} to {highest}; now {newest}" viewBox="-6 -6 612 108" preserveAspectRatio="none"><polyline class="line" points="{points}"/><polyline class="dot" points="{newest_point}"/></svg></figure>"#
+        )
     }
 }
 
@@ -127,7 +126,7 @@ fn decimal(thousandths: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The chart. Hidden while the newest messages do not share a number.
+/// The chart. Empty, and hidden by the style sheet, while the newest messages do not share a number.
 #[component]
 pub fn Chart(
     /// The messages of the page.
@@ -135,32 +134,8 @@ pub fn Chart(
     /// Whether one message is enough to draw a chart, whatever its text.
     single_is_enough: bool,
 ) -> impl IntoView {
-    let series = Memo::new(move |_| Series::from_feed(&feed.read(), single_is_enough));
-    let empty = flag(move || series.read().0.is_empty());
-    let range = text(move || {
-        let series = series.read();
-        format!("{} to {}", decimal(series.lowest()), decimal(series.highest()))
-    });
-
-    view! {
-        <div class="chart-frame" hidden=empty>
-            <figure class="chart">
-                <figcaption>
-                    <strong inner_html=text(move || series.read().newest())></strong>
-                    <span inner_html=range></span>
-                </figcaption>
-                <svg
-                    role="img"
-                    aria-label=text(move || series.read().description())
-                    viewBox="-6 -6 612 108"
-                    preserveAspectRatio="none"
-                >
-                    <polyline class="line" points=text(move || series.read().points()) />
-                    <polyline class="dot" points=text(move || series.read().newest_point()) />
-                </svg>
-            </figure>
-        </div>
-    }
+    let figure = html(move || Series::from_feed(&feed.read(), single_is_enough).figure());
+    view! { <div class="chart-frame" inner_html=figure></div> }
 }
 
 #[cfg(test)]

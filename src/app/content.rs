@@ -78,21 +78,34 @@ impl<T: Follow> InnerHtmlValue for Following<T> {
 /// and not once for each closure. (A `Signal` may also be a memo, and has the code of both.)
 pub(super) type Derived<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
-/// A text that follows signals. As content it is escaped; as an attribute it may be `None`: absent.
+/// A text that follows signals. As an attribute it may be `None`: absent.
 #[derive(Clone)]
-pub(super) struct Text(Derived<Option<String>>);
+pub(super) struct Text {
+    derived: Derived<Option<String>>,
+    is_html: bool,
+}
 
-/// A text that follows signals, as the content of an element or the value of an attribute.
+/// A text that follows signals, as the content of an element, where it is escaped, or the value of an
+/// attribute.
 pub(super) fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
-    Following(Text(Arc::new(move || Some(of()))))
+    Following(Text { derived: Arc::new(move || Some(of())), is_html: false })
+}
+
+/// HTML that follows signals, as the content of an element.
+pub(super) fn html(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
+    Following(Text { derived: Arc::new(move || Some(of())), is_html: true })
 }
 
 /// A boolean attribute, such as `hidden`, that follows signals.
 pub(super) fn flag(of: impl Fn() -> bool + Send + Sync + 'static) -> Following<Text> {
-    Following(Text(Arc::new(move || of().then(String::new))))
+    Following(Text { derived: Arc::new(move || of().then(String::new)), is_html: false })
 }
 
 impl Text {
+    fn get_untracked(&self) -> Option<String> {
+        untrack(|| (self.derived)())
+    }
+
     /// Writes the text if it has changed: the value of an attribute, or else the content of an element,
     /// which replaces everything that extensions have added to the element.
     fn follow(
@@ -102,13 +115,14 @@ impl Text {
         from_server: bool,
     ) -> RenderEffect<()> {
         let (element, attribute) = (element.clone(), attribute.map(str::to_owned));
-        let mut shown = from_server.then(|| untrack(|| self.0()));
+        let mut shown = from_server.then(|| self.get_untracked());
         RenderEffect::new(move |_| {
-            let text = self.0();
+            let text = (self.derived)();
             if shown.as_ref() == Some(&text) {
                 return;
             }
             match (&attribute, &text) {
+                (None, Some(html)) if self.is_html => element.set_inner_html(html),
                 (None, text) => element.set_text_content(text.as_deref()),
                 (Some(name), Some(text)) => drop(element.set_attribute(name, text)),
                 (Some(name), None) => drop(element.remove_attribute(name)),
@@ -120,7 +134,12 @@ impl Text {
 
 impl Follow for Text {
     fn push_html(&self, html: &mut String) {
-        escape_into(&untrack(|| self.0()).unwrap_or_default(), html);
+        let text = self.get_untracked().unwrap_or_default();
+        if self.is_html {
+            html.push_str(&text);
+        } else {
+            escape_into(&text, html);
+        }
     }
 
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()> {
@@ -139,7 +158,7 @@ impl AttributeValue for Following<Text> {
     }
 
     fn to_html(self, key: &str, buf: &mut String) {
-        AttributeValue::to_html(untrack(|| self.0.0()), key, buf);
+        AttributeValue::to_html(self.0.get_untracked(), key, buf);
     }
 
     fn to_template(_: &str, _: &mut String) {}
