@@ -19,7 +19,8 @@ pub(crate) struct Shortened {
     exports: BTreeMap<String, String>,
 }
 
-/// Shortens the name of each import and export that ends with a hash to a letter or two.
+/// Shortens the name of each import and export that ends with a hash, or with a hash and a number, to a
+/// letter or two.
 pub(crate) fn shorten(wasm: &mut Module) -> Shortened {
     let imports = short_names(wasm.imports.iter().map(|import| &import.name));
     for import in wasm.imports.iter_mut() {
@@ -78,6 +79,9 @@ fn short_names<'a>(names: impl Iterator<Item = &'a String>) -> BTreeMap<String, 
 }
 
 fn has_hash(name: &str) -> bool {
+    // The hash of a closure's type is followed by a number.
+    let name =
+        name.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix('_').unwrap_or(name);
     let digits = name.len().checked_sub(HASH_DIGITS).and_then(|start| name.get(start..));
     digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn names_with_a_hash_are_short_in_the_wasm_and_in_the_script() {
-        let (call, invoke) = (format!("__wbg_call_{HASH}"), format!("invoke__h{HASH}"));
+        let (call, invoke) = (format!("__wbg_call_{HASH}"), format!("invoke__h{HASH}_4"));
         let imports = [call.clone(), "a".to_owned(), format!("__wbg_new_{HASH}"), call.clone()];
         let exports = [invoke.clone(), "hydrate".to_owned()];
         let mut module = module(&imports, &exports);
