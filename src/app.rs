@@ -367,6 +367,13 @@ fn page_view(page: Page, embed: bool) -> AnyView {
     }
 }
 
+/// Runs a function after hydration, and whenever signals change that it has read. All effects have one
+/// type, so that the wasm holds their code once.
+fn effect(run: impl FnMut() + 'static) {
+    let run: Box<dyn FnMut()> = Box::new(run);
+    Effect::new(run);
+}
+
 /// The address of the page of a stream.
 fn stream_address(base: &BasePath, name: &StreamName) -> String {
     base.address(&format!("/streams/{name}"))

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use leptos::{attr::custom::custom_attribute, ev::KeyboardEvent, html, prelude::*};
+use leptos::{attr::custom::custom_attribute, ev::KeyboardEvent, html::Div, prelude::*};
 
 use super::{
-    content::{Following, flag, text},
+    content::{Following, flag, html, text},
     days::{Line, lines},
     list::List,
     older::{Older, OlderMessages},
@@ -34,7 +34,7 @@ pub fn Rows(
     /// The context of the rows.
     context: RowContext,
 ) -> impl IntoView {
-    let log = NodeRef::<html::Div>::new();
+    let log = NodeRef::<Div>::new();
     let on_scroll = move |_| {
         let away = log.get_untracked().is_some_and(|log| log.scroll_top() < 0);
         if away != feed.read_untracked().scrolled_away() {
@@ -95,7 +95,10 @@ pub fn Rows(
         view! { <OlderMessages older feed subscription page context log /> }
     });
     let empty = has_dates.then(|| view! { <p class="empty">"There are no messages yet."</p> });
-    let zone = move || if subscription.hydrated() { "times are local" } else { "times in UTC" };
+    let foot = html(move || {
+        let zone = if subscription.hydrated() { "times are local" } else { "times in UTC" };
+        format!("<span>{}</span><span>{zone}</span>", messages(feed.read().count(), ""))
+    });
 
     view! {
         <div class="log-frame">
@@ -127,10 +130,7 @@ pub fn Rows(
                 inner_html=text(move || messages(feed.read().waiting(), "new "))
             ></button>
         </div>
-        <p class="log-foot">
-            <span inner_html=text(move || messages(feed.read().count(), ""))></span>
-            <span inner_html=text(move || zone().to_owned())></span>
-        </p>
+        <p class="log-foot" inner_html=foot></p>
     }
 }
 

@@ -19,7 +19,10 @@ use web_sys::{
     PerformanceResourceTiming, VisibilityState,
 };
 
-use super::connection::{Action, ConnectionPolicy, ConnectionStatus, Input};
+use super::{
+    connection::{Action, ConnectionPolicy, ConnectionStatus, Input},
+    effect,
+};
 use crate::{
     feed::{Event, Feed},
     message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING},
@@ -52,7 +55,7 @@ impl Subscription {
         let hidden = RwSignal::new(false);
         let beats = RwSignal::new(0);
         let driver = StoredValue::new(None);
-        Effect::new(move || {
+        effect(move || {
             hydrated.set(true);
             let new_driver = Driver::start(events.clone(), feed, status, hidden);
             new_driver

@@ -2,22 +2,25 @@
 
 use leptos::prelude::*;
 
-use super::subscription::Subscription;
+use super::{effect, subscription::Subscription};
 use crate::feed::Feed;
 
 /// Shows "(3) ci · Tidings" while the tab is hidden and 3 messages have arrived since, and the original
 /// title while it is visible.
 pub(super) fn show_unread_count(feed: RwSignal<Feed>, subscription: Subscription) {
-    Effect::new(move |previous: Option<(String, u64, u64)>| {
+    let mut title = None;
+    // All there are to begin with.
+    let (mut seen, mut shown) = (u64::MAX, 0);
+    effect(move || {
         let count = feed.read().count();
-        let (title, seen, shown) = previous.unwrap_or_else(|| (document().title(), count, 0));
+        let title = title.get_or_insert_with(|| document().title());
         // The count restarts when the stream does.
-        let seen = if subscription.hidden() { seen.min(count) } else { count };
+        seen = if subscription.hidden() { seen.min(count) } else { count };
         let unread = count - seen;
         if unread != shown {
             let prefix = if unread > 0 { format!("({unread}) ") } else { String::new() };
             document().set_title(&format!("{prefix}{title}"));
+            shown = unread;
         }
-        (title, seen, unread)
     });
 }
