@@ -22,6 +22,22 @@ const RETRY_PAUSES_MS = [500, 2_000, 10_000];
 
 // The current instance: the URL of its module, its event source, and its abort signal.
 let current;
+class Instance {
+  end = new AbortController();
+  signal = this.end.signal;
+  #source;
+
+  get source() {
+    return this.#source;
+  }
+
+  // The wasm has connected. Notifications listen to the connection too.
+  set source(source) {
+    this.#source = source;
+    dispatchEvent(new CustomEvent("tidings:connected", { detail: source }));
+  }
+}
+
 let instances = 0;
 let failures = 0;
 
@@ -83,8 +99,7 @@ const fetchPage = async () => {
 };
 
 const start = async (getPage) => {
-  const end = new AbortController();
-  const instance = (current = { end, signal: end.signal });
+  const instance = (current = new Instance());
   try {
     const page = await getPage();
     const { script, wasm, page: address } = page.getElementById("loader").dataset;

@@ -1,10 +1,11 @@
 // What works without the wasm, and before it has loaded: choosing how the messages of a stream are set, the
-// buttons that copy, and the key that sends.
+// buttons that copy, the key that sends, turning notifications on and off, and the mark on the icon.
 
 {
   const root = document.documentElement;
   const { stream } = document.currentScript.dataset;
   const key = `tidings:view:${stream}`;
+  const notifyKey = `tidings:notify:${stream}`;
   // Storage may be absent, refused or full.
   const stored = (use) => {
     try {
@@ -31,6 +32,17 @@
     link.parentElement.querySelector(`a:not([data-view="${view}"])`)?.focus();
   };
 
+  // Turns the notifications of this stream on or off. Their code is loaded when they are first wanted.
+  const notify = async (button) => {
+    const { ask, stop } = await import(button.dataset.module);
+    if (root.dataset.notify !== undefined) {
+      stop();
+      stored((storage) => storage.removeItem(notifyKey));
+    } else if (await ask()) {
+      stored((storage) => storage.setItem(notifyKey, ""));
+    }
+  };
+
   // Copies the command, or the JSON message, of a button.
   const copy = async (button) => {
     const source = button.parentElement.querySelector("code, summary");
@@ -54,6 +66,22 @@
     }
     const button = target.closest?.("button.copy");
     if (button) copy(button);
+    const notifyButton = target.closest?.("button.notify");
+    if (notifyButton) notify(notifyButton);
+  });
+
+  addEventListener("DOMContentLoaded", async () => {
+    // The title begins with a number while there are messages that the reader has not seen.
+    const icon = document.querySelector("link[rel=icon]");
+    const { href } = icon;
+    const mark = () => {
+      const marked = document.title.startsWith("(");
+      icon.href = marked ? href.replace(".svg", "-unread.svg") : href;
+    };
+    new MutationObserver(mark).observe(document.querySelector("title"), { childList: true });
+
+    const button = document.querySelector("button.notify");
+    if (button && stored((storage) => storage.getItem(notifyKey)) !== null) (await import(button.dataset.module)).start();
   });
 
   // Submits the form of the composer, as its button would.

@@ -50,6 +50,7 @@ pub fn StreamPage(
     let address = stream_address(&base, &name);
     let sign_in = sign_in_address(&base, &address);
     let streams = base.address("/streams");
+    let notify = base.address("/notify.js");
     let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
     view! {
         <main class="stream stored">
@@ -80,6 +81,7 @@ pub fn StreamPage(
                     <Command label="Listen" line=listen />
                 </details>
                 {end}
+                {notify_button(notify)}
                 {view_links(&path)}
                 <a href=streams>"All streams"</a>
             </footer>
@@ -94,6 +96,20 @@ pub(super) fn stale() -> impl IntoView {
             "This page is connected, but the server cannot reach its database: new messages may be \
              missing. They appear here as soon as the server can read them."
         </p>
+    }
+}
+
+/// Turns the browser's notifications on and off; the style sheet shows one of its two labels, and none of
+/// it without JavaScript. `module`: the script that notifies.
+fn notify_button(module: String) -> impl IntoView {
+    view! {
+        <span class="notifications">
+            <button type="button" class="notify" data-module=module>
+                <span>"Notify me of new messages"</span>
+                <span>"Stop notifying me"</span>
+            </button>
+            <span class="notify-note" role="alert"></span>
+        </span>
     }
 }
 

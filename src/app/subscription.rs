@@ -387,7 +387,10 @@ fn random_jitter() -> u8 {
 
 fn visibility() -> Input {
     if document().visibility_state() == VisibilityState::Hidden {
-        Input::Hidden { scarce: connections_are_scarce() }
+        // Notifications (`notify.js`) need the connection.
+        let notifies =
+            document().document_element().is_some_and(|root| root.has_attribute("data-notify"));
+        Input::Hidden { scarce: !notifies && connections_are_scarce() }
     } else {
         Input::Shown
     }
