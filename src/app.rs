@@ -15,6 +15,7 @@ pub mod embed;
 mod head;
 mod island;
 mod json;
+pub mod layout;
 mod links;
 mod list;
 pub mod live;
@@ -25,6 +26,7 @@ pub mod refused;
 mod rich;
 pub mod row;
 pub mod rows;
+pub mod several;
 pub mod sign_in;
 pub mod site_header;
 pub mod snapshot;
@@ -38,7 +40,7 @@ pub mod view;
 
 use std::{pin::Pin, sync::Arc};
 
-use leptos::{either::Either, prelude::*};
+use leptos::prelude::*;
 use leptos_router::{
     ParamSegment, SsrMode, StaticSegment,
     components::{Route, Router, Routes},
@@ -47,22 +49,14 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    archive::ArchivePage,
-    counter::CounterPage,
-    embed::{EmbeddedStream, embed_address, is_embed_address},
-    head::head,
-    loader::Loader,
-    problems::ProblemsPage,
-    refused::RefusedPage,
-    sign_in::SignInPage,
-    site_header::SiteHeader,
-    stream::StreamPage,
-    streams::StreamsPage,
+    archive::ArchivePage, counter::CounterPage, embed::StreamsAlone, head::head, layout::Layout,
+    loader::Loader, problems::ProblemsPage, refused::RefusedPage, several::SeveralStreamsPage,
+    sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage, streams::StreamsPage,
     view::View,
 };
 use crate::{
     base_path::BasePath,
-    message::{EventId, Message, Snapshot, StreamName, Summary},
+    message::{EventId, Message, Snapshot, StreamName, StreamNames, Summary},
 };
 
 /// Loads the page at an address. The server provides it as a context, so that the app need not know
@@ -79,14 +73,12 @@ pub enum Address {
     Streams,
     /// `/streams/{name}`
     Stream {
-        /// The name of the stream.
+        /// The name of the stream, or of several, separated by commas.
         name: String,
         /// `?before`: the messages before this id.
         before: Option<String>,
         /// `?at`: the message with this id, among its neighbours.
         at: Option<String>,
-        /// `?embed`: the stream alone, for a frame in another page.
-        embed: bool,
         /// `?view`: how to set the messages.
         view: Option<String>,
     },
@@ -172,6 +164,15 @@ pub enum Page {
         may_publish: bool,
         /// What its composer sent without JavaScript, and was refused.
         draft: Option<Draft>,
+        /// The view that the visitor has chosen.
+        view: Option<View>,
+    },
+    /// Several streams, as they are now.
+    Several {
+        /// Their names.
+        names: StreamNames,
+        /// The streams as one read of each found them.
+        snapshot: Snapshot,
         /// The view that the visitor has chosen.
         view: Option<View>,
     },
@@ -273,7 +274,6 @@ fn requested_stream() -> Address {
         name,
         before: parameter("before"),
         at: parameter("at"),
-        embed: parameter("embed").is_some(),
         view: parameter("view"),
     }
 }
@@ -286,34 +286,41 @@ fn parameter(name: &str) -> Option<String> {
 /// The document of the page at an address. Empty where only a list of the routes is made.
 fn document(options: LeptosOptions, address: Address) -> AnyView {
     let document = use_context::<LoadPage>().map(|load| {
-        let embed = matches!(address, Address::Stream { embed: true, .. });
         let page = load(address);
         Suspend::new(async move {
             let (context, page) = page.await;
             let (assets, base) = (context.assets.clone(), context.base.clone());
-            provide_context(context);
             let sign_in_to = match &page {
                 Page::SignIn { to, .. } => Some(to.clone()),
                 _ => None,
             };
-            let embed = embed || sign_in_to.as_deref().is_some_and(is_embed_address);
-            let live = match &page {
-                Page::Counter(_) => Some(base.address("/")),
-                Page::Stream { name, .. } if embed => Some(embed_address(&base, name)),
-                Page::Stream { name, .. } => Some(stream_address(&base, name)),
-                _ => None,
+            let layout = match &page {
+                Page::Counter(_) | Page::Streams { .. } | Page::Problems => Layout::default(),
+                _ => Layout::of_address(sign_in_to.as_ref().unwrap_or(&context.path)),
             };
-            let header = if embed {
-                Either::Left(())
-            } else {
-                Either::Right(view! { <SiteHeader sign_in_to /> })
-            };
+            provide_context(context);
             let (stream, view) = match &page {
                 Page::Stream { name, view, .. } | Page::Archive { name, view, .. } => {
-                    (Some(stream_address(&base, name)), *view)
+                    (Some(stream_address(&base, name.as_str())), *view)
+                }
+                Page::Several { names, view, .. } => {
+                    (Some(stream_address(&base, &names.to_string())), *view)
                 }
                 _ => (None, None),
             };
+            let live = match &page {
+                Page::Counter(_) => Some(base.address("/")),
+                Page::Stream { .. } | Page::Several { .. } => {
+                    stream.as_deref().map(|stream| layout.of(stream))
+                }
+                _ => None,
+            };
+            let has_header = match &page {
+                Page::Stream { .. } | Page::Several { .. } => !layout.is_bare(),
+                // In a frame the form to sign in with is alone too.
+                _ => !layout.embed,
+            };
+            let header = has_header.then(|| view! { <SiteHeader sign_in_to /> });
             view! {
                 <!DOCTYPE html>
                 <html lang="en" data-view=view.map(View::as_str)>
@@ -326,14 +333,14 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                             name="format-detection"
                             content="telephone=no, date=no, address=no, email=no, url=no"
                         />
-                        {head(&page, embed)}
+                        {head(&page, layout.embed)}
                         <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
                         <Loader assets page=live stream />
                         <AutoReload options />
                     </head>
                     <body>
                         {header}
-                        {page_view(page, embed)}
+                        {page_view(page, layout)}
                     </body>
                 </html>
             }
@@ -343,15 +350,21 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
     document.into_any()
 }
 
-/// The page itself. `embed`: for a frame in another page.
-fn page_view(page: Page, embed: bool) -> AnyView {
+/// The page itself.
+fn page_view(page: Page, layout: Layout) -> AnyView {
     match page {
         Page::Counter(snapshot) => view! { <CounterPage snapshot /> }.into_any(),
         Page::Streams { streams, may_publish } => {
             view! { <StreamsPage streams may_publish /> }.into_any()
         }
-        Page::Stream { name, snapshot, .. } if embed => {
-            view! { <EmbeddedStream name snapshot /> }.into_any()
+        Page::Stream { name, snapshot, .. } if layout.is_bare() => {
+            view! { <StreamsAlone names=name.into() snapshot layout /> }.into_any()
+        }
+        Page::Several { names, snapshot, .. } if layout.is_bare() => {
+            view! { <StreamsAlone names snapshot layout /> }.into_any()
+        }
+        Page::Several { names, snapshot, .. } => {
+            view! { <SeveralStreamsPage names snapshot layout /> }.into_any()
         }
         Page::Stream { name, snapshot, watchers, may_publish, draft, .. } => {
             view! { <StreamPage name snapshot watchers may_publish draft /> }.into_any()
@@ -374,8 +387,8 @@ fn effect(run: impl FnMut() + 'static) {
     Effect::new(run);
 }
 
-/// The address of the page of a stream.
-fn stream_address(base: &BasePath, name: &StreamName) -> String {
+/// The address of the page of a stream; of several, if these are their names.
+fn stream_address(base: &BasePath, name: &str) -> String {
     base.address(&format!("/streams/{name}"))
 }
 

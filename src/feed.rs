@@ -1,11 +1,12 @@
 //! The bounded buffer of messages behind a page.
 //!
 //! A [`Feed`] is plain data: the page's subscription applies events to it, the page shows it. It
-//! keeps at most [`MAX_ROWS`] rows at any rate, so that a tab may stay open for a year.
+//! keeps at most [`MAX_ROWS`] rows at any rate, so that a tab may stay open for a year. It is of one
+//! stream, or of several that are shown together, in the order in which their messages arrive.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 
-use crate::message::{EventId, Message, ResetReason, Snapshot};
+use crate::message::{EventId, MergedMessage, Message, ResetReason, Snapshot};
 
 /// The most rows a page keeps; the oldest are evicted.
 pub const MAX_ROWS: usize = 500;
@@ -27,6 +28,8 @@ pub struct Row {
     /// Unique among the rows of a feed. Not the message's id: after a reset the log may send messages
     /// again that are still shown.
     pub key: u64,
+    /// The index of its stream; 0 where there is only one.
+    pub stream: usize,
     /// What the row shows.
     pub content: RowContent,
 }
@@ -54,37 +57,67 @@ impl RowContent {
     }
 }
 
-/// The rows of a page, the cursor of its subscription, and the rows that wait to be shown.
+/// The rows of a page, the cursors of its subscription, and the rows that wait to be shown.
 ///
 /// While the reader has paused the page or has scrolled away from the newest row, the rows that are
 /// shown do not change: new rows wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
     /// The rows that are shown, at most [`MAX_ROWS`].
     rows: VecDeque<Row>,
     /// The rows that arrived and are not shown yet, at most [`MAX_ROWS`].
     waiting: VecDeque<Row>,
-    /// The messages that arrived and are not shown yet, evicted ones included.
-    waiting_count: u64,
     paused: bool,
     scrolled_away: bool,
-    cursor: Option<EventId>,
     /// Whether the log holds messages before the first row.
     older: bool,
-    /// The messages since the feed began, those of the snapshot included.
-    count: u64,
-    ended: bool,
+    /// The streams; one, or several that are shown together.
+    streams: Vec<StreamState>,
     /// The key of the next row.
     next_key: u64,
+}
+
+/// What a feed knows of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct StreamState {
+    /// Its name, where several are shown together.
+    name: String,
+    cursor: Option<EventId>,
+    /// The messages since the feed began, those of the snapshot included.
+    count: u64,
+    /// The messages that arrived and are not shown yet, evicted ones included.
+    waiting: u64,
+    ended: bool,
+}
+
+impl Default for Feed {
+    /// The empty feed of one stream.
+    fn default() -> Self {
+        Self::new(Snapshot::default())
+    }
 }
 
 impl Feed {
     /// The feed of a page rendered with this snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        let mut feed = Self { older: snapshot.older, ..Self::default() };
+        let mut streams = Vec::new();
+        for name in snapshot.names.split(',') {
+            streams.push(StreamState { name: name.to_owned(), ..StreamState::default() });
+        }
+        let mut feed = Self {
+            rows: VecDeque::new(),
+            waiting: VecDeque::new(),
+            paused: false,
+            scrolled_away: false,
+            older: snapshot.older,
+            streams,
+            next_key: 0,
+        };
         for message in snapshot.messages {
             feed.apply(Event::Message(message));
+        }
+        for MergedMessage { message, stream, end } in snapshot.merged {
+            feed.apply_to(stream, if end { Event::End(message) } else { Event::Message(message) });
         }
         if let Some(end) = snapshot.end {
             feed.apply(Event::End(end));
@@ -92,50 +125,62 @@ impl Feed {
         feed
     }
 
-    /// Applies an event. Idempotent: a message with an id at or before the cursor is ignored, because a
-    /// stream that is resumed may repeat messages.
+    /// Applies an event of the only stream: see [`Feed::apply_to`].
     pub fn apply(&mut self, event: Event) {
-        match event {
-            Event::Message(message) if self.is_new(message.id) => {
-                self.cursor = Some(message.id);
-                self.count += 1;
-                self.push(RowContent::Message(Arc::new(message)));
+        self.apply_to(0, event);
+    }
+
+    /// Applies an event of the stream with this index. Idempotent: a message with an id at or before the
+    /// cursor is ignored, because a stream that is resumed may repeat messages.
+    pub fn apply_to(&mut self, index: usize, event: Event) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let cursor = stream.cursor;
+        let is_new = |id: EventId| cursor.is_none_or(|cursor| id.seq > cursor.seq);
+        let content = match event {
+            Event::Message(message) if is_new(message.id) => {
+                stream.cursor = Some(message.id);
+                stream.count += 1;
+                RowContent::Message(Arc::new(message))
             }
-            Event::End(message) if self.is_new(message.id) => {
-                self.cursor = Some(message.id);
-                self.ended = true;
-                self.push(RowContent::End(Arc::new(message)));
+            Event::End(message) if is_new(message.id) => {
+                stream.cursor = Some(message.id);
+                stream.ended = true;
+                RowContent::End(Arc::new(message))
             }
-            Event::Reset(ResetReason::Deleted) => self.show_deletion(),
+            Event::Message(_) | Event::End(_) => return,
+            Event::Reset(ResetReason::Deleted) => {
+                let name = mem::take(&mut stream.name);
+                *stream = StreamState { name, ..StreamState::default() };
+                return self.show_deletion(index);
+            }
             Event::Reset(_) => {
-                self.cursor = None;
-                self.push(RowContent::Lost);
+                stream.cursor = None;
+                RowContent::Lost
             }
-            Event::Message(_) | Event::End(_) => {}
-        }
-    }
-
-    /// Removes all rows, also from a paused page, and shows that the stream was deleted.
-    fn show_deletion(&mut self) {
-        let (paused, scrolled_away) = (self.paused, self.scrolled_away);
-        self.restart();
-        self.push(RowContent::Deleted);
-        (self.paused, self.scrolled_away) = (paused, scrolled_away);
-    }
-
-    fn is_new(&self, id: EventId) -> bool {
-        self.cursor.is_none_or(|cursor| id.seq > cursor.seq)
-    }
-
-    fn push(&mut self, content: RowContent) {
-        let row = Row { key: self.next_key, content };
-        self.next_key += 1;
-        if self.defers_rows() {
-            self.waiting_count += u64::from(matches!(row.content, RowContent::Message(_)));
+        };
+        if self.paused || self.scrolled_away {
+            stream.waiting += u64::from(matches!(content, RowContent::Message(_)));
+            let row = self.row(index, content);
             push_bounded(&mut self.waiting, row);
         } else {
+            let row = self.row(index, content);
             self.show(row);
         }
+    }
+
+    fn row(&mut self, stream: usize, content: RowContent) -> Row {
+        self.next_key += 1;
+        Row { key: self.next_key, stream, content }
+    }
+
+    /// Removes all rows of a stream, also from a paused page, and shows that it was deleted.
+    fn show_deletion(&mut self, index: usize) {
+        for rows in [&mut self.rows, &mut self.waiting] {
+            rows.retain(|row| row.stream != index);
+        }
+        self.older = false;
+        let row = self.row(index, RowContent::Deleted);
+        self.show(row);
     }
 
     /// Pauses or resumes the page.
@@ -150,16 +195,14 @@ impl Feed {
         self.show_waiting();
     }
 
-    fn defers_rows(&self) -> bool {
-        self.paused || self.scrolled_away
-    }
-
     fn show_waiting(&mut self) {
-        if self.defers_rows() {
+        if self.paused || self.scrolled_away {
             return;
         }
-        self.waiting_count = 0;
-        for row in std::mem::take(&mut self.waiting) {
+        for stream in &mut self.streams {
+            stream.waiting = 0;
+        }
+        for row in mem::take(&mut self.waiting) {
             self.show(row);
         }
     }
@@ -173,7 +216,7 @@ impl Feed {
         }
     }
 
-    /// Clears the feed, for a stream that starts again. Keys stay unique.
+    /// Clears the feed of one stream, which starts again. Keys stay unique.
     pub fn restart(&mut self) {
         *self = Self { next_key: self.next_key, ..Self::default() };
     }
@@ -195,7 +238,7 @@ impl Feed {
 
     /// The number of messages that wait to be shown.
     pub fn waiting(&self) -> u64 {
-        self.waiting_count
+        self.streams.iter().map(|stream| stream.waiting).sum()
     }
 
     /// Whether the reader has paused the page.
@@ -210,17 +253,40 @@ impl Feed {
 
     /// The number of messages since the feed began, shown or not.
     pub fn count(&self) -> u64 {
-        self.count
+        self.streams.iter().map(|stream| stream.count).sum()
     }
 
-    /// The id of the newest message: the cursor that a subscription resumes from.
-    pub fn cursor(&self) -> Option<EventId> {
-        self.cursor
+    /// Whether several streams are shown together.
+    pub fn is_merged(&self) -> bool {
+        self.streams.len() > 1
     }
 
-    /// Whether the stream has ended.
+    /// The index of the stream with this name. That of a single stream is empty.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.streams.iter().position(|stream| stream.name == name)
+    }
+
+    /// The cursor that a subscription resumes from: the id of the newest message; of several streams the
+    /// ids by name, without those that have none. Empty if there is none.
+    pub fn cursor(&self) -> String {
+        let mut cursor = String::new();
+        for stream in &self.streams {
+            let Some(id) = stream.cursor else { continue };
+            if !cursor.is_empty() {
+                cursor.push(',');
+            }
+            if !stream.name.is_empty() {
+                cursor.push_str(&stream.name);
+                cursor.push('=');
+            }
+            cursor.push_str(&id.to_string());
+        }
+        cursor
+    }
+
+    /// Whether all streams have ended.
     pub fn ended(&self) -> bool {
-        self.ended
+        self.streams.iter().all(|stream| stream.ended)
     }
 }
 
@@ -262,7 +328,11 @@ mod tests {
         feed.set_paused(true);
         (2..=4).for_each(|seq| feed.apply(Event::Message(message(seq))));
         assert_eq!((shown(&feed), feed.waiting()), (vec![1], 3));
-        assert_eq!(feed.cursor(), Some(message(4).id), "a paused feed still moves its cursor");
+        assert_eq!(
+            feed.cursor(),
+            message(4).id.to_string(),
+            "a paused feed still moves its cursor"
+        );
         feed.set_scrolled_away(true);
         feed.set_paused(false);
         assert_eq!(
@@ -294,7 +364,7 @@ mod tests {
         let (seven, one) =
             (RowContent::Message(message(7).into()), RowContent::Message(message(1).into()));
         assert_eq!(rows, [seven, RowContent::Lost, one]);
-        assert_eq!(feed.cursor(), Some(message(1).id));
+        assert_eq!(feed.cursor(), message(1).id.to_string());
     }
 
     #[test]
@@ -312,12 +382,12 @@ mod tests {
         assert_eq!(rows, [&RowContent::Deleted], "also during a pause");
         assert_eq!(
             (feed.waiting(), feed.count(), feed.cursor(), feed.older_before()),
-            (0, 0, None, None)
+            (0, 0, String::new(), None)
         );
         feed.apply(Event::Message(message(1)));
         assert_eq!(feed.waiting(), 1, "the page is still paused");
         feed.set_paused(false);
-        assert_eq!((shown(&feed), feed.cursor()), (vec![1], Some(message(1).id)));
+        assert_eq!((shown(&feed), feed.cursor()), (vec![1], message(1).id.to_string()));
         assert!(feed.rows().all(|row| !keys.contains(&row.key)));
     }
 
@@ -369,6 +439,70 @@ mod tests {
         feed.apply(Event::End(message(3)));
         assert!(feed.ended());
         assert_eq!(feed.rows().count(), 1);
+    }
+
+    /// A feed of the streams a, b and c, and what it shows: the index of the stream and the sequence.
+    fn several() -> Feed {
+        Feed::new(Snapshot { names: "a,b,c".to_owned(), ..Snapshot::default() })
+    }
+
+    fn shown_of_several(feed: &Feed) -> Vec<(usize, u64)> {
+        let message = |row: &Row| Some((row.stream, row.content.message()?.id.seq));
+        feed.rows().filter_map(message).collect()
+    }
+
+    #[test]
+    fn several_streams_are_resumed_and_ended_each_by_itself() {
+        let mut feed = several();
+        assert_eq!(feed.cursor(), "");
+        assert_eq!(
+            ["a", "b", "c", "d", ""].map(|name| feed.index_of(name)),
+            [Some(0), Some(1), Some(2), None, None]
+        );
+        for (stream, seq) in [(1, 5), (0, 3), (1, 5), (1, 6), (0, 2)] {
+            feed.apply_to(stream, Event::Message(message(seq)));
+        }
+        assert_eq!(shown_of_several(&feed), [(1, 5), (0, 3), (1, 6)], "each has its own cursor");
+        assert_eq!(feed.cursor(), "a=1763891234567-3,b=1763891234567-6");
+        feed.apply_to(0, Event::Reset(ResetReason::UnknownCursor));
+        assert_eq!(feed.cursor(), "b=1763891234567-6");
+        for stream in 0..3 {
+            assert!(!feed.ended());
+            feed.apply_to(stream, Event::End(message(9)));
+        }
+        assert!(feed.ended());
+        feed.apply_to(3, Event::Message(message(10)));
+        assert_eq!(feed.count(), 3, "there is no fourth stream");
+    }
+
+    #[test]
+    fn a_deleted_stream_leaves_the_rows_of_the_others() {
+        let mut feed = several();
+        feed.apply_to(0, Event::Message(message(1)));
+        feed.apply_to(1, Event::Message(message(2)));
+        feed.set_paused(true);
+        feed.apply_to(0, Event::Message(message(3)));
+        feed.apply_to(1, Event::Message(message(4)));
+        assert_eq!((feed.count(), feed.waiting()), (4, 2));
+        feed.apply_to(0, Event::Reset(ResetReason::Deleted));
+        let rows: Vec<_> = feed.rows().map(|row| (row.stream, row.content.clone())).collect();
+        assert_eq!(rows, [(1, RowContent::Message(message(2).into())), (0, RowContent::Deleted)]);
+        assert_eq!((feed.count(), feed.waiting()), (2, 1), "the numbers are those of the others");
+        feed.set_paused(false);
+        assert_eq!(shown_of_several(&feed), [(1, 2), (1, 4)]);
+        assert_eq!(feed.cursor(), "b=1763891234567-4");
+    }
+
+    #[test]
+    fn a_snapshot_of_several_streams_has_the_cursor_of_each() {
+        let merged = |stream, seq, end| MergedMessage { message: message(seq), stream, end };
+        let merged = vec![merged(2, 7, false), merged(0, 1, false), merged(2, 8, true)];
+        let feed = Feed::new(Snapshot { names: "a,b,c".to_owned(), merged, ..Snapshot::default() });
+        assert_eq!(shown_of_several(&feed), [(2, 7), (0, 1), (2, 8)]);
+        assert_eq!(
+            (feed.cursor().as_str(), feed.ended()),
+            ("a=1763891234567-1,c=1763891234567-8", false)
+        );
     }
 
     proptest! {

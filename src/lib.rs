@@ -31,7 +31,7 @@
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
 //!   - `hub`: fan-out: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
-//!     `watcher` is a cursor that moves
+//!     `watcher` is a cursor that moves; `merge` watches several streams for one reader
 //!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`, `postgres`: the
 //!     engines; `copy`: from one to the other; for tests `suite`, the contract as tests, and `faulty`, an
 //!     engine with faults

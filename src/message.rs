@@ -1,8 +1,12 @@
 //! Messages, event ids, stream names and snapshots: the types that server and page share.
 
+mod stream_names;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub use self::stream_names::{ParseStreamNamesError, StreamNames, own_entry};
 
 /// How long an event stream may be silent before the server sends a `ping`, in milliseconds.
 ///
@@ -185,6 +189,33 @@ pub struct Snapshot {
     pub older: bool,
     /// The end of the stream, if it has ended.
     pub end: Option<Message>,
+    /// The names of several streams that are shown together, separated by commas. Their messages are in
+    /// `merged`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub names: String,
+    /// The newest messages of each of several streams, in the order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedMessage>,
+}
+
+impl Snapshot {
+    /// Whether the stream has ended; where there are several, whether all have.
+    pub fn has_ended(&self) -> bool {
+        let ends = self.merged.iter().filter(|message| message.end).count();
+        self.end.is_some() || ends > self.names.matches(',').count()
+    }
+}
+
+/// A message of one of several streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MergedMessage {
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+    /// The index of its stream.
+    pub stream: usize,
+    /// Whether it is the end of that stream.
+    pub end: bool,
 }
 
 /// A stream in the list of all streams.
@@ -207,6 +238,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn several_streams_have_ended_when_all_have() {
+        let id = EventId { millis: 1, seq: 1 };
+        let merged = |stream, end| MergedMessage {
+            message: Message { id, data: String::new() },
+            stream,
+            end,
+        };
+        let has_ended = |names: &str, merged: Vec<MergedMessage>| {
+            Snapshot { names: names.to_owned(), merged, ..Snapshot::default() }.has_ended()
+        };
+        assert!(!has_ended("", vec![]));
+        assert!(!has_ended("a,b", vec![merged(0, true), merged(1, false)]));
+        assert!(has_ended("a,b", vec![merged(0, true), merged(1, false), merged(1, true)]));
+    }
 
     proptest! {
         #[test]

@@ -43,7 +43,8 @@ problems! {
     /// The stream's name is malformed.
     MALFORMED_NAME = 400 "malformed-name" "The name of the stream is malformed"
         "The name of a stream has 1 to 64 characters of a-z, 0-9, hyphen, underscore and full stop, \
-         and begins with a letter or a digit."
+         and begins with a letter or a digit. Up to 16 streams can be watched together, by their \
+         names with commas between them; any other request is about one stream."
 
     /// The cursor in the query is not an id.
     MALFORMED_CURSOR = 400 "malformed-cursor" "The cursor is malformed"

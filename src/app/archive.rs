@@ -32,7 +32,7 @@ pub fn ArchivePage(
     /// The view that the visitor has chosen.
     view: Option<View>,
 ) -> impl IntoView {
-    let path = stream_address(&page_context().base, &name);
+    let path = stream_address(&page_context().base, name.as_str());
     let query = view.map(|view| format!("&view={}", view.as_str())).unwrap_or_default();
     let first = messages.first().map(|message| message.id).filter(|_| older);
     let last = messages.last().map(|message| message.id).filter(|_| newer);
@@ -45,9 +45,9 @@ pub fn ArchivePage(
     let ending = end.map(|end| RowContent::End(end.into()));
     let contents =
         messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
-    let rows = (0..).zip(contents).map(|(key, content)| Row { key, content });
+    let rows = (0..).zip(contents).map(|(key, content)| Row { key, stream: 0, content });
     let heading = String::from(name);
-    let context = RowContext { page: Some(path.clone()), at };
+    let context = RowContext { pages: vec![path.clone()], at };
     let lines = lines(rows, None, utc).0;
     let empty = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
     let mut html = String::new();

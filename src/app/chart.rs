@@ -35,8 +35,12 @@ impl Series {
     /// The shape is that of the newest message which has numbers and whose shape more than half of the
     /// newest messages share, so that the chart does not alternate between two shapes. A number in a
     /// sentence is drawn once a second message has the same shape; one message is enough if its text is
-    /// plain data, or with `single_is_enough`.
+    /// plain data, or with `single_is_enough`. None of several streams: a line through the numbers of all
+    /// would mean nothing.
     pub fn from_feed(feed: &Feed, single_is_enough: bool) -> Self {
+        if feed.is_merged() {
+            return Self::default();
+        }
         let mut shapes = Vec::new();
         for message in feed.rows().rev().filter_map(|row| row.content.message()).take(MAX_POINTS) {
             shapes.push(shape(&ansi::strip(&message.data)));

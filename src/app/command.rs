@@ -6,7 +6,7 @@ use super::Visitor;
 
 /// Quotes a URL for a shell, if bash, zsh or fish would treat a part of it as a pattern.
 pub(super) fn shell_word(address: &str) -> String {
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || ":/._-".contains(c);
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || ":/._-,".contains(c);
     if address.chars().all(is_safe) { address.to_owned() } else { format!("'{address}'") }
 }
 
@@ -59,6 +59,7 @@ mod tests {
         for (address, quoted) in [
             ("localhost:3000/streams/a", "localhost:3000/streams/a"),
             ("https://a.example/streams/a", "https://a.example/streams/a"),
+            ("localhost:3000/streams/a,b", "localhost:3000/streams/a,b"),
             ("[::1]:3000/streams/a", "'[::1]:3000/streams/a'"),
             ("localhost:3000/streams/a?lines", "'localhost:3000/streams/a?lines'"),
         ] {

@@ -70,7 +70,7 @@ mod tests {
     fn rows(millis: &[u64]) -> impl Iterator<Item = Row> {
         (0..).zip(millis).map(|(key, &millis)| {
             let message = Message { id: EventId { millis, seq: key + 1 }, data: String::new() };
-            Row { key, content: RowContent::Message(message.into()) }
+            Row { key, stream: 0, content: RowContent::Message(message.into()) }
         })
     }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn rows_without_a_message_have_no_day() {
-        let lost = Row { key: 0, content: RowContent::Lost };
+        let lost = Row { key: 0, stream: 0, content: RowContent::Lost };
         assert_eq!(
             lines(std::iter::once(lost.clone()), None, |at| at),
             (vec![Line::Row(lost)], None)

@@ -1,51 +1,57 @@
-//! A stream alone, for a frame in a page of another site: its messages and its status.
+//! Streams alone: their messages and their status, for a frame in a page of another site (`?embed`), and
+//! for a screen that is read from afar (`?wall`).
 //!
-//! It has no form and no button that changes anything on the server, so that a page that covers the frame
-//! cannot make a visitor publish (clickjacking). Links open in tabs of their own.
+//! Such a page has no form and no button that changes anything on the server, so that a page that covers
+//! the frame cannot make a visitor publish (clickjacking). Links in a frame open in tabs of their own. The
+//! heading leads to the page with everything else.
 
 use leptos::prelude::*;
 
 use super::{
-    live::LiveStream, page_context, sign_in::sign_in_address, snapshot::LiveData, stream::stale,
+    layout::Layout,
+    live::LiveStream,
+    page_context,
+    several::{columns, columns_of, name_links},
+    sign_in::sign_in_address,
+    snapshot::LiveData,
+    stream::stale,
     stream_address,
 };
-use crate::{
-    base_path::BasePath,
-    message::{Snapshot, StreamName},
-};
+use crate::message::{Snapshot, StreamNames};
 
-const QUERY: &str = "?embed";
-
-/// The address of a stream alone.
-pub(super) fn embed_address(base: &BasePath, name: &StreamName) -> String {
-    format!("{}{QUERY}", stream_address(base, name))
-}
-
-/// Whether an address leads to a stream alone.
-pub(super) fn is_embed_address(address: &str) -> bool {
-    let query = address.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').any(|pair| pair.split('=').next() == Some("embed"))
-}
-
-/// A stream: its newest messages, then live.
+/// One stream, or several: their newest messages, then live.
 #[component]
-pub fn EmbeddedStream(
-    /// The stream.
-    name: StreamName,
-    /// The stream as one read found it.
+pub fn StreamsAlone(
+    /// The streams.
+    names: StreamNames,
+    /// The streams as one read of each found them.
     snapshot: Snapshot,
+    /// How the page is laid out.
+    layout: Layout,
 ) -> impl IntoView {
     let base = page_context().base;
-    let (page, address) = (stream_address(&base, &name), embed_address(&base, &name));
+    let page = stream_address(&base, &names.to_string());
+    let address = layout.of(&page);
     // In the frame itself: a browser may keep a token for this frame alone.
     let sign_in = sign_in_address(&base, &address);
-    let heading = name.to_string();
-    let data = LiveData { snapshot, base, stream: Some(name), ..LiveData::default() };
+    let number = columns_of(layout, &names);
+    let columns = number.is_some().then(|| columns(&base, &names));
+    let class = match (layout.wall, names.single()) {
+        (false, Some(_)) => "stream stored embedded",
+        (false, None) => "stream stored embedded several",
+        (true, Some(_)) => "stream stored embedded wall",
+        (true, None) => "stream stored embedded wall several",
+    };
+    let leave = layout.wall.then(|| {
+        let page = Layout { wall: false, ..layout }.of(&page);
+        view! { <a class="leave" href=page>"Leave the wall"</a> }
+    });
+    let stream = names.single().cloned();
+    let heading = name_links(&base, names);
+    let data = LiveData { snapshot, base, stream, ..LiveData::default() };
     view! {
-        <main class="stream stored embedded">
-            <h1>
-                <a href=page>{heading}</a>
-            </h1>
+        <main class=class data-columns=number>
+            <h1>{heading}</h1>
             <noscript>
                 <p class="notice">
                     "Without JavaScript this shows the messages there were when it was loaded."
@@ -56,24 +62,9 @@ pub fn EmbeddedStream(
                 <a href=sign_in target="_self">"Sign in"</a>
             </p>
             {stale()}
+            {columns}
             <LiveStream data address target="_self" />
+            {leave}
         </main>
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_of_a_stream_alone_is_known_by_its_query() {
-        for address in ["/streams/a?embed", "/t/streams/a?embed", "/streams/a?at=1-2&embed="] {
-            assert!(is_embed_address(address), "{address}");
-        }
-        for address in
-            ["/streams/embed", "/streams/a", "/streams/a?at=embed", "/streams/a?embedded"]
-        {
-            assert!(!is_embed_address(address), "{address}");
-        }
     }
 }

@@ -38,6 +38,11 @@ fn title_and_description(page: &Page) -> (String, Option<String>) {
             name.to_string(),
             Some(format!("The stream “{name}”, live: what is published appears here at once.")),
         ),
+        Page::Several { names, .. } => {
+            let names = names.to_string().replace(',', ", ");
+            let description = "Several streams, live: what is published appears here at once.";
+            (names, Some(description.to_owned()))
+        }
         Page::Archive { name, .. } => (format!("{name}, older messages"), None),
         Page::SignIn { refused, .. } => {
             (if refused.is_some() { "Refused: Sign in" } else { "Sign in" }.to_owned(), None)

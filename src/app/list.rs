@@ -136,7 +136,7 @@ mod tests {
         if let Some(day) = name.strip_prefix('d') {
             return Line::Day(day.parse().expect("a day"));
         }
-        Line::Row(Row { key: name.parse().expect("a key"), content: RowContent::Lost })
+        Line::Row(Row { key: name.parse().expect("a key"), stream: 0, content: RowContent::Lost })
     }
 
     /// The elements of a list that showed `before`, after an update to `after`. New elements have a "+".

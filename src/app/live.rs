@@ -28,7 +28,7 @@ pub fn LiveStream(
     target: Option<&'static str>,
 ) -> impl IntoView {
     let snapshot_element = snapshot::element(&data);
-    let not_live = data.snapshot.end.is_none().then(|| not_live(address, target));
+    let not_live = (!data.snapshot.has_ended()).then(|| not_live(address, target));
     provide_context(data);
     view! {
         {snapshot_element}
@@ -52,14 +52,14 @@ fn not_live(address: String, target: Option<&'static str>) -> impl IntoView {
 #[island]
 pub fn Live() -> impl IntoView {
     let data = snapshot::live_data();
-    let page = data.page();
+    let pages = data.pages();
     let LiveData { snapshot, base, stream, composer, draft } = data;
     let events = snapshot.events.clone();
-    let context = RowContext { page, at: None };
+    let restartable = pages.is_empty();
+    let context = RowContext { pages, at: None };
     let feed = RwSignal::new(Feed::new(snapshot));
     let subscription = Subscription::new(events, feed);
     title::show_unread_count(feed, subscription);
-    let restartable = stream.is_none();
     let composer = stream.filter(|_| composer).map(|stream| {
         let action = base.address(Publish::url());
         view! { <Composer action stream=stream.as_str() draft /> }

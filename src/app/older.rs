@@ -55,6 +55,7 @@ impl Older {
         let messages = if self.is_current(feed) { self.messages.as_slice() } else { &[] };
         messages.iter().map(|message| Row {
             key: message.id.seq,
+            stream: 0,
             content: RowContent::Message(Arc::clone(message)),
         })
     }

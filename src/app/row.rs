@@ -17,9 +17,9 @@ use crate::{
 /// What the rows of a log have in common.
 #[derive(Clone, Debug)]
 pub struct RowContext {
-    /// The address of the stream's page, which messages have permanent links to; `None` for the counter,
-    /// which stores nothing.
-    pub page: Option<String>,
+    /// The address of the page of each stream, which messages have permanent links to. None for the
+    /// counter, which stores nothing. Rows of several streams show the name of theirs.
+    pub pages: Vec<String>,
     /// The message to highlight.
     pub at: Option<EventId>,
 }
@@ -58,13 +58,19 @@ pub(super) fn push_html(
         RowContent::Deleted => ("lost", "The stream was deleted."),
     };
     let id = row.content.message().map(|message| message.id);
+    let page = context.pages.get(row.stream);
+    let name = page.filter(|_| context.pages.len() > 1).and_then(|page| page.rsplit('/').next());
     let _ = write!(html, r#"<li class="{class}""#);
+    if name.is_some() {
+        // The style sheet has a colour and a column for each.
+        let _ = write!(html, r#" data-stream="{}""#, row.stream);
+    }
     if id.is_some() && id == context.at {
         *html += r#" id="at" aria-current="true""#;
     }
     // Without an address it is an `<a>` without `href`, which is not a link.
     *html += "><a";
-    if let (Some(page), Some(id), "message") = (&context.page, id, class) {
+    if let (Some(page), Some(id), "message") = (page, id, class) {
         let _ = write!(html, r#" href="{}""#, permalink(page, id));
     }
     *html += "><time";
@@ -75,6 +81,9 @@ pub(super) fn push_html(
         *html += ">";
     }
     *html += "</time></a>";
+    if let (Some(page), Some(name)) = (page, name) {
+        let _ = write!(html, r#"<a class="from" href="{page}">{name}</a>"#);
+    }
     if class != "message" || !push_json(text, html) {
         *html += r#"<p dir="auto">"#;
         push_text(text, html);
@@ -101,10 +110,13 @@ mod tests {
     use crate::message::Message;
 
     fn html(content: RowContent, at: Option<EventId>) -> String {
-        let page = Some("/streams/news".to_owned());
+        html_of(&["/streams/news"], Row { key: 0, stream: 0, content }, at)
+    }
+
+    fn html_of(pages: &[&str], row: Row, at: Option<EventId>) -> String {
+        let pages = pages.iter().map(ToString::to_string).collect();
         let mut html = String::new();
-        let line = Line::Row(Row { key: 0, content });
-        push_html(&mut html, &line, &RowContext { page, at }, utc);
+        push_html(&mut html, &Line::Row(row), &RowContext { pages, at }, utc);
         html
     }
 
@@ -130,6 +142,20 @@ mod tests {
         );
         assert!(
             html(RowContent::Lost, None).starts_with(r#"<li class="lost"><a><time></time></a>"#)
+        );
+    }
+
+    #[test]
+    fn a_row_of_several_streams_names_its_own() {
+        let row = |content| Row { key: 0, stream: 1, content };
+        let pages = ["/t/streams/a", "/t/streams/b"];
+        let html = html_of(&pages, row(RowContent::Message(message("hello"))), None);
+        assert_eq!(
+            html,
+            r#"<li class="message" data-stream="1"><a href="/t/streams/b?at=1763891234567-42#at"><time datetime="2025-11-23T09:47:14.567Z">09:47:14</time></a><a class="from" href="/t/streams/b">b</a><p dir="auto">hello</p></li>"#
+        );
+        assert!(
+            html_of(&pages, row(RowContent::Deleted), None).contains(r#">b</a><p dir="auto">The"#)
         );
     }
 

@@ -61,7 +61,7 @@ pub fn Rows(
         feed.paused() || !feed.scrolled_away() || feed.waiting() == 0
     });
     let older = RwSignal::new(Older::default());
-    let has_dates = context.page.is_some();
+    let has_dates = !context.pages.is_empty();
     let lines = Arc::new(move || {
         let feed = feed.read();
         let rows = feed.rows().cloned();
@@ -90,7 +90,9 @@ pub fn Rows(
         };
         class.to_owned()
     });
-    let older_link = context.page.clone().map(|page| {
+    // Those of several streams are on the page of each.
+    let single = if let [page] = context.pages.as_slice() { Some(page.clone()) } else { None };
+    let older_link = single.map(|page| {
         let context = context.clone();
         view! { <OlderMessages older feed subscription page context log /> }
     });

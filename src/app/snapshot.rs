@@ -11,7 +11,7 @@ use wasm_bindgen::JsValue;
 use super::{Draft, stream_address};
 use crate::{
     base_path::BasePath,
-    message::{EventId, Message, Snapshot, StreamName},
+    message::{EventId, MergedMessage, Message, Snapshot, StreamName},
 };
 
 const ELEMENT: &str = "snapshot";
@@ -25,7 +25,7 @@ pub struct LiveData {
     /// Begins every address of the page.
     #[serde(skip_serializing_if = "BasePath::is_root")]
     pub base: BasePath,
-    /// The stream's name, where its messages are stored.
+    /// The name of the stream, if it is a single one and its messages are stored.
     pub stream: Option<StreamName>,
     /// Whether there is a form to publish messages.
     pub composer: bool,
@@ -34,9 +34,14 @@ pub struct LiveData {
 }
 
 impl LiveData {
-    /// The address of the stream's page, where its messages are stored.
-    pub(super) fn page(&self) -> Option<String> {
-        self.stream.as_ref().map(|name| stream_address(&self.base, name))
+    /// The address of the page of each stream, where its messages are stored.
+    pub(super) fn pages(&self) -> Vec<String> {
+        let names = self.stream.as_ref().map_or(self.snapshot.names.as_str(), StreamName::as_str);
+        let mut pages = Vec::new();
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            pages.push(stream_address(&self.base, name));
+        }
+        pages
     }
 }
 
@@ -61,6 +66,8 @@ fn read() -> Option<LiveData> {
         messages: messages(&value)?,
         older: field(&value, "older")?.is_truthy(),
         end: field(&value, "end").and_then(|value| message(&value)),
+        names: text("names").unwrap_or_default(),
+        merged: merged(&value),
     };
     let draft = field(&value, "draft").filter(JsValue::is_object);
     // The server has already put the text into the form.
@@ -82,6 +89,20 @@ pub(super) fn history_page(value: &JsValue) -> Option<(Vec<Message>, Option<Even
 
 fn messages(value: &JsValue) -> Option<Vec<Message>> {
     Array::from(&field(value, "messages")?).iter().map(|value| message(&value)).collect()
+}
+
+/// The messages of several streams; none on the page of a single one.
+fn merged(value: &JsValue) -> Vec<MergedMessage> {
+    let mut merged = Vec::new();
+    let values = field(value, "merged").filter(JsValue::is_object);
+    for value in values.iter().flat_map(Array::from) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 15")]
+        let stream =
+            field(&value, "stream").and_then(|value| value.as_f64()).unwrap_or_default() as usize;
+        let end = field(&value, "end").is_some_and(|value| value.is_truthy());
+        merged.extend(message(&value).map(|message| MergedMessage { message, stream, end }));
+    }
+    merged
 }
 
 fn message(value: &JsValue) -> Option<Message> {

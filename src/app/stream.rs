@@ -6,6 +6,7 @@ use super::{
     Draft, PageContext,
     command::{Command, curl, shell_word, token_hint},
     composer::{End, EndForm},
+    layout::Layout,
     live::LiveStream,
     page_context,
     sign_in::sign_in_address,
@@ -47,10 +48,11 @@ pub fn StreamPage(
     // A visitor who was signed out meanwhile keeps the text that was refused.
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
-    let address = stream_address(&base, &name);
+    let address = stream_address(&base, name.as_str());
     let sign_in = sign_in_address(&base, &address);
     let streams = base.address("/streams");
     let notify = base.address("/notify.js");
+    let wall = Layout { wall: true, ..Layout::default() }.of(&address);
     let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
     view! {
         <main class="stream stored">
@@ -82,6 +84,7 @@ pub fn StreamPage(
                 </details>
                 {end}
                 {notify_button(notify)}
+                <a href=wall>"For a wall"</a>
                 {view_links(&path)}
                 <a href=streams>"All streams"</a>
             </footer>

@@ -71,7 +71,7 @@ fn introduction(visitor: &Visitor, none: bool) -> &'static str {
 
 fn summary_view(base: &BasePath, summary: Summary) -> impl IntoView + use<> {
     let Summary { name, messages, watchers, ended, last } = summary;
-    let page = stream_address(base, &name);
+    let page = stream_address(base, name.as_str());
     let state = if ended { "ended" } else { "open" };
     let state_in_words = if ended { "Ended" } else { "Open" };
     let plural = if messages == 1 { "" } else { "s" };

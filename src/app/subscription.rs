@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     feed::{Event, Feed},
-    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING},
+    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING, own_entry},
 };
 
 /// The delay before a tab in the background shows the events that arrived.
@@ -43,7 +43,7 @@ pub struct Subscription {
 
 impl Subscription {
     /// Applies the event stream at the path `events` to `feed`, starting after the feed's cursor, until
-    /// the page is unloaded or the stream ends.
+    /// the page is unloaded or the streams end.
     pub fn new(events: String, feed: RwSignal<Feed>) -> Self {
         let begin_ended = feed.read_untracked().ended();
         let status = RwSignal::new(if begin_ended {
@@ -239,9 +239,9 @@ impl Driver {
         // Close the old connection first: a browser allows few per host.
         drop(self.connection.take());
         let cursor = self.feed.read_untracked().cursor();
-        let url = match cursor {
-            Some(id) => format!("{}?last_event_id={id}", self.events),
-            None => self.events.clone(),
+        let url = match cursor.as_str() {
+            "" => self.events.clone(),
+            id => format!("{}?last_event_id={id}", self.events),
         };
         // Fails only for a URL that cannot be parsed, and this one can be.
         let Ok(events) = EventSource::new(&url) else { return };
@@ -258,11 +258,16 @@ impl Driver {
             }),
             self.listen(&events, END_EVENT, |driver, event| {
                 driver.apply_message(event, Event::End);
-                driver.handle(Input::Ended);
+                if driver.feed.read_untracked().ended() {
+                    driver.handle(Input::Ended);
+                }
             }),
-            self.listen(&events, RESET, |driver, event| match reset_reason(event) {
-                ResetReason::Expired => driver.handle(Input::Expired),
-                reason => driver.apply(Event::Reset(reason)),
+            self.listen(&events, RESET, |driver, event| {
+                let (reason, stream) = reset(event);
+                match reason {
+                    ResetReason::Expired => driver.handle(Input::Expired),
+                    reason => driver.apply(&stream, Event::Reset(reason)),
+                }
             }),
         ];
         self.instance.set_source(&events);
@@ -282,20 +287,25 @@ impl Driver {
     }
 
     fn apply_message(self: &Rc<Self>, event: &MessageEvent, kind: fn(Message) -> Event) {
-        let id = event.last_event_id().parse();
-        if let (Ok(id), Some(data)) = (id, event.data().as_string()) {
-            self.apply(kind(Message { id, data }));
+        let id = event.last_event_id();
+        let (stream, id) = own_entry(&id);
+        if let (Ok(id), Some(data)) = (id.parse(), event.data().as_string()) {
+            self.apply(stream, kind(Message { id, data }));
         }
     }
 
-    /// Applies an event at once; the views are notified once per animation frame. A tab in the
+    /// Applies an event of a stream at once; the views are notified once per animation frame. A tab in the
     /// background gets no frames and shows only its title, so a timer of 1 s notifies it.
-    fn apply(self: &Rc<Self>, event: Event) {
+    fn apply(self: &Rc<Self>, stream: &str, event: Event) {
         self.heard.set(self.clock.now());
         if self.status.get_untracked() == ConnectionStatus::Stale {
             self.handle(Input::Heard { stale: false });
         }
-        self.feed.update_untracked(|feed| feed.apply(event));
+        self.feed.update_untracked(|feed| {
+            if let Some(index) = feed.index_of(stream) {
+                feed.apply_to(index, event);
+            }
+        });
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);
             if self.hidden.get_untracked() {
@@ -371,12 +381,14 @@ impl MonotonicClock {
     }
 }
 
-/// The reason of a `reset` event.
-fn reset_reason(event: &MessageEvent) -> ResetReason {
+/// The reason of a `reset` event, and its stream; empty if there is only one.
+fn reset(event: &MessageEvent) -> (ResetReason, String) {
     let data = event.data().as_string().and_then(|json| JSON::parse(&json).ok());
-    let reason = data.and_then(|data| Reflect::get(&data, &"reason".into()).ok()?.as_string());
+    let text = |name: &str| Reflect::get(data.as_ref()?, &name.into()).ok()?.as_string();
+    let reason = text("reason");
     let is_named = |known: &ResetReason| Some(known.as_str()) == reason.as_deref();
-    ResetReason::ALL.into_iter().find(is_named).unwrap_or(ResetReason::UnknownCursor)
+    let reason = ResetReason::ALL.into_iter().find(is_named).unwrap_or(ResetReason::UnknownCursor);
+    (reason, text("stream").unwrap_or_default())
 }
 
 fn random_jitter() -> u8 {

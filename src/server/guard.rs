@@ -16,7 +16,7 @@ mod token;
 
 pub use self::access::Access;
 pub(crate) use self::{
-    access::{Identity, MayPublish, MayWatch, Publisher},
+    access::{Identity, MayPublish, MayWatch, MayWatchAll, Publisher},
     allowed_hosts::AllowedHosts,
     limits::{Limits, Rates},
     memory::{

@@ -5,6 +5,8 @@
 //! position is before the tail, or the stream is not followed, it reads the log until it has caught up.
 //! Nothing is queued per watcher, so that a slow one costs no memory.
 //!
+//! Several streams are watched together by one reader: [`MergedWatcher`].
+//!
 //! A stream leaves memory with its last watcher; the next watcher starts from the log.
 
 mod backoff;
@@ -12,6 +14,7 @@ mod block;
 mod budget;
 mod follow;
 mod lag;
+mod merge;
 #[cfg(test)]
 pub(crate) mod planted;
 mod tail;
@@ -29,12 +32,15 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::watcher::{Start, Watcher};
 use self::{
     budget::TailBudget,
     follow::TailFollower,
     lag::{Lag, LagHandle},
     tail::Tail,
+};
+pub(crate) use self::{
+    merge::MergedWatcher,
+    watcher::{Start, Watcher},
 };
 use super::{
     guard::MemoryBudget,

@@ -101,6 +101,7 @@ impl App {
         };
         let watching = Watching {
             access: access.clone(),
+            clock: *clock,
             events: events.clone(),
             freshness: log.freshness(),
             hub,

@@ -1,4 +1,4 @@
-//! The extractor of the stream name in the path of a request.
+//! The extractors of the stream names in the path of a request.
 
 use axum::{
     extract::{FromRequestParts, Path},
@@ -6,25 +6,66 @@ use axum::{
 };
 
 use super::error::Problem;
-use crate::{message::StreamName, problem};
+use crate::{
+    message::{ParseStreamNamesError, StreamName, StreamNames},
+    problem,
+};
 
 /// The name of a stream, from the path.
 pub(crate) struct StreamPath(pub(crate) StreamName);
+
+/// The names of streams to watch together, from the path.
+pub(crate) struct StreamsPath(pub(crate) StreamNames);
 
 impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        let name = path.ok().and_then(|Path(name)| name.parse().ok());
-        name.map(Self).ok_or_else(malformed_name)
+        let StreamsPath(names) = StreamsPath::from_request_parts(parts, state).await?;
+        single(&names).map(Self)
     }
 }
 
-/// The problem for a malformed stream name.
-pub(crate) fn malformed_name() -> Problem {
-    Problem::new(
-        problem::MALFORMED_NAME,
-        "Use 1 to 64 of a-z, 0-9, hyphen, underscore and full stop, a letter or a digit first.",
-    )
+impl<S: Send + Sync> FromRequestParts<S> for StreamsPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(names) = path.map_err(|_| malformed_name(ParseStreamNamesError::Malformed))?;
+        parse_names(&names).map(Self)
+    }
+}
+
+/// Parses the name of a stream.
+///
+/// # Errors
+/// When it is malformed, or there are several.
+pub(crate) fn parse_name(text: &str) -> Result<StreamName, Problem> {
+    single(&parse_names(text)?)
+}
+
+fn single(names: &StreamNames) -> Result<StreamName, Problem> {
+    let detail = "Name one stream. Several can be watched together, and nothing else.";
+    names.single().cloned().ok_or_else(|| Problem::new(problem::MALFORMED_NAME, detail))
+}
+
+/// Parses the names of streams to watch together.
+///
+/// # Errors
+/// When one of them is malformed, or there are too many.
+pub(crate) fn parse_names(text: &str) -> Result<StreamNames, Problem> {
+    text.parse().map_err(malformed_name)
+}
+
+fn malformed_name(error: ParseStreamNamesError) -> Problem {
+    let detail = match error {
+        ParseStreamNamesError::Malformed => {
+            "Use 1 to 64 of a-z, 0-9, hyphen, underscore and full stop, a letter or a digit first."
+                .to_owned()
+        }
+        ParseStreamNamesError::TooMany => {
+            format!("At most {} streams can be watched together.", StreamNames::MAX)
+        }
+    };
+    Problem::new(problem::MALFORMED_NAME, detail)
 }

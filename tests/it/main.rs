@@ -34,6 +34,7 @@ mod publish;
 mod reporting;
 mod retention;
 mod round_trip;
+mod several;
 mod sign_in;
 mod slow;
 mod store;

@@ -74,7 +74,8 @@ struct Browser {
     /// The first cursor that it received.
     first_id: Option<String>,
     messages: Vec<(String, String)>,
-    ended: bool,
+    /// The number of ends that it received.
+    ends: usize,
     connections: usize,
 }
 
@@ -125,17 +126,17 @@ impl Browser {
         data.pop();
         match event.as_str() {
             "new_message" => self.messages.push((self.id.clone(), data)),
-            "end_event" => self.ended = true,
+            "end_event" => self.ends += 1,
             "ping" => {}
             other => panic!("{other} after {:?}: {data}", self.messages.last()),
         }
     }
 
-    /// Reads to the end of the stream through the proxy, reconnecting as often as needed.
-    async fn read(mut self, proxy: SocketAddr, query: &'static str) -> Self {
+    /// Reads to the end of one stream, or of several, through the proxy, reconnecting as often as needed.
+    async fn read(mut self, proxy: SocketAddr, streams: &'static str, query: &'static str) -> Self {
         let client = Client::builder().no_proxy().build().expect("a client");
-        while !self.ended {
-            let request = client.get(format!("http://{proxy}/streams/news/events{query}"));
+        while self.ends < streams.split(',').count() {
+            let request = client.get(format!("http://{proxy}/streams/{streams}/events{query}"));
             let response = match self.last_id.as_str() {
                 "" => request.send().await,
                 id => request.header("last-event-id", id).send().await,
@@ -161,7 +162,7 @@ async fn cuts_at_any_byte_neither_lose_nor_repeat_messages() {
     app.publish("news", "the first").await;
     let readers: Vec<_> = (0..READERS)
         .map(|n| if n % 3 == 0 { "?last_event_id=latest" } else { "" })
-        .map(|query| tokio::spawn(Browser::default().read(proxy, query)))
+        .map(|query| tokio::spawn(Browser::default().read(proxy, "news", query)))
         .collect();
     for _ in 0..MESSAGES {
         app.publish("news", &random_text(&mut rng)).await;
@@ -188,4 +189,48 @@ async fn cuts_at_any_byte_neither_lose_nor_repeat_messages() {
         assert!(reader.messages == log[from..], "reader {n} has other messages");
     }
     assert!(connections > 10 * READERS, "only {connections} connections");
+}
+
+#[tokio::test]
+async fn cuts_of_a_connection_with_three_streams_neither_lose_nor_repeat_messages() {
+    let mut rng = seeded_rng();
+    let app = TestApp::start(&[]).await;
+    let server = app.url.strip_prefix("http://").expect("a URL").parse().expect("an address");
+    let proxy = start_unreliable_proxy(server, rng.fork()).await;
+    let streams = ["a", "b", "c"];
+    let readers: Vec<_> =
+        (0..READERS).map(|_| tokio::spawn(Browser::default().read(proxy, "a,b,c", ""))).collect();
+    for n in 0..MESSAGES {
+        // A stream that has ended is not watched any more, and still is a part of each id.
+        let open = if n < MESSAGES / 2 { 3 } else { 2 };
+        app.publish(streams[rng.usize(..open)], &random_text(&mut rng)).await;
+        if n == MESSAGES / 2 {
+            app.end("c").await;
+        }
+    }
+    app.end("a").await;
+    app.end("b").await;
+    let readers = join_all(readers).await;
+    for name in streams {
+        let mut log = app.log(name).await;
+        for (_, data) in &mut log {
+            *data = with_lf_line_ends(data);
+        }
+        for (n, reader) in readers.iter().enumerate() {
+            let reader = reader.as_ref().expect("no panic");
+            let own = |id: &str| {
+                let (first, _) = id.split_once(',').unwrap_or((id, ""));
+                Some(first.strip_prefix(name)?.strip_prefix('=')?.to_owned())
+            };
+            let received: Vec<_> = reader
+                .messages
+                .iter()
+                .filter_map(|(id, data)| Some((own(id)?, data.clone())))
+                .collect();
+            assert_eq!(received.len(), log.len(), "reader {n} of {name}");
+            assert!(received == log, "reader {n} has other messages of {name}");
+        }
+    }
+    let connections = readers.iter().flatten().map(|reader| reader.connections);
+    assert!(connections.sum::<usize>() > 10 * READERS, "there were too few connections");
 }

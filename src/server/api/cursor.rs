@@ -7,7 +7,7 @@ use axum::{
 
 use super::query::parameters;
 use crate::{
-    message::EventId,
+    message::{EventId, StreamNames},
     problem,
     server::{error::Problem, log::ReadCursor},
 };
@@ -22,19 +22,55 @@ const PARAMETER: &str = "last_event_id";
 /// # Errors
 /// When the text is none of these.
 pub(crate) fn parse_cursor(text: &str) -> Result<ReadCursor, Problem> {
+    let detail =
+        "A cursor is an id that the stream sent, like 1763891234567-42, or earliest, or latest.";
+    parse_word(text)
+        .or_else(|| text.parse().ok().map(after))
+        .ok_or_else(|| Problem::new(problem::MALFORMED_CURSOR, detail))
+}
+
+fn parse_word(text: &str) -> Option<ReadCursor> {
     match text {
-        "" | "earliest" => Ok(ReadCursor::Earliest),
-        "latest" => Ok(ReadCursor::Latest),
-        id => match id.parse() {
-            Ok(EventId::BEGINNING) => Ok(ReadCursor::Earliest),
-            Ok(id) => Ok(ReadCursor::Id(id)),
-            Err(_) => Err(Problem::new(
-                problem::MALFORMED_CURSOR,
-                "A cursor is an id that the stream sent, like 1763891234567-42, or earliest, or \
-                 latest.",
-            )),
-        },
+        "" | "earliest" => Some(ReadCursor::Earliest),
+        "latest" => Some(ReadCursor::Latest),
+        _ => None,
     }
+}
+
+fn after(id: EventId) -> ReadCursor {
+    if id == EventId::BEGINNING { ReadCursor::Earliest } else { ReadCursor::Id(id) }
+}
+
+/// Parses a place in each of several streams: `earliest` or `latest` for all, or the ids by name, as
+/// their event stream sends them: `b=1763891234567-42,a=1763891230000-7`. A stream that is missing
+/// begins at its beginning: the reader has none of its messages. A name that is not among `streams` is
+/// ignored, so that a reader can leave a stream out and resume the others.
+///
+/// # Errors
+/// When the text is none of these, or names a stream twice.
+fn parse_cursors(text: &str, streams: &StreamNames) -> Result<Vec<ReadCursor>, Problem> {
+    let streams = streams.as_slice();
+    if let Some(word) = parse_word(text) {
+        return Ok(vec![word; streams.len()]);
+    }
+    let detail = "The cursor of several streams is an id that their event stream sent, like \
+                  b=1763891234567-42,a=1763891230000-7, or earliest, or latest.";
+    let malformed = || Problem::new(problem::MALFORMED_CURSOR, detail);
+    let mut cursors = vec![ReadCursor::Earliest; streams.len()];
+    let mut names = Vec::new();
+    for entry in text.split(',') {
+        let (name, id) = entry.split_once('=').ok_or_else(malformed)?;
+        let name = name.parse().map_err(|_| malformed())?;
+        let id = id.parse().map_err(|_| malformed())?;
+        if let Some(index) = streams.iter().position(|stream| *stream == name) {
+            cursors[index] = after(id);
+        }
+        if names.contains(&name) {
+            return Err(malformed());
+        }
+        names.push(name);
+    }
+    Ok(cursors)
 }
 
 /// The cursor of a watcher's request: the `Last-Event-ID` header, else the query parameter, else the
@@ -50,7 +86,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Whether the watcher has a cursor from an earlier connection.
     pub(crate) fn is_resumed(self) -> bool {
-        matches!(self.position, None | Some(ReadCursor::Id(_)))
+        is_resumed(self.position)
     }
 
     /// Rejects a cursor that the stream cannot have sent. `Ok(None)`, an unknown cursor, if it comes
@@ -70,14 +106,157 @@ impl Cursor {
 impl<S: Send + Sync> FromRequestParts<S> for Cursor {
     type Rejection = Problem;
 
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        CursorText::from_request_parts(parts, state).await?.parse()
+    }
+}
+
+/// The cursor of a watcher's request as text, whose form depends on the number of streams.
+pub(crate) struct CursorText {
+    /// `None` when the header is not text.
+    text: Option<String>,
+    from_header: bool,
+}
+
+impl CursorText {
+    /// Parses the cursor in a single stream.
+    ///
+    /// # Errors
+    /// When it is malformed and comes from the query.
+    pub(crate) fn parse(&self) -> Result<Cursor, Problem> {
+        let position = self.parse_with(parse_cursor)?;
+        Ok(Cursor { position, from_header: self.from_header })
+    }
+
+    /// Parses the cursor in each of several streams. All are unknown (`None`) if a header is malformed.
+    ///
+    /// # Errors
+    /// When it is malformed and comes from the query.
+    pub(crate) fn parse_all(
+        &self,
+        streams: &StreamNames,
+    ) -> Result<Vec<Option<ReadCursor>>, Problem> {
+        let cursors = self.parse_with(|text| parse_cursors(text, streams))?;
+        Ok(match cursors {
+            Some(cursors) => cursors.into_iter().map(Some).collect(),
+            None => vec![None; streams.as_slice().len()],
+        })
+    }
+
+    fn parse_with<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, Problem>,
+    ) -> Result<Option<T>, Problem> {
+        match self.text.as_deref().map(parse) {
+            Some(Ok(parsed)) => Ok(Some(parsed)),
+            Some(Err(problem)) if !self.from_header => Err(problem),
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CursorText {
+    type Rejection = Problem;
+
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let [parameter] = parameters(parts, [PARAMETER]).await?;
         let header = parts.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
-        if let Some(value) = header {
-            let position = value.to_str().ok().and_then(|text| parse_cursor(text).ok());
-            return Ok(Self { position, from_header: true });
+        Ok(match header {
+            Some(value) => Self { text: value.to_str().ok().map(str::to_owned), from_header: true },
+            None => Self { text: Some(parameter.unwrap_or_default()), from_header: false },
+        })
+    }
+}
+
+/// Whether a cursor is from an earlier connection.
+pub(crate) fn is_resumed(position: Option<ReadCursor>) -> bool {
+    matches!(position, None | Some(ReadCursor::Id(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(text: &str) -> StreamNames {
+        text.parse().expect("names")
+    }
+
+    fn id(millis: u64, seq: u64) -> ReadCursor {
+        ReadCursor::Id(EventId { millis, seq })
+    }
+
+    #[test]
+    fn each_stream_has_its_own_cursor() {
+        let begin = ReadCursor::Earliest;
+        for (text, expected) in [
+            ("", [begin; 3]),
+            ("earliest", [begin; 3]),
+            ("latest", [ReadCursor::Latest; 3]),
+            ("b=1-2", [begin, id(1, 2), begin]),
+            ("c=5-6,a=1-2,b=3-4", [id(1, 2), id(3, 4), id(5, 6)]),
+            ("b=0-0,a=1-2", [id(1, 2), begin, begin]),
+            ("d=1-2,c=3-4", [begin, begin, id(3, 4)]),
+        ] {
+            assert_eq!(
+                parse_cursors(text, &names("a,b,c")).ok(),
+                Some(expected.to_vec()),
+                "{text}"
+            );
         }
-        let position = parse_cursor(&parameter.unwrap_or_default())?;
-        Ok(Self { position: Some(position), from_header: false })
+    }
+
+    #[test]
+    fn malformed_cursors_of_several_streams_are_refused() {
+        for text in [
+            "1-2",
+            "a",
+            "a=",
+            "a=1",
+            "=1-2",
+            "a=1-2,",
+            ",a=1-2",
+            "a=1-2,,b=1-2",
+            "a=1-2,a=1-2",
+            "d=1-2,d=3-4",
+            "a=latest",
+            "a=01-2",
+            "a=1-2 ,b=1-2",
+            "A=1-2",
+            "a=1-2;b=1-2",
+            "latest,a=1-2",
+        ] {
+            assert!(parse_cursors(text, &names("a,b,c")).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_of_several_streams_round_trips(
+            ids in prop::collection::vec((any::<u64>(), 1_u64.., any::<bool>()), 2..=StreamNames::MAX),
+            first in 0_usize..16,
+        ) {
+            let streams: Vec<_> = (0..ids.len()).map(|n| format!("s{n}")).collect();
+            let mut entries: Vec<_> = streams
+                .iter()
+                .zip(&ids)
+                .filter(|(_, (.., known))| *known)
+                .map(|(name, (millis, seq, _))| format!("{name}={millis}-{seq}"))
+                .collect();
+            let count = entries.len();
+            entries.rotate_left(first.min(count));
+            let expected: Vec<_> = ids
+                .iter()
+                .map(|&(millis, seq, known)| if known { id(millis, seq) } else { ReadCursor::Earliest })
+                .collect();
+            let parsed = parse_cursors(&entries.join(","), &names(&streams.join(",")));
+            prop_assert_eq!(parsed.ok(), Some(expected));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_fail(text in "[ab0-9=,-]{0,24}") {
+            let _ = parse_cursors(&text, &names("a,b"));
+        }
     }
 }

@@ -31,7 +31,7 @@ const NDJSON: &str = "application/x-ndjson";
 /// `GET /streams/{name}/messages`
 pub(crate) async fn history(
     State(log): State<Log>,
-    MayWatch { stream, .. }: MayWatch,
+    MayWatch { stream }: MayWatch,
     HistoryParams { range, limit }: HistoryParams,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -6,37 +6,39 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::cursor::Cursor;
+use super::cursor::{CursorText, is_resumed};
 use crate::server::{
     client::Client,
+    clock::Clock,
     error::Problem,
-    guard::{Access, Limits, MayWatch},
-    hub::{Hub, Start, Watcher},
+    guard::{Access, Limits, MayWatchAll},
+    hub::{Hub, MergedWatcher, Start, Watcher},
     log::Freshness,
     observe::StreamKind,
-    sse::{EventStreams, Reader, WatchGrant},
+    sse::{Batch, EventStreams, Reader, WatchGrant},
 };
 
 /// What the endpoint needs to serve event streams.
 #[derive(Clone)]
 pub(crate) struct Watching {
     pub(crate) access: Access,
+    pub(crate) clock: Clock,
     pub(crate) events: EventStreams,
     pub(crate) freshness: Freshness,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
 }
 
-/// `GET /streams/{name}/events`
+/// `GET /streams/{name}/events`, and of several streams `GET /streams/{name},{name}/events`
 pub(crate) async fn watch(
-    State(Watching { access, events, freshness, hub, limits }): State<Watching>,
-    may: Result<MayWatch, Problem>,
+    State(Watching { access, clock, events, freshness, hub, limits }): State<Watching>,
+    may: Result<MayWatchAll, Problem>,
     client: Client,
     headers: HeaderMap,
     reader: Reader,
-    cursor: Cursor,
+    cursor: CursorText,
 ) -> Result<Response, Problem> {
-    let MayWatch { stream, expires_at } = match may {
+    let MayWatchAll { streams, expires_at } = match may {
         Ok(may) => may,
         Err(problem) if problem.is_auth_error() && access.has_cookie(&headers, client) => {
             // An `EventSource` cannot see the status of an error.
@@ -44,11 +46,24 @@ pub(crate) async fn watch(
         }
         Err(problem) => return Err(problem),
     };
+    let Some(stream) = streams.single() else {
+        let cursors = cursor.parse_all(&streams)?;
+        let permit = limits.watch(client.address)?;
+        if cursors.iter().copied().any(is_resumed) {
+            events.metrics.resumed();
+        }
+        let start =
+            MergedWatcher::start(&hub, &streams, client.address, &cursors, clock.now()).await?;
+        let Some(frames) = start else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+        let (grant, first) = (WatchGrant { permit, expires_at }, Batch::default());
+        return Ok(events.respond(reader, StreamKind::Stored, freshness, grant, first, frames));
+    };
+    let position = cursor.parse()?.position;
     let permit = limits.watch(client.address)?;
-    if cursor.is_resumed() {
+    if is_resumed(position) {
         events.metrics.resumed();
     }
-    match Watcher::start(&hub, stream, client.address, cursor.position).await? {
+    match Watcher::start(&hub, stream.clone(), client.address, position, 1).await? {
         // The only status after which an `EventSource` does not reconnect.
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {

@@ -2,7 +2,7 @@
 //!
 //! Without a secret there is no access control. With one, a client needs a token to publish, or to
 //! watch a stream that is not public: a program sends it in the `Authorization` header, a browser in
-//! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`]), which only this module can
+//! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`], [`MayWatchAll`]), which only this module can
 //! make.
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ use super::{
     token::{Claims, Keys, Pattern, Secret, TokenError},
 };
 use crate::{
-    message::StreamName,
+    message::{StreamName, StreamNames},
     problem,
     server::{
         client::{Address, Client},
@@ -27,7 +27,7 @@ use crate::{
         error::Problem,
         mount,
         observe::request_log,
-        stream_path::StreamPath,
+        stream_path::{StreamPath, StreamsPath},
     },
 };
 
@@ -321,10 +321,15 @@ where
     }
 }
 
-/// The permission to watch a stream: its events, history and pages.
+/// The permission to watch a stream: its history.
 pub(crate) struct MayWatch {
     pub(crate) stream: StreamName,
-    /// When the permission ends. `None`: never.
+}
+
+/// The permission to watch streams together: their events.
+pub(crate) struct MayWatchAll {
+    pub(crate) streams: StreamNames,
+    /// When the permission for the first of them ends. `None`: never.
     pub(crate) expires_at: Option<Instant>,
 }
 
@@ -338,7 +343,27 @@ where
         let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
         let client = Client::from_extensions(&parts.extensions);
         let access = Access::from_ref(state);
-        let expires_at = access.watch(&access.identify(&parts.headers, client), &stream)?;
-        Ok(Self { stream, expires_at })
+        access.watch(&access.identify(&parts.headers, client), &stream)?;
+        Ok(Self { stream })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MayWatchAll
+where
+    Access: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let StreamsPath(streams) = StreamsPath::from_request_parts(parts, state).await?;
+        let client = Client::from_extensions(&parts.extensions);
+        let access = Access::from_ref(state);
+        let identity = access.identify(&parts.headers, client);
+        let mut expires_at = None;
+        for stream in streams.as_slice() {
+            let expiry = access.watch(&identity, stream)?;
+            expires_at = [expires_at, expiry].into_iter().flatten().min();
+        }
+        Ok(Self { streams, expires_at })
     }
 }

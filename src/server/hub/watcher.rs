@@ -16,7 +16,7 @@ use crate::{
         client::Address,
         error::Problem,
         guard::{MemoryPart, MemoryPermit},
-        log::{Generation, MessagePage, Position, Range, ReadCursor, ReadError},
+        log::{Bound, Generation, MessagePage, Position, Range, ReadCursor, ReadError},
         sse::{Batch, frame, response},
     },
 };
@@ -42,6 +42,8 @@ pub(crate) struct Watcher {
     lag: LagHandle,
     /// Whether the log had more than the last page.
     more: bool,
+    /// The number of streams that its reader watches together, each of which has a share of a batch.
+    sharers: u8,
     /// When the log first lacked messages that must exist, until it has them.
     stalled_since: Option<Instant>,
     backoff: Backoff,
@@ -84,7 +86,8 @@ impl From<WatchError> for Problem {
 
 impl Watcher {
     /// Watches `stream` from `cursor` on; from its beginning, with a reset, if the cursor is unknown or
-    /// none.
+    /// none. Its reader watches `sharers` streams together: a batch is so much smaller, because the reader
+    /// holds one of each.
     ///
     /// # Errors
     /// When the log cannot be read, or stays behind the cursor for 5 s, or the memory budget has no room
@@ -94,6 +97,7 @@ impl Watcher {
         stream: StreamName,
         address: Address,
         cursor: Option<ReadCursor>,
+        sharers: u8,
     ) -> Result<Start, WatchError> {
         let (tail, lag) = hub.join(&stream);
         let mut watcher = Self {
@@ -104,6 +108,7 @@ impl Watcher {
             position: Position::NO_STREAM,
             lag,
             more: false,
+            sharers: sharers.max(1),
             stalled_since: None,
             backoff: Backoff::default(),
             memory: None,
@@ -154,7 +159,13 @@ impl Watcher {
         Ok(Some(first))
     }
 
-    /// The following frames as they arrive, in batches of about [`response::BATCH_BYTES`] bytes.
+    /// About how many bytes of frames a batch has.
+    fn batch_bytes(&self) -> usize {
+        response::BATCH_BYTES / usize::from(self.sharers)
+    }
+
+    /// The following frames as they arrive, in batches of about [`response::BATCH_BYTES`] bytes, or of a
+    /// share of that.
     pub(crate) fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut watcher| async move {
             let batch = watcher.next_batch().await?;
@@ -167,11 +178,8 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            let next = self
-                .tail
-                .as_mut()?
-                .borrow_and_update()
-                .read_after(self.position, response::BATCH_BYTES);
+            let max = self.batch_bytes();
+            let next = self.tail.as_mut()?.borrow_and_update().read_after(self.position, max);
             match next {
                 TailRead::Frames { bytes: frames, messages, generation, seq, ended } => {
                     self.set_position(Position { generation: Some(generation), seq });
@@ -262,10 +270,13 @@ impl Watcher {
     /// is read again.
     async fn read_page(&mut self, cursor: ReadCursor) -> Result<MessagePage, WatchError> {
         let shared = Arc::clone(&self.hub.0);
+        let Bound { messages, bytes } = shared.sizes.page;
+        let sharers = usize::from(self.sharers);
+        let bound = Bound { messages: messages.div_ceil(sharers), bytes: bytes / sharers };
         self.memory = None;
         loop {
             let no_answer = || ReadError::Unavailable("the store does not answer".into());
-            let read = shared.log.read(&self.stream, Range::After(cursor), shared.sizes.page);
+            let read = shared.log.read(&self.stream, Range::After(cursor), bound);
             let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
             let first = page_events(&page, cursor).next();
             let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
@@ -351,14 +362,14 @@ impl Watcher {
         Ok(())
     }
 
-    /// Encodes a page into frames, about [`response::BATCH_BYTES`] bytes of them, and moves the position
+    /// Encodes a page into frames, about as many bytes of them as a batch has, and moves the position
     /// after them.
     fn encode_page(&mut self, page: &MessagePage, from: ReadCursor, out: &mut Batch<String>) {
         let (mut position, mut more) = (page.position, page.more);
         let mut last = None;
         for (kind, Message { id, data }) in page_events(page, from) {
             if let Some(seq) = last
-                && out.frames.len() + frame::max_length(data) > response::BATCH_BYTES
+                && out.frames.len() + frame::max_length(data) > self.batch_bytes()
             {
                 (position.seq, more) = (seq, true);
                 break;
@@ -372,6 +383,7 @@ impl Watcher {
         self.lag.raise_head(page.head.seq);
         self.set_position(position);
         self.more = more;
+        out.more = more;
         self.ended = page.end.is_some() && !more;
         if out.frames.is_empty() && !self.ended && from == ReadCursor::Latest && page.head.seq > 0 {
             frame::cursor(&mut out.frames, page.head);

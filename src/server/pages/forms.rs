@@ -34,7 +34,7 @@ use crate::{
         guard::{Identity, MayPublish, MemoryPermit, access},
         log::IdempotencyKey,
         mount,
-        stream_path::malformed_name,
+        stream_path::parse_name,
     },
 };
 
@@ -195,7 +195,7 @@ impl Submission {
     }
 
     fn may_publish(&self, stream: &str) -> Result<MayPublish, Problem> {
-        let name = stream.parse().map_err(|_| malformed_name())?;
+        let name = parse_name(stream)?;
         MayPublish::check(&self.pages.access, &self.identity, self.client, name)
     }
 

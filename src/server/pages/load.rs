@@ -3,7 +3,7 @@
 use super::Pages;
 use crate::{
     app::{Address, Draft, Page, view::View},
-    message::{EventId, Snapshot, StreamName, Summary},
+    message::{EventId, MergedMessage, Snapshot, StreamName, StreamNames, Summary},
     problem,
     server::{
         api::{cursor, response::MAX_TEXT_BYTES},
@@ -12,7 +12,7 @@ use crate::{
         log::{Bound, Range, ReadCursor, ReadError, StreamInfo},
         mount,
         pages::sign_in::safe_local_path,
-        stream_path::malformed_name,
+        stream_path::parse_names,
     },
 };
 
@@ -36,16 +36,23 @@ impl Pages {
         match address {
             Address::Counter => Ok(Page::Counter(self.counter.snapshot())),
             Address::Streams => self.streams(identity).await,
-            Address::Stream { name, before, at, view, .. } => {
-                let name: StreamName = name.parse().map_err(|_| malformed_name())?;
-                self.access.watch(identity, &name)?;
+            Address::Stream { name, before, at, view } => {
+                let names = parse_names(&name)?;
+                for name in names.as_slice() {
+                    self.access.watch(identity, name)?;
+                }
                 let view = view.map(|view| view.parse()).transpose().map_err(|_| {
                     Problem::new(problem::MALFORMED_QUERY, "A view is \"log\" or \"text\".")
                 })?;
-                match (at, before) {
-                    (Some(id), _) => self.around(name, &id, view).await,
-                    (None, Some(id)) => self.before(name, &id, view).await,
-                    (None, None) => self.newest(identity, name, None, view).await,
+                match (names.single().cloned(), at, before) {
+                    (Some(name), Some(id), _) => self.around(name, &id, view).await,
+                    (Some(name), None, Some(id)) => self.before(name, &id, view).await,
+                    (Some(name), None, None) => self.newest(identity, name, None, view).await,
+                    (None, None, None) => self.newest_of_several(names, view).await,
+                    (None, ..) => Err(Problem::new(
+                        problem::MALFORMED_QUERY,
+                        "A message is on the page of its own stream: name that one alone.",
+                    )),
                 }
             }
             Address::SignIn { to } => {
@@ -86,7 +93,8 @@ impl Pages {
         let events = mount::address(&format!("/streams/{name}/events"));
         let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
             Ok(page) => {
-                Snapshot { events, messages: page.messages, older: page.more, end: page.end }
+                let (messages, older, end) = (page.messages, page.more, page.end);
+                Snapshot { events, messages, older, end, ..Snapshot::default() }
             }
             // People open the page first and publish afterwards.
             Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
@@ -95,6 +103,41 @@ impl Pages {
         let watchers = self.hub.watchers(&name);
         let may_publish = self.access.publish(identity, &name).is_ok();
         Ok(Page::Stream { name, snapshot, watchers, may_publish, draft, view })
+    }
+
+    /// Several streams as they are now: the newest messages of each, of one read of each, in the order of
+    /// time. Each has its share of a page, so that none pushes the others out, and the cursor of each is
+    /// that of its last message here.
+    async fn newest_of_several(
+        &self,
+        names: StreamNames,
+        view: Option<View>,
+    ) -> Result<Page, Problem> {
+        let streams = names.as_slice();
+        let share = Bound {
+            messages: NEWEST.messages / streams.len(),
+            bytes: NEWEST.bytes / streams.len(),
+        };
+        let mut merged = Vec::new();
+        for (stream, name) in streams.iter().enumerate() {
+            let page = match self.log.read(name, Range::Before(ReadCursor::Latest), share).await {
+                Ok(page) => page,
+                Err(ReadError::NoStream) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let messages = page.messages.into_iter().map(|message| (message, false));
+            // The messages of a stream keep their order, even if the clock was set back between them.
+            let mut time = 0;
+            for (message, end) in messages.chain(page.end.map(|end| (end, true))) {
+                time = message.id.millis.max(time);
+                merged.push((time, MergedMessage { message, stream, end }));
+            }
+        }
+        merged.sort_by_key(|(time, _)| *time);
+        let merged = merged.into_iter().map(|(_, message)| message).collect();
+        let events = mount::address(&format!("/streams/{names}/events"));
+        let snapshot = Snapshot { events, names: names.to_string(), merged, ..Snapshot::default() };
+        Ok(Page::Several { names, snapshot, view })
     }
 
     /// The messages before one.

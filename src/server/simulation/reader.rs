@@ -85,7 +85,7 @@ impl ReadingClient {
             let cursor = cursor::parse_cursor(&cursor).map_err(|_| "an invalid cursor")?;
             let hub = self.hubs[self.rng.usize(..self.hubs.len())].clone();
             let stream = self.stream.clone();
-            let start = Watcher::start(&hub, stream, ADDRESS.into(), Some(cursor));
+            let start = Watcher::start(&hub, stream, ADDRESS.into(), Some(cursor), 1);
             let start = timeout(MAX_START, start).await.map_err(|_| "a watcher does not start")?;
             match start {
                 // Retries as after a 503.

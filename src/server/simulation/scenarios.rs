@@ -74,7 +74,7 @@ impl TestServer {
 
     async fn watch(&self, cursor: ReadCursor) -> impl Stream<Item = Batch> + Unpin + use<> {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
-        let start = Watcher::start(&self.hub, self.stream.clone(), address, Some(cursor)).await;
+        let start = Watcher::start(&self.hub, self.stream.clone(), address, Some(cursor), 1).await;
         let Ok(Start::Watching(first, watcher)) = start else { panic!("a stream to watch") };
         let first = futures::stream::iter((!first.frames.is_empty()).then(|| first.into()));
         first.chain(watcher.frames()).boxed()

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::message::{EventId, PING, RESET, ResetReason, STALE_PING};
+use crate::message::{EventId, PING, RESET, ResetReason, STALE_PING, StreamName};
 
 /// Appends an event.
 ///
@@ -56,6 +56,57 @@ pub(crate) fn reset(buffer: &mut String, reason: ResetReason, oldest: Option<Eve
     let oldest = oldest.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
     let reason = reason.as_str();
     event(buffer, RESET, None, &format!(r#"{{"reason":"{reason}","oldest":{oldest}}}"#));
+}
+
+/// An encoded frame, in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    /// The event name.
+    pub(crate) kind: &'a str,
+    /// The id; empty if it has none.
+    pub(crate) id: &'a str,
+    /// The data lines, and the empty line that ends the frame.
+    pub(crate) data: &'a str,
+}
+
+/// Splits the first frame off frames that [`event`] has encoded; returns it and the others. The data of a
+/// message cannot end it, because each of its lines begins with a field name.
+pub(crate) fn split_first(frames: &str) -> Option<(Frame<'_>, &str)> {
+    let (kind, rest) = frames.strip_prefix("event: ")?.split_once('\n')?;
+    let (id, rest) = match rest.strip_prefix("id: ") {
+        Some(rest) => rest.split_once('\n')?,
+        None => ("", rest),
+    };
+    let mut end = 0;
+    while !rest[end..].starts_with('\n') {
+        end += rest[end..].find('\n')? + 1;
+    }
+    let (data, rest) = rest.split_at(end + 1);
+    Some((Frame { kind, id, data }, rest))
+}
+
+/// Appends the fields before the data of a frame of several streams. Its id lists the cursor of each, the
+/// one of its own stream first.
+pub(crate) fn head_of_several<'a>(
+    buffer: &mut String,
+    kind: &str,
+    cursors: impl Iterator<Item = (&'a StreamName, EventId)>,
+) {
+    buffer.push_str("event: ");
+    buffer.push_str(kind);
+    let mut before = "\nid: ";
+    for (stream, id) in cursors {
+        let _ = write!(buffer, "{before}{stream}={id}");
+        before = ",";
+    }
+    buffer.push('\n');
+}
+
+/// Appends an encoded reset of one of several streams, with the stream's name.
+pub(crate) fn reset_of_several(buffer: &mut String, stream: &StreamName, reset: &[u8]) {
+    let reset = str::from_utf8(reset).unwrap_or_default();
+    let Some((head, members)) = reset.split_once('{') else { return };
+    let _ = write!(buffer, "{head}{{\"stream\":\"{stream}\",{members}");
 }
 
 /// Appends a ping, the event that keeps an idle stream alive, and says whether the reader is `stale`.
@@ -138,6 +189,49 @@ mod tests {
                 prop_assert_eq!(&event.data, &with_lf(data));
             }
         }
+
+        #[test]
+        fn frames_are_split_where_they_end(
+            messages in prop::collection::vec((text(), any::<Option<u64>>()), 0..6),
+        ) {
+            let (mut buffer, mut ends) = (String::new(), Vec::new());
+            for (data, seq) in &messages {
+                let id = seq.map(|seq| EventId { millis: 1, seq });
+                event(&mut buffer, NEW_MESSAGE, id, data);
+                ends.push(buffer.len());
+            }
+            let mut frames = buffer.as_str();
+            for ((_, seq), end) in messages.iter().zip(ends) {
+                let (frame, rest) = split_first(frames).expect("a frame");
+                prop_assert_eq!(rest, &buffer[end..]);
+                prop_assert_eq!(frame.kind, NEW_MESSAGE);
+                prop_assert_eq!(frame.id, seq.map_or(String::new(), |seq| format!("1-{seq}")));
+                prop_assert!(buffer[..end].ends_with(frame.data));
+                frames = rest;
+            }
+            prop_assert_eq!(split_first(frames), None);
+        }
+    }
+
+    #[test]
+    fn frames_of_several_streams_have_the_documented_bytes() {
+        let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<StreamName>().expect("a name"));
+        let id = |seq| EventId { millis: 1_763_891_234_567, seq };
+        let mut one = String::new();
+        event(&mut one, NEW_MESSAGE, Some(id(42)), "x\ny");
+        let (frame, _) = split_first(&one).expect("a frame");
+        let mut buffer = String::new();
+        let cursors = [(&b, id(42)), (&a, id(7)), (&c, id(1))];
+        head_of_several(&mut buffer, frame.kind, cursors.into_iter());
+        buffer.push_str(frame.data);
+        let mut one = String::new();
+        reset(&mut one, ResetReason::Trimmed, None);
+        reset_of_several(&mut buffer, &b, one.as_bytes());
+        let expected = [
+            "event: new_message\nid: b=1763891234567-42,a=1763891234567-7,c=1763891234567-1\ndata: x\ndata: y\n\n",
+            "event: reset\ndata: {\"stream\":\"b\",\"reason\":\"trimmed\",\"oldest\":null}\n\n",
+        ];
+        assert_eq!(buffer, expected.concat());
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl EventStreams {
             last_sent: Instant::now(),
             expires_at: grant.expires_at,
             ended: false,
+            mid_frame: false,
             reader,
             retry: self.retry,
             stats: StreamStats::begin(self.metrics.clone(), kind),
@@ -140,6 +141,7 @@ fn stream_response(body: Body) -> Response {
 }
 
 /// The body of an SSE response.
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 struct EventBody<F> {
     first: Option<Box<Batch>>,
     frames: Pin<Box<F>>,
@@ -158,6 +160,8 @@ struct EventBody<F> {
     /// When the permission to watch ends.
     expires_at: Option<Instant>,
     ended: bool,
+    /// Whether the next batch has the rest of a frame.
+    mid_frame: bool,
     reader: Reader,
     retry: Duration,
     stats: StreamStats,
@@ -168,6 +172,7 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
     fn send(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
         self.stats.count(&batch);
         self.record_sent(batch.frames.len());
+        self.mid_frame = batch.incomplete;
         match batch.memory {
             None => Poll::Ready(Some(batch.frames)),
             Some(memory) => {
@@ -275,6 +280,11 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
         }
         if self.ended {
             return Poll::Ready(None);
+        }
+        if self.mid_frame
+            && let Poll::Ready(Some(rest)) = self.frames.as_mut().poll_next(context)
+        {
+            return self.send(rest);
         }
         if self.shutdown.has_begun(context) {
             self.ended = true;

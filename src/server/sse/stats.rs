@@ -23,6 +23,11 @@ pub(crate) struct Batch<Frames = Bytes> {
     pub(crate) reset: Option<ResetReason>,
     /// The memory reserved for them, if they are larger than a reader may hold without a reservation.
     pub(crate) memory: Option<Box<MemoryPermit>>,
+    /// Whether the log had more when they were read: the next ones are not new.
+    pub(crate) more: bool,
+    /// Whether the last frame is incomplete: the next batch has the rest, and nothing may be sent in
+    /// between.
+    pub(crate) incomplete: bool,
 }
 
 impl Batch<String> {
@@ -35,10 +40,10 @@ impl Batch<String> {
 
 impl From<Batch<String>> for Batch {
     fn from(batch: Batch<String>) -> Self {
-        let Batch { mut frames, messages, reset, memory } = batch;
+        let Batch { mut frames, messages, reset, memory, more, incomplete } = batch;
         // A stalled reader holds the buffer.
         frames.shrink_to_fit();
-        Self { frames: frames.into(), messages, reset, memory }
+        Self { frames: frames.into(), messages, reset, memory, more, incomplete }
     }
 }
 
