@@ -10,6 +10,7 @@
 //!
 //! - [`base_path`]: the path from which every address of a server begins
 //! - [`message`]: messages, event ids, stream names, and the snapshot that a page is rendered with
+//! - `escapes`: ANSI escape sequences in a text; [`filter`]: which texts a reader is looking for
 //! - [`feed`]: the rows of a page: applies events; bounded and pure
 //! - [`problem`]: the table of problem types (RFC 9457)
 //! - [`app`]: the pages: routes, documents, the live island, the composer
@@ -25,7 +26,7 @@
 //!   - `router`: every route and layer on one screen; `state`: what the handlers share;
 //!     `mount`: all of it below a base path
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
-//!     `watch`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
+//!     `watch`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`, `search`,
 //!     `idempotency`, `content_encoding`, `response`
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
@@ -51,12 +52,12 @@
 //! # What never imports what
 //!
 //! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
-//! `feed → message`; `message →` nothing of ours; `base_path` and `problem` are for both sides. No two modules
-//! import each other, and each room of the server imports only those below it, in the order of `LAYERS`
-//! in the test: `config` is near the top, imported only by what assembles the server. `web_sys` stays
-//! inside `app::subscription` and `app::browser`; the log knows neither axum nor the hub, and nothing
-//! outside an engine knows its types. A test holds this (`tests/it/architecture.rs`), and so do the two
-//! lines below, the only `cfg(feature)` there is.
+//! `feed → message`; `filter → escapes`; `message` and `escapes →` nothing of ours; these, `base_path` and
+//! `problem` are for both sides. No two modules import each other, and each room of the server imports only
+//! those below it, in the order of `LAYERS` in the test: `config` is near the top, imported only by what
+//! assembles the server. `web_sys` stays inside `app::subscription` and `app::browser`; the log knows
+//! neither axum nor the hub, and nothing outside an engine knows its types. A test holds this
+//! (`tests/it/architecture.rs`), and so do the two lines below, the only `cfg(feature)` there is.
 
 // A view's type is as deep as its markup.
 #![recursion_limit = "256"]
@@ -65,7 +66,9 @@
 
 pub mod app;
 pub mod base_path;
+mod escapes;
 pub mod feed;
+pub mod filter;
 pub mod message;
 pub mod problem;
 #[cfg(feature = "ssr")]

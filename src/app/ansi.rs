@@ -6,11 +6,8 @@
 //! A carriage return stays a line break, which it is in an event stream: there the page cannot tell the
 //! two apart. So a progress bar that was published as one message is shown with all its states.
 
-use super::content::split;
-
-pub(super) const ESCAPE: u8 = 0x1b;
-/// The end of a string such as the title of a window, beside `ESC \`.
-const BELL: u8 = 7;
+use crate::escapes::split_sequence;
+pub(super) use crate::escapes::strip;
 
 /// The styles: the codes that set them, and their classes in the style sheet.
 const STYLES: [(u32, &str); 6] = [
@@ -47,20 +44,14 @@ pub(super) struct Styled {
     pub(super) changes: Vec<(usize, Style)>,
 }
 
-/// A text without its escape sequences.
-pub(super) fn strip(text: &str) -> String {
-    parse(text).text
-}
-
 /// Splits a text into its visible text and its styles.
 pub(super) fn parse(text: &str) -> Styled {
     let mut styled = Styled::default();
     let mut style = Style::default();
     let mut rest = text;
     while !rest.is_empty() {
-        let (visible, after) = split(rest, rest.bytes().take_while(|&b| b != ESCAPE).count());
+        let (visible, sequence, after) = split_sequence(rest);
         styled.text.push_str(visible);
-        let (sequence, after) = split(after, sequence_length(after.as_bytes()));
         rest = after;
         if let [_, b'[', parameters @ .., b'm'] = sequence.as_bytes() {
             style.apply(parameters);
@@ -68,37 +59,6 @@ pub(super) fn parse(text: &str) -> Styled {
         }
     }
     styled
-}
-
-/// The length of the escape sequence at the beginning of a text, in bytes, all of which are ASCII
-/// (ECMA-48, sections 5.3 to 5.6). A sequence that breaks off is as long as what there is of it; a string
-/// without an end, which may be all of the text, is not one: only its first character is dropped.
-fn sequence_length(text: &[u8]) -> usize {
-    let mut last = b'/';
-    let mut length = 1;
-    match text.get(1) {
-        // Strings: OSC (titles, links, progress), DCS, SOS, PM and APC.
-        Some(b']' | b'P' | b'X' | b'^' | b'_') => {
-            let end = 1 + text.iter().skip(1).take_while(|&&b| b >= b' ').count();
-            return match text.get(end..) {
-                Some([BELL, ..]) => end + 1,
-                Some([ESCAPE, b'\\', ..]) => end + 2,
-                _ => 2,
-            };
-        }
-        // Control sequences have parameters, others only intermediate characters.
-        Some(b'[') => (last, length) = (b'?', 2),
-        _ => {}
-    }
-    while let Some(b) = text.get(length)
-        && matches!(b, b' '..=b'~')
-    {
-        length += 1;
-        if *b > last {
-            break;
-        }
-    }
-    length
 }
 
 impl Style {
@@ -288,30 +248,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn other_sequences_are_dropped() {
-        for (text, expected) in [
-            ("\x1b[2K\x1b[1Gdone\x1b[?25h", "done"),
-            ("\x1b[>4;1m\x1b[?1m\x1b[1 qa", "a"),
-            ("\x1b]0;title\x07a\x1b]8;;http://e.example\x1b\\link\x1b]8;;\x1b\\", "alink"),
-            ("\x1bPdata\x1b\\a\x1b_b\x1b\\\x1b^c\x1b\\\x1bXd\x1b\\", "a"),
-            ("\x1b(B\x1b)0\x1b7\x1b8\x1bca\x1b=\x1bM\x1b#8", "a"),
-            ("\x1b%/Ga", "a"),
-            // What breaks off is dropped as far as it goes, and nothing that is not part of it.
-            ("a\x1b", "a"),
-            ("a\x1b[", "a"),
-            ("a\x1b[38;5;…", "a…"),
-            ("a\x1b[1\nb", "a\nb"),
-            ("\x1b]0;no end", "0;no end"),
-            ("\x1b]0;no end\nnext\x07", "0;no end\nnext\x07"),
-            ("\x1b]0;a\x1b[1mb", "0;ab"),
-            ("\x1b\x1b[1ma\x1béb", "aéb"),
-            ("50 %\r100 %", "50 %\r100 %"),
-        ] {
-            assert_eq!(strip(text), expected, "{text:?}");
-        }
-    }
-
     /// A regular expression for texts with parts of escape sequences.
     const TEXTS: &str = "(\u{1b}|\u{1b}\\[|[\\[\\]P;:?0-9mKé<&\"h \u{7}\\\\\n]|\\PC){0,40}";
 
@@ -320,20 +256,13 @@ mod tests {
         #[test]
         fn the_visible_text_is_the_text_without_its_sequences(text in TEXTS) {
             let Styled { text: visible, changes } = parse(&text);
-            prop_assert!(!visible.bytes().any(|b| b == ESCAPE));
+            prop_assert!(!visible.contains('\x1b'));
             let mut rest = text.chars();
             prop_assert!(visible.chars().all(|c| rest.any(|other| other == c)));
             prop_assert!(changes.is_sorted_by_key(|(at, _)| *at));
             prop_assert!(changes.iter().all(|(at, _)| visible.is_char_boundary(*at)));
+            prop_assert_eq!(strip(&text), visible.as_str());
             prop_assert_eq!(strip(&visible), visible);
-        }
-
-        #[test]
-        fn text_around_sequences_stays(
-            pieces in prop::collection::vec("[^\\x00-\\x1f]{0,8}", 1..6),
-            sequence in "\u{1b}(\\[[0-9;:?<=>!-/]{0,8}[@-~]|\\][^\\x00-\\x1f]{0,8}(\u{7}|\u{1b}\\\\)|[ -/]{0,2}[0-OQ-WYZ\\\\`-~])",
-        ) {
-            prop_assert_eq!(strip(&pieces.join(&sequence)), pieces.concat());
         }
     }
 }

@@ -84,6 +84,9 @@ fn forbidden_imports_are_absent() {
         &["axum", "tokio", "leptos", "server", "app", "feed", "problem"],
         &[],
     );
+    let rooms = ["axum", "tokio", "leptos", "server", "app", "feed", "message", "problem"];
+    imports.assert_never("filter", &rooms, &[]);
+    imports.assert_never("escapes", &[&rooms[..], &["filter"]].concat(), &[]);
     imports.assert_never(
         "base_path",
         &["axum", "tokio", "leptos", "server", "app", "feed", "message", "problem"],
