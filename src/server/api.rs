@@ -15,4 +15,5 @@ pub(crate) mod publish;
 pub(crate) mod publishing;
 mod query;
 pub(crate) mod response;
+pub(crate) mod search;
 pub(crate) mod watch;

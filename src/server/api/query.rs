@@ -20,17 +20,34 @@ pub(crate) async fn parameters<const N: usize>(
     parts: &mut Parts,
     known: [&str; N],
 ) -> Result<[Option<String>; N], Problem> {
+    Ok(parameters_and_lists(parts, known, []).await?.0)
+}
+
+/// The same, with the values of `lists`, which may be repeated.
+///
+/// # Errors
+/// As [`parameters`].
+pub(crate) async fn parameters_and_lists<const N: usize, const M: usize>(
+    parts: &mut Parts,
+    known: [&str; N],
+    lists: [&str; M],
+) -> Result<([Option<String>; N], [Vec<String>; M]), Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, &()).await?;
     let mut values = [const { None }; N];
+    let mut list_values = [const { Vec::new() }; M];
     for (name, value) in pairs {
+        if let Some(at) = lists.iter().position(|list| matches_name(&name, list)) {
+            list_values[at].push(value);
+            continue;
+        }
         let Some(at) = known.iter().position(|known| matches_name(&name, known)) else {
-            return Err(unknown(&name, &known));
+            return Err(unknown(&name, &[&known[..], &lists].concat()));
         };
         if values[at].replace(value).is_some() {
             return Err(malformed(format!("Send {} only once.", known[at])));
         }
     }
-    Ok(values)
+    Ok((values, list_values))
 }
 
 fn matches_name(name: &str, known: &str) -> bool {

@@ -66,6 +66,7 @@ pub(crate) fn layer(allow_origin: &[Origin]) -> CorsLayer {
         .expose_headers([
             header::LINK,
             header::RETRY_AFTER,
+            HeaderName::from_static("tidings-examined"),
             HeaderName::from_static("x-request-id"),
         ])
         .allow_headers([
