@@ -12,6 +12,8 @@ mod content;
 pub mod counter;
 pub mod days;
 pub mod embed;
+mod find;
+pub mod found;
 mod head;
 mod island;
 mod json;
@@ -49,10 +51,10 @@ use leptos_router::{
 use serde::Serialize;
 
 use self::{
-    archive::ArchivePage, counter::CounterPage, embed::StreamsAlone, head::head, layout::Layout,
-    loader::Loader, problems::ProblemsPage, refused::RefusedPage, several::SeveralStreamsPage,
-    sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage, streams::StreamsPage,
-    view::View,
+    archive::ArchivePage, counter::CounterPage, embed::StreamsAlone, found::FoundPage, head::head,
+    layout::Layout, loader::Loader, problems::ProblemsPage, refused::RefusedPage,
+    several::SeveralStreamsPage, sign_in::SignInPage, site_header::SiteHeader, stream::StreamPage,
+    streams::StreamsPage, view::View,
 };
 use crate::{
     base_path::BasePath,
@@ -79,6 +81,8 @@ pub enum Address {
         before: Option<String>,
         /// `?at`: the message with this id, among its neighbours.
         at: Option<String>,
+        /// `?find`: the messages that match what was typed, with `before` those before an id.
+        find: Option<String>,
         /// `?view`: how to set the messages.
         view: Option<String>,
     },
@@ -193,6 +197,23 @@ pub enum Page {
         /// The view that the visitor has chosen.
         view: Option<View>,
     },
+    /// What a filter finds in a part of a stream.
+    Found {
+        /// The stream.
+        name: StreamName,
+        /// The filter as it was typed; without a word nothing was looked for.
+        find: String,
+        /// The messages that match, oldest first.
+        messages: Vec<Message>,
+        /// How many messages were examined.
+        examined: usize,
+        /// Where to go on with older messages, if there are any.
+        next: Option<EventId>,
+        /// Whether the part ends with the newest message.
+        newest: bool,
+        /// The view that the visitor has chosen.
+        view: Option<View>,
+    },
     /// The form to sign in with, at an address of its own, or in place of a page that this visitor
     /// may not see.
     SignIn {
@@ -274,6 +295,7 @@ fn requested_stream() -> Address {
         name,
         before: parameter("before"),
         at: parameter("at"),
+        find: parameter("find"),
         view: parameter("view"),
     }
 }
@@ -300,7 +322,9 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
             };
             provide_context(context);
             let (stream, view) = match &page {
-                Page::Stream { name, view, .. } | Page::Archive { name, view, .. } => {
+                Page::Stream { name, view, .. }
+                | Page::Archive { name, view, .. }
+                | Page::Found { name, view, .. } => {
                     (Some(stream_address(&base, name.as_str())), *view)
                 }
                 Page::Several { names, view, .. } => {
@@ -371,6 +395,9 @@ fn page_view(page: Page, layout: Layout) -> AnyView {
         }
         Page::Archive { name, messages, at, older, newer, end, view } => {
             view! { <ArchivePage name messages at older newer end view /> }.into_any()
+        }
+        Page::Found { name, find, messages, examined, next, newest, view } => {
+            view! { <FoundPage name find messages examined next newest view /> }.into_any()
         }
         Page::SignIn { to, notice, refused } => {
             view! { <SignInPage to notice refused /> }.into_any()

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use super::{
     days::lines,
+    find::find_address,
     page_context,
     row::{RowContext, push_html, utc},
     stream_address,
@@ -36,24 +37,15 @@ pub fn ArchivePage(
     let query = view.map(|view| format!("&view={}", view.as_str())).unwrap_or_default();
     let first = messages.first().map(|message| message.id).filter(|_| older);
     let last = messages.last().map(|message| message.id).filter(|_| newer);
-    let texts = messages.iter().rev().map(|message| message.data.as_str());
-    let class = if LogDetector::default().is_log(texts) { "log lines" } else { "log" };
     let older = first.map(|id| view! { <a href=format!("{path}?before={id}{query}")>"Older"</a> });
     // The page around the last message shows the messages that follow it.
     let newer = last.map(|id| view! { <a href=format!("{path}?at={id}{query}#at")>"Newer"</a> });
 
-    let ending = end.map(|end| RowContent::End(end.into()));
-    let contents =
-        messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
-    let rows = (0..).zip(contents).map(|(key, content)| Row { key, stream: 0, content });
     let heading = String::from(name);
-    let context = RowContext { pages: vec![path.clone()], at };
-    let lines = lines(rows, None, utc).0;
-    let empty = lines.is_empty().then(|| view! { <p>"There are no messages here."</p> });
-    let mut html = String::new();
-    for line in &lines {
-        push_html(&mut html, line, &context, utc);
-    }
+    let empty = messages.is_empty() && end.is_none();
+    let empty = empty.then(|| view! { <p>"There are no messages here."</p> });
+    let find = view! { <a href=find_address(&path, "", view)>"Find"</a> };
+    let log = log(path.clone(), messages, end, at);
     let live = view.map(|view| format!("?view={}", view.as_str())).unwrap_or_default();
     let live = move || view! { <a href=format!("{path}{live}")>"Live"</a> };
 
@@ -66,12 +58,37 @@ pub fn ArchivePage(
                     {view_links(&page_context().path)}
                 </p>
             </header>
-            <nav aria-label="Older and newer messages">{older.clone()} {newer.clone()} {live()}</nav>
+            <nav aria-label="Older and newer messages">
+                {older.clone()} {newer.clone()} {find} {live()}
+            </nav>
             {empty}
-            <div class=class>
-                <ol aria-label="Messages" inner_html=html></ol>
-            </div>
+            {log}
             <nav aria-label="Older and newer messages, again">{older} {newer} {live()}</nav>
         </main>
+    }
+}
+
+/// Messages, and the end, where they are the last ones before it. `path` is the address of the stream.
+pub(super) fn log(
+    path: String,
+    messages: Vec<Message>,
+    end: Option<Message>,
+    at: Option<EventId>,
+) -> impl IntoView {
+    let texts = messages.iter().rev().map(|message| message.data.as_str());
+    let class = if LogDetector::default().is_log(texts) { "log lines" } else { "log" };
+    let ending = end.map(|end| RowContent::End(end.into()));
+    let contents =
+        messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
+    let rows = (0..).zip(contents).map(|(key, content)| Row { key, stream: 0, content });
+    let context = RowContext { pages: vec![path], at };
+    let mut html = String::new();
+    for line in &lines(rows, None, utc).0 {
+        push_html(&mut html, line, &context, utc);
+    }
+    view! {
+        <div class=class>
+            <ol aria-label="Messages" inner_html=html></ol>
+        </div>
     }
 }

@@ -44,6 +44,8 @@ fn title_and_description(page: &Page) -> (String, Option<String>) {
             (names, Some(description.to_owned()))
         }
         Page::Archive { name, .. } => (format!("{name}, older messages"), None),
+        Page::Found { name, find, .. } if find.is_empty() => (format!("{name}, find"), None),
+        Page::Found { name, find, .. } => (format!("{name}, find “{find}”"), None),
         Page::SignIn { refused, .. } => {
             (if refused.is_some() { "Refused: Sign in" } else { "Sign in" }.to_owned(), None)
         }

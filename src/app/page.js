@@ -1,5 +1,6 @@
 // What works without the wasm, and before it has loaded: choosing how the messages of a stream are set, the
-// buttons that copy, the key that sends, turning notifications on and off, and the mark on the icon.
+// buttons that copy, the key that sends, opening the filter, turning notifications on and off, and the mark on
+// the icon.
 
 {
   const root = document.documentElement;
@@ -57,12 +58,35 @@
     button.textContent = label;
   };
 
+  // Opens the filter, which is loaded when it is needed. Where it cannot be loaded, the link leads to the
+  // page that finds without scripts.
+  const find = async (link) => {
+    // What is typed meanwhile is not lost.
+    let typed = "";
+    const collect = (event) => {
+      const { key, target, ctrlKey, metaKey, altKey } = event;
+      if (key.length > 1 || ctrlKey || metaKey || altKey || target.closest?.("input, textarea")) return;
+      event.preventDefault();
+      typed += key;
+    };
+    addEventListener("keydown", collect, true);
+    try {
+      const { open } = await import(link.dataset.find);
+      open(link, typed);
+    } catch {
+      location.assign(link.href);
+    } finally {
+      removeEventListener("keydown", collect, true);
+    }
+  };
+
   addEventListener("click", (event) => {
     const { target, ctrlKey, metaKey, shiftKey } = event;
-    const link = target.closest?.("a[data-view]");
+    const link = target.closest?.("a[data-view], a[data-find]");
     if (link && !ctrlKey && !metaKey && !shiftKey) {
       event.preventDefault();
-      choose(link);
+      if (link.dataset.find) find(link);
+      else choose(link);
     }
     const button = target.closest?.("button.copy");
     if (button) copy(button);
@@ -84,8 +108,15 @@
     if (button && stored((storage) => storage.getItem(notifyKey)) !== null) (await import(button.dataset.module)).start();
   });
 
-  // Submits the form of the composer, as its button would.
-  addEventListener("keydown", ({ target, key, ctrlKey, metaKey }) => {
+  // Submits the form of the composer, as its button would; and the key that opens the filter, unless the
+  // reader has turned it off.
+  addEventListener("keydown", (event) => {
+    const { target, key, ctrlKey, metaKey, altKey } = event;
     if (key === "Enter" && (ctrlKey || metaKey)) target.closest?.(".composer")?.requestSubmit();
+    if (key !== "/" || ctrlKey || metaKey || altKey || target.closest?.("input, textarea, [contenteditable]")) return;
+    const link = document.querySelector("a[data-find]");
+    if (!link || stored((storage) => storage.getItem("tidings:find-key")) === "off") return;
+    event.preventDefault();
+    find(link);
   });
 }

@@ -6,6 +6,7 @@ use super::{
     Draft, PageContext,
     command::{Command, curl, shell_word, token_hint},
     composer::{End, EndForm},
+    find::find_link,
     layout::Layout,
     live::LiveStream,
     page_context,
@@ -49,6 +50,7 @@ pub fn StreamPage(
     let composer = may_publish || draft.is_some();
     let heading = name.to_string();
     let address = stream_address(&base, name.as_str());
+    let find = find_link(&base, &address);
     let sign_in = sign_in_address(&base, &address);
     let streams = base.address("/streams");
     let notify = base.address("/notify.js");
@@ -59,6 +61,7 @@ pub fn StreamPage(
             <header class="stream-head">
                 <h1>{heading}</h1>
                 <p>{watching(watchers)}</p>
+                {find}
             </header>
             <noscript>
                 <p class="notice">

@@ -73,6 +73,7 @@ struct Loaded {
 /// A request for a page.
 struct Visit {
     pages: Arc<Pages>,
+    client: Client,
     identity: Identity,
     context: PageContext,
     /// Shown in place of the page at the address.
@@ -170,7 +171,14 @@ impl Pages {
         let path =
             parts.uri.path_and_query().map_or(String::new(), |path| base.address(path.as_str()));
         let context = PageContext { base, server, path, visitor, assets: self.assets(as_text) };
-        Visit { pages: Arc::clone(self), identity, context, instead, problem: OnceLock::new() }
+        Visit {
+            pages: Arc::clone(self),
+            client,
+            identity,
+            context,
+            instead,
+            problem: OnceLock::new(),
+        }
     }
 
     /// The style sheet, script and wasm of a page.
@@ -192,7 +200,7 @@ impl Visit {
         let loaded = if let Some(loaded) = &self.instead {
             loaded.clone()
         } else {
-            let page = self.pages.load(&self.identity, address).await;
+            let page = self.pages.load(self.client, &self.identity, address).await;
             Loaded::new(page, self.context.path.clone())
         };
         if let Some(problem) = loaded.problem {

@@ -1,6 +1,6 @@
 // Minifies, hashes and precompresses a built site, as `cargo leptos build --release --precompress` does
-// with libraries that take minutes to compile: minifies the script and the style sheet, names both and
-// the wasm after their content, lists the names for the server (hash.txt), and compresses every file.
+// with libraries that take minutes to compile: minifies the scripts and the style sheet, names the one that
+// loads the wasm, the wasm and the style sheet after their content, lists the names for the server (hash.txt), and compresses every file.
 
 import { browserslistToTargets, transform } from "lightningcss";
 import { createHash } from "node:crypto";
@@ -24,9 +24,9 @@ const { site, package: folder, name, style, browsers } = parseArgs({ options }).
 
 const path = (extension) => join(site, folder, `${name}.${extension}`);
 
-async function minifyScript() {
-  const { code } = await minify(await readFile(path("js"), "utf8"), { module: true });
-  await writeFile(path("js"), code);
+async function minifyScript(script) {
+  const { code } = await minify(await readFile(script, "utf8"), { module: true });
+  await writeFile(script, code);
 }
 
 async function minifyStyle() {
@@ -52,7 +52,7 @@ async function compress(file) {
   await writeFile(`${file}.gz`, await promisify(gzip)(content, { level: constants.Z_BEST_COMPRESSION }));
 }
 
-await Promise.all([minifyScript(), minifyStyle()]);
+await Promise.all([minifyScript(path("js")), minifyScript(join(site, "find.js")), minifyStyle()]);
 const hashes = await Promise.all(["js", "wasm", "css"].map(nameByContent));
 const entries = await readdir(site, { recursive: true, withFileTypes: true });
 const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));

@@ -3,10 +3,16 @@
 use super::Pages;
 use crate::{
     app::{Address, Draft, Page, view::View},
+    filter::Filter,
     message::{EventId, MergedMessage, Snapshot, StreamName, StreamNames, Summary},
     problem,
     server::{
-        api::{cursor, response::MAX_TEXT_BYTES},
+        api::{
+            cursor,
+            response::MAX_TEXT_BYTES,
+            search::{Found, SEARCH_COST, malformed_filter, search},
+        },
+        client::Client,
         error::Problem,
         guard::Identity,
         log::{Bound, Range, ReadCursor, ReadError, StreamInfo},
@@ -30,13 +36,14 @@ impl Pages {
     /// When there is none, or none for this visitor.
     pub(super) async fn load(
         &self,
+        client: Client,
         identity: &Identity,
         address: Address,
     ) -> Result<Page, Problem> {
         match address {
             Address::Counter => Ok(Page::Counter(self.counter.snapshot())),
             Address::Streams => self.streams(identity).await,
-            Address::Stream { name, before, at, view } => {
+            Address::Stream { name, before, at, find, view } => {
                 let names = parse_names(&name)?;
                 for name in names.as_slice() {
                     self.access.watch(identity, name)?;
@@ -44,15 +51,26 @@ impl Pages {
                 let view = view.map(|view| view.parse()).transpose().map_err(|_| {
                     Problem::new(problem::MALFORMED_QUERY, "A view is \"log\" or \"text\".")
                 })?;
-                match (names.single().cloned(), at, before) {
-                    (Some(name), Some(id), _) => self.around(name, &id, view).await,
-                    (Some(name), None, Some(id)) => self.before(name, &id, view).await,
-                    (Some(name), None, None) => self.newest(identity, name, None, view).await,
-                    (None, None, None) => self.newest_of_several(names, view).await,
-                    (None, ..) => Err(Problem::new(
+                let Some(name) = names.single().cloned() else {
+                    return match (at, before, find) {
+                        (None, None, None) => self.newest_of_several(names, view).await,
+                        _ => Err(Problem::new(
+                            problem::MALFORMED_QUERY,
+                            "A message is on the page of its own stream: name that one alone.",
+                        )),
+                    };
+                };
+                match (at, before, find) {
+                    (None, before, Some(find)) => {
+                        self.found(client, name, find, before, view).await
+                    }
+                    (Some(_), _, Some(_)) => Err(Problem::new(
                         problem::MALFORMED_QUERY,
-                        "A message is on the page of its own stream: name that one alone.",
+                        "Use either at or find, not both.",
                     )),
+                    (Some(id), _, None) => self.around(name, &id, view).await,
+                    (None, Some(id), None) => self.before(name, &id, view).await,
+                    (None, None, None) => self.newest(identity, name, None, view).await,
                 }
             }
             Address::SignIn { to } => {
@@ -151,6 +169,28 @@ impl Pages {
         let page = self.log.read(&name, Range::Before(place), NEWEST).await?;
         let (messages, older) = (page.messages, page.more);
         Ok(Page::Archive { name, messages, at: None, older, newer: true, end: None, view })
+    }
+
+    /// What a filter finds before a message, or among the newest ones.
+    async fn found(
+        &self,
+        client: Client,
+        name: StreamName,
+        find: String,
+        before: Option<String>,
+        view: Option<View>,
+    ) -> Result<Page, Problem> {
+        let filter = Filter::parse(&find).map_err(|error| malformed_filter("find", error))?;
+        let newest = before.is_none();
+        let place = before.map_or(Ok(ReadCursor::Latest), |id| cursor::parse_cursor(&id))?;
+        let Found { messages, examined, next, .. } = if filter.is_empty() {
+            Found::default()
+        } else {
+            self.limits.read(client.address, SEARCH_COST)?;
+            search(&self.log, &name, Range::Before(place), &filter, NEWEST.messages).await?
+        };
+        let find = if filter.is_empty() { String::new() } else { find };
+        Ok(Page::Found { name, find, messages, examined, next, newest, view })
     }
 
     /// A message among its neighbours.
