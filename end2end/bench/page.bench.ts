@@ -107,3 +107,51 @@ test("a minute of silence", async ({ browser, start }) => {
     await page.close();
   }
 });
+
+test("a filter over 100,000 messages", async ({ browser, start }) => {
+  const server = await start("--publish-rate", "0", "--read-rate", "0");
+  const lines = Array.from({ length: 100_000 }, (_, n) => `2026-11-26T19:00:00Z \x1b[32mINFO\x1b[0m request ${n} took ${n % 40} ms at node-${n % 7}`);
+  lines[0] = "the needle";
+  await fetch(`${server.url}/streams/long?lines`, { method: "POST", body: lines.join("\n") });
+  const runs: Record<string, number>[] = [];
+  for (let run = 0; run < RUNS; run++) {
+    const times: Record<string, number> = {};
+    const timed = async (name: string, task: () => Promise<unknown>) => {
+      const begin = performance.now();
+      await task();
+      times[`${name}, ms`] = performance.now() - begin;
+    };
+    let requests = 0;
+    await timed("the API, until it is done", async () => {
+      for (let before: string | null = "latest"; before; requests++) {
+        const page = await fetch(`${server.url}/streams/long/messages?before=${before}&contains=needle`);
+        before = ((await page.json()) as { next: string | null }).next;
+      }
+    });
+    const page = await browser.newPage();
+    await page.goto(`${server.url}/streams/long`);
+    const stream = new MessagePage(page);
+    await expect(stream.status).toHaveText("Live");
+    for (let i = 0; i < 4; i++) {
+      await page.getByRole("link", { name: "Older messages" }).click();
+      await expect(stream.rows.locator("p")).toHaveCount(200 + 100 * i);
+    }
+    await stream.log.press("/");
+    const box = page.getByRole("searchbox", { name: "Find" });
+    await expect(box).toBeFocused();
+    const cdp = await measured(page);
+    const before = await mainThread(cdp);
+    await page.keyboard.type("node-3 -9");
+    await expect(page.getByText(/^\d+ of 500 shown$/).first()).toBeVisible();
+    const after = await mainThread(cdp);
+    times["9 keys on 500 rows: main thread, ms"] = after["main thread, ms"]! - before["main thread, ms"]!;
+    await box.fill("needle");
+    await timed("the page, until it shows the hit", async () => {
+      await page.keyboard.press("Enter");
+      await expect(page.getByText(/^1 found in 99500 older messages\./).first()).toBeVisible();
+    });
+    runs.push({ requests, ...times });
+    await page.close();
+  }
+  report("A filter over 100,000 messages", runs);
+});

@@ -28,12 +28,13 @@ const ROOTS: [&str; 8] =
     ["/streams", "/stream", "/sign-in", "/problems", "/pkg/", "/api/", "/health/", "/favicon.svg"];
 
 /// What stands before an address in a page.
-const MARKS: [&str; 6] = [
+const MARKS: [&str; 7] = [
     " href=\"",
     " action=\"",
     " data-script=\"",
     " data-wasm=\"",
     " data-page=\"",
+    " data-find=\"",
     "\"events\":\"",
 ];
 

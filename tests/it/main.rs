@@ -14,6 +14,7 @@ mod deploy;
 mod erasure;
 mod failover;
 mod faults;
+mod find;
 mod framing;
 mod fuzz;
 mod generations;

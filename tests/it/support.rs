@@ -194,6 +194,7 @@ pub(crate) fn built_site() -> TempDir {
     fs::create_dir(folder.path().join("pkg")).expect("a folder");
     file("hash.txt", "js: AAA\nwasm: BBB\ncss: CCC\n");
     file("favicon.svg", "<svg/>");
+    file("find.js", "script");
     file("pkg/tidings.CCC.css", "h1{color:teal}");
     file("pkg/tidings.AAA.js", "script");
     file("pkg/tidings.AAA.js.br", "compressed script");
