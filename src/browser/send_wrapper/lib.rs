@@ -1,4 +1,4 @@
-//! The crate send_wrapper, by the crate fragile: 1.5 kB less of what a page loads.
+//! The crate `send_wrapper`, by the crate fragile: 1.5 kB less of what a page loads.
 //!
 //! Leptos keeps what belongs to one thread in a `SendWrapper`, which knows its thread and panics on any
 //! other. The original asks std for the handle of the thread, which brings std's own allocator into the
