@@ -34,6 +34,7 @@ pub mod site_header;
 pub mod snapshot;
 pub mod status;
 pub mod stream;
+pub mod stream_list;
 pub mod streams;
 pub mod subscription;
 pub mod time;
@@ -153,6 +154,10 @@ pub enum Page {
     Streams {
         /// Those that the visitor may watch.
         streams: Vec<Summary>,
+        /// Whether there are more than these.
+        more: bool,
+        /// Where the live list continues.
+        cursor: EventId,
         /// Whether there are streams that the visitor may publish to.
         may_publish: bool,
     },
@@ -320,6 +325,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                 Page::Counter(_) | Page::Streams { .. } | Page::Problems => Layout::default(),
                 _ => Layout::of_address(sign_in_to.as_ref().unwrap_or(&context.path)),
             };
+            let list = matches!(page, Page::Streams { .. });
             provide_context(context);
             let (stream, view) = match &page {
                 Page::Stream { name, view, .. }
@@ -334,6 +340,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
             };
             let live = match &page {
                 Page::Counter(_) => Some(base.address("/")),
+                Page::Streams { .. } => Some(base.address("/streams")),
                 Page::Stream { .. } | Page::Several { .. } => {
                     stream.as_deref().map(|stream| layout.of(stream))
                 }
@@ -359,7 +366,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                         />
                         {head(&page, layout.embed)}
                         <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
-                        <Loader assets page=live stream />
+                        <Loader assets page=live stream list />
                         <AutoReload options />
                     </head>
                     <body>
@@ -378,8 +385,8 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
 fn page_view(page: Page, layout: Layout) -> AnyView {
     match page {
         Page::Counter(snapshot) => view! { <CounterPage snapshot /> }.into_any(),
-        Page::Streams { streams, may_publish } => {
-            view! { <StreamsPage streams may_publish /> }.into_any()
+        Page::Streams { streams, more, cursor, may_publish } => {
+            view! { <StreamsPage streams more cursor may_publish /> }.into_any()
         }
         Page::Stream { name, snapshot, .. } if layout.is_bare() => {
             view! { <StreamsAlone names=name.into() snapshot layout /> }.into_any()

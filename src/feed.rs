@@ -102,7 +102,11 @@ impl Feed {
     pub fn new(snapshot: Snapshot) -> Self {
         let mut streams = Vec::new();
         for name in snapshot.names.split(',') {
-            streams.push(StreamState { name: name.to_owned(), ..StreamState::default() });
+            streams.push(StreamState {
+                name: name.to_owned(),
+                cursor: snapshot.cursor,
+                ..StreamState::default()
+            });
         }
         let mut feed = Self {
             rows: VecDeque::new(),
@@ -254,6 +258,15 @@ impl Feed {
     /// The number of messages since the feed began, shown or not.
     pub fn count(&self) -> u64 {
         self.streams.iter().map(|stream| stream.count).sum()
+    }
+
+    /// Moves the cursor of a single stream after an event without a row.
+    pub fn advance(&mut self, id: EventId) {
+        if let [stream] = &mut self.streams[..]
+            && stream.cursor.is_none_or(|cursor| id.seq > cursor.seq)
+        {
+            stream.cursor = Some(id);
+        }
     }
 
     /// Whether several streams are shown together.

@@ -25,6 +25,15 @@ pub const PING: &str = "ping";
 /// The data of a `ping` of a server that cannot reach its store: new messages may be missing. That of
 /// any other `ping` is `{}`.
 pub const STALE_PING: &str = r#"{"stale":true}"#;
+/// The `event:` field of the number of watchers of a stream, for readers who ask for it.
+pub const WATCHERS: &str = "watchers";
+
+/// The `event:` field of a stream in the list of the streams, as it is now.
+pub const STREAM: &str = "stream";
+/// The `event:` field of a stream that is no longer in the list.
+pub const DELETED: &str = "deleted";
+/// The `event:` field that follows all streams there are in the list: from here on, changes.
+pub const LISTED: &str = "listed";
 
 /// The closing text of a stream that is ended without one.
 pub const CLOSING_TEXT: &str = "End of the stream";
@@ -183,6 +192,9 @@ pub struct Message {
 pub struct Snapshot {
     /// The address of the event stream, without the cursor.
     pub events: String,
+    /// The cursor, where it is not that of the last message: of the list of the streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<EventId>,
     /// The newest messages, oldest first.
     pub messages: Vec<Message>,
     /// Whether the log holds messages before the first of these.

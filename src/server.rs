@@ -20,6 +20,7 @@ mod simulation;
 mod site;
 mod sse;
 mod state;
+mod stream_list;
 mod stream_path;
 mod streams;
 mod supervisor;

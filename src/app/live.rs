@@ -28,7 +28,7 @@ pub fn LiveStream(
     target: Option<&'static str>,
 ) -> impl IntoView {
     let snapshot_element = snapshot::element(&data);
-    let not_live = (!data.snapshot.has_ended()).then(|| not_live(address, target));
+    let not_live = (!data.snapshot.has_ended()).then(|| not_live("New messages", address, target));
     provide_context(data);
     view! {
         {snapshot_element}
@@ -37,13 +37,17 @@ pub fn LiveStream(
     }
 }
 
-/// The notice on a page that is not live, because hydration or the wasm has failed: the page's script
+/// The notice on a page that is not live and so does not show `what`, because hydration or the wasm has failed: the page's script
 /// shows it at once; if the script does not run, the style sheet shows it after a while.
-fn not_live(address: String, target: Option<&'static str>) -> impl IntoView {
+pub(super) fn not_live(
+    what: &'static str,
+    address: String,
+    target: Option<&'static str>,
+) -> impl IntoView {
     view! {
         <div class="not-live">
             <p class="state" role="status">"Not live"</p>
-            <p>"New messages are not shown here. " <a href=address target=target>"Reload the page"</a></p>
+            <p>{what}" are not shown here. " <a href=address target=target>"Reload the page"</a></p>
         </div>
     }
 }
@@ -69,7 +73,7 @@ pub fn Live() -> impl IntoView {
     view! {
         <section class="live" aria-label="Stream" data-state=state>
             <Chart feed single_is_enough=restartable />
-            <Status subscription feed restartable />
+            <Status subscription feed pausable=true restartable />
             <Rows subscription feed context />
             {composer}
         </section>

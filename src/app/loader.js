@@ -51,17 +51,21 @@ const isUntouched = (island) => {
   return count === Number(island.dataset.nodes);
 };
 
-// Whether the wasm answers a heartbeat on the elements of its state and of its rows, and whether the page
-// has as many rows as the wasm expects.
+// The rows of a page, which the wasm updates, or those of the list, which list.js updates.
+const LOG = ".live .log, .streams";
+const ROWS = ".live .log > div > ol:last-of-type, .streams";
+
+// Whether a heartbeat is answered on the elements of the state and of the rows, and whether the page has
+// as many rows as it should have.
 const isAlive = async () => {
   if (!current?.hasLive) return true;
   const beats = () =>
-    [".live .state", ".live .log > div > ol:last-of-type"].map((selector) => document.querySelector(selector)?.dataset.beat);
+    [".live .state", ROWS].map((selector) => document.querySelector(selector)?.dataset.beat);
   const before = beats();
   dispatchEvent(new Event("tidings:heartbeat"));
   await pause(HEARTBEAT_TIMEOUT_MS);
   const answered = beats().every((beat, i) => beat !== undefined && beat !== before[i]);
-  const log = document.querySelector(".live .log");
+  const log = document.querySelector(LOG);
   return answered && log?.querySelectorAll("li:not(.day)").length === Number(log?.dataset.rows);
 };
 

@@ -9,8 +9,10 @@ use leptos::{either::Either, nonce::use_nonce, prelude::*};
 
 use super::{Assets, StyleSheet};
 
-/// The script that hydrates the page, and the one of what works without the wasm.
+/// The script that hydrates the page, the one of the live list, and the one of what works without the
+/// wasm.
 static LOADER: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("loader.js")));
+static LIST: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("list.js")));
 static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.js")));
 
 /// A script without comments and indentation.
@@ -35,6 +37,8 @@ pub fn Loader(
     page: Option<String>,
     /// The stream, for which the reader's choices are remembered.
     stream: Option<String>,
+    /// Whether the page has the list of the streams.
+    list: bool,
 ) -> impl IntoView {
     let Assets { style, script, wasm } = assets;
     let nonce = use_nonce();
@@ -51,6 +55,7 @@ pub fn Loader(
     view! {
         {style}
         <script nonce=nonce.clone() data-stream=stream inner_html=PAGE.as_str()></script>
+        {list.then(|| view! { <script nonce=nonce.clone() inner_html=LIST.as_str()></script> })}
         <link rel="modulepreload" href=script.to_string() crossorigin="anonymous" />
         <link
             rel="preload"

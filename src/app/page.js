@@ -1,6 +1,6 @@
 // What works without the wasm, and before it has loaded: choosing how the messages of a stream are set, the
-// buttons that copy, the key that sends, opening the filter, turning notifications on and off, and the mark on
-// the icon.
+// buttons that copy, the key that sends, opening the filter, turning notifications on and off, the mark on the
+// icon, and the number of readers, from the page's connection.
 
 {
   const root = document.documentElement;
@@ -119,4 +119,19 @@
     event.preventDefault();
     find(link);
   });
+
+  // The style sheet hides the number while the page is not connected.
+  addEventListener("tidings:connected", ({ detail }) =>
+    detail.addEventListener("watchers", ({ data }) => {
+      const line = document.querySelector(".stream-head .watchers");
+      // This page is one of them.
+      const others = data - 1;
+      if (!line) return;
+      line.dataset.now = data;
+      line.textContent =
+        others < 1 ? "No other reader is connected now."
+        : others === 1 ? "One other reader is connected now."
+        : `${others} other readers are connected now.`;
+    }),
+  );
 }

@@ -63,6 +63,7 @@ fn read() -> Option<LiveData> {
     let text = |name| field(&value, name)?.as_string();
     let snapshot = Snapshot {
         events: text("events")?,
+        cursor: text("cursor").and_then(|id| id.parse().ok()),
         messages: messages(&value)?,
         older: field(&value, "older")?.is_truthy(),
         end: field(&value, "end").and_then(|value| message(&value)),

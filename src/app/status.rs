@@ -44,6 +44,8 @@ pub fn Status(
     subscription: Subscription,
     /// The messages of the page.
     feed: RwSignal<Feed>,
+    /// Whether the reader can pause the page.
+    pausable: bool,
     /// Whether a stream that has ended can be watched again from its start.
     restartable: bool,
 ) -> impl IntoView {
@@ -51,7 +53,7 @@ pub fn Status(
     let no_action = flag(move || {
         let closed = status() == ConnectionStatus::Expired
             || status() == ConnectionStatus::Ended && !restartable;
-        closed && !feed.read().paused()
+        !pausable || closed && !feed.read().paused()
     });
     // One button for all three actions, so that a change does not lose the keyboard's focus.
     let label = text(move || {

@@ -55,12 +55,14 @@ pub fn StreamPage(
     let streams = base.address("/streams");
     let notify = base.address("/notify.js");
     let wall = Layout { wall: true, ..Layout::default() }.of(&address);
+    let mut snapshot = snapshot;
+    snapshot.events.push_str("?watchers");
     let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
     view! {
         <main class="stream stored">
             <header class="stream-head">
                 <h1>{heading}</h1>
-                <p>{watching(watchers)}</p>
+                <p class="watchers">{watching(watchers)}</p>
                 {find}
             </header>
             <noscript>
@@ -128,6 +130,8 @@ fn first_message_hint(publish: String) -> impl IntoView {
     }
 }
 
+/// Rendered before this page is connected, and so about other readers. The page's script (`page.js`)
+/// replaces it by the number now.
 fn watching(watchers: usize) -> String {
     match watchers {
         0 => "No other reader was connected when this page was loaded.".to_owned(),

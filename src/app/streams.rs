@@ -7,12 +7,14 @@ use super::{
     command::{Command, curl, shell_word, token_hint},
     page_context,
     sign_in::sign_in_address,
+    snapshot::LiveData,
     stream_address,
+    stream_list::LiveList,
     time::{datetime, day, day_in_words, time_of_day},
 };
 use crate::{
     base_path::BasePath,
-    message::{Message, Summary},
+    message::{EventId, Message, Snapshot, Summary},
 };
 
 /// The streams that the visitor may watch.
@@ -20,15 +22,20 @@ use crate::{
 pub fn StreamsPage(
     /// The streams.
     streams: Vec<Summary>,
+    /// Whether there are more than these.
+    more: bool,
+    /// Where the live list continues.
+    cursor: EventId,
     /// Whether the visitor may create one.
     may_publish: bool,
 ) -> impl IntoView {
     let PageContext { base, server, visitor, .. } = page_context();
-    let introduction = introduction(&visitor, streams.is_empty());
+    let address = base.address("/streams");
+    let sign_in_page = sign_in_address(&base, &address);
     let sign_in = (visitor == Visitor::Anonymous).then(|| {
         view! {
             <p>
-                <a href=sign_in_address(&base, &base.address("/streams"))>"Sign in"</a>
+                <a href=sign_in_page.clone()>"Sign in"</a>
                 " to see the streams that a token is for."
             </p>
         }
@@ -45,58 +52,109 @@ pub fn StreamsPage(
             {token_hint(&visitor)}
         }
     });
-    let times = (!streams.is_empty()).then(|| view! { <p class="hint">"Times are in UTC."</p> });
+    let snapshot =
+        Snapshot { events: address.clone(), cursor: Some(cursor), ..Snapshot::default() };
+    let data = LiveData { snapshot, base: base.clone(), ..LiveData::default() };
+    let (some, none) = introduction(&visitor);
+    let rows = streams.len();
+    let more = more.then(|| {
+        view! {
+            <p class="hint">{format!("These are the {rows} with the newest activity; there are more.")}</p>
+        }
+    });
+    let zone = (rows > 0).then(|| view! { <p class="hint zone">"Times are in UTC."</p> });
     view! {
         <main class="listing">
             <h1>"Streams"</h1>
-            <p>{introduction}</p>
+            <p class="some" hidden={rows == 0}>{some}</p>
+            <p class="none" hidden={rows > 0}>{none}</p>
             {sign_in}
             {make}
-            <ul>{streams.into_iter().map(|summary| summary_view(&base, summary)).collect_view()}</ul>
-            {times}
+            <p class="notice signed-out">
+                "Your token has expired, or you have signed out in another tab. "
+                <a href=sign_in_page.clone() target="_blank">"Sign in"</a>
+                " in a tab of its own and come back: this list goes on where it stopped."
+            </p>
+            <p class="notice stale">
+                "This page is connected, but the server cannot reach its database: the list may be out \
+                 of date."
+            </p>
+            <LiveList data address />
+            <ul class="streams" data-rows=rows.to_string()>
+                {streams.into_iter().map(|summary| row(&base, &summary)).collect_view()}
+            </ul>
+            {more}
+            {zone}
+            {template(&base)}
         </main>
     }
 }
 
-fn introduction(visitor: &Visitor, none: bool) -> &'static str {
-    match (visitor, none) {
-        (Visitor::Unrestricted, false) => "The streams of this server, newest activity first.",
-        (Visitor::Unrestricted, true) => "There are none yet.",
-        (Visitor::Anonymous, false) => "The public streams of this server, newest activity first.",
-        (Visitor::Anonymous, true) => "There is no public stream yet.",
-        (Visitor::SignedIn(_), false) => "The streams that you may watch, newest activity first.",
-        (Visitor::SignedIn(_), true) => "There is no stream yet that you may watch.",
+/// What the page says of its list, and without streams.
+fn introduction(visitor: &Visitor) -> (&'static str, &'static str) {
+    match visitor {
+        Visitor::Unrestricted => {
+            ("The streams of this server, newest activity first.", "There are none yet.")
+        }
+        Visitor::Anonymous => (
+            "The public streams of this server, newest activity first.",
+            "There is no public stream yet.",
+        ),
+        Visitor::SignedIn(_) => (
+            "The streams that you may watch, newest activity first.",
+            "There is no stream yet that you may watch.",
+        ),
     }
 }
 
-fn summary_view(base: &BasePath, summary: Summary) -> impl IntoView + use<> {
+/// A row. The page's script (`list.js`) writes the same contents into it.
+fn row(base: &BasePath, summary: &Summary) -> impl IntoView + use<> {
     let Summary { name, messages, watchers, ended, last } = summary;
-    let page = stream_address(base, name.as_str());
-    let state = if ended { "ended" } else { "open" };
-    let state_in_words = if ended { "Ended" } else { "Open" };
-    let plural = if messages == 1 { "" } else { "s" };
+    let (state, state_in_words) = if *ended { ("ended", "Ended") } else { ("open", "Open") };
+    let plural = if *messages == 1 { "" } else { "s" };
+    let texts = [
+        state_in_words.to_owned(),
+        format!("{messages} message{plural}"),
+        format!("{watchers} watching"),
+    ];
+    let last = last.as_ref().map(|Message { id, data }| {
+        let time = time_of_day(id.millis);
+        let when = format!("{}, {}", day_in_words(day(id.millis)), &time[..5]);
+        (ansi::strip(data), datetime(id.millis), when)
+    });
+    row_view(stream_address(base, name.as_str()), name.to_string(), state, texts, last)
+}
+
+/// An empty row, which the script copies for a new stream. Its address lacks the name.
+fn template(base: &BasePath) -> impl IntoView + use<> {
+    let row = row_view(base.address("/streams/"), String::new(), "open", Default::default(), None);
+    view! { <template id="stream-row">{row}</template> }
+}
+
+/// `last` is the text of the last message, and its time for programs and for people.
+fn row_view(
+    page: String,
+    name: String,
+    state: &'static str,
+    [state_in_words, messages, watchers]: [String; 3],
+    last: Option<(String, String, String)>,
+) -> impl IntoView {
+    let (is_empty, key) = (last.is_none(), name.clone());
+    let (text, datetime, when) = last.unwrap_or_default();
     view! {
-        <li data-state=state>
+        <li data-state=state data-stream=key>
             <h2>
-                <a href=page>{name.to_string()}</a>
+                <a href=page>{name}</a>
             </h2>
             <p class="facts">
                 <span>{state_in_words}</span>
-                <span>{format!("{messages} message{plural}")}</span>
-                <span>{format!("{watchers} watching")}</span>
+                <span>{messages}</span>
+                <span>{watchers}</span>
             </p>
-            {last.map(last_view)}
+            <p class="last" hidden=is_empty>
+                <span dir="auto">{text}</span>
+                <time datetime=datetime>{when}</time>
+            </p>
         </li>
-    }
-}
-
-fn last_view(Message { id, data }: Message) -> impl IntoView {
-    let millis = id.millis;
-    let when = format!("{}, {}", day_in_words(day(millis)), &time_of_day(millis)[..5]);
-    view! {
-        <p class="last">
-            <span dir="auto">{ansi::strip(&data)}</span>
-            <time datetime=datetime(millis)>{when}</time>
-        </p>
     }
 }

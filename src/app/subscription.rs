@@ -1,5 +1,5 @@
 //! The `EventSource` of a page: reconnects as its [`ConnectionPolicy`] decides, and applies events to
-//! the feed.
+//! the feed. The page's scripts get it too (`tidings:source`), for the events that they show.
 //!
 //! Nothing here runs on a server, since effects do not. This module and
 //! `browser` are the only ones that use `web_sys` directly.
@@ -25,7 +25,10 @@ use super::{
 };
 use crate::{
     feed::{Event, Feed},
-    message::{END_EVENT, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING, own_entry},
+    message::{
+        DELETED, END_EVENT, LISTED, Message, NEW_MESSAGE, PING, RESET, ResetReason, STALE_PING,
+        STREAM, WATCHERS, own_entry,
+    },
 };
 
 /// The delay before a tab in the background shows the events that arrived.
@@ -241,7 +244,10 @@ impl Driver {
         let cursor = self.feed.read_untracked().cursor();
         let url = match cursor.as_str() {
             "" => self.events.clone(),
-            id => format!("{}?last_event_id={id}", self.events),
+            id => {
+                let separator = if self.events.contains('?') { '&' } else { '?' };
+                format!("{}{separator}last_event_id={id}", self.events)
+            }
         };
         // Fails only for a URL that cannot be parsed, and this one can be.
         let Ok(events) = EventSource::new(&url) else { return };
@@ -262,6 +268,11 @@ impl Driver {
                     driver.handle(Input::Ended);
                 }
             }),
+            // The page's scripts show these.
+            self.listen(&events, STREAM, Self::pass),
+            self.listen(&events, DELETED, Self::pass),
+            self.listen(&events, LISTED, Self::pass),
+            self.listen(&events, WATCHERS, |driver, _| driver.heard.set(driver.clock.now())),
             self.listen(&events, RESET, |driver, event| {
                 let (reason, stream) = reset(event);
                 match reason {
@@ -291,6 +302,14 @@ impl Driver {
         let (stream, id) = own_entry(&id);
         if let (Ok(id), Some(data)) = (id.parse(), event.data().as_string()) {
             self.apply(stream, kind(Message { id, data }));
+        }
+    }
+
+    /// Moves the cursor after an event that is not shown here.
+    fn pass(self: &Rc<Self>, event: &MessageEvent) {
+        self.heard.set(self.clock.now());
+        if let Ok(id) = event.last_event_id().parse() {
+            self.feed.update_untracked(|feed| feed.advance(id));
         }
     }
 

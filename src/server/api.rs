@@ -16,4 +16,5 @@ pub(crate) mod publishing;
 mod query;
 pub(crate) mod response;
 pub(crate) mod search;
+pub(crate) mod streams;
 pub(crate) mod watch;

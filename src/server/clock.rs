@@ -1,6 +1,6 @@
-//! The wall clock.
+//! The wall clock, and timestamps.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -28,4 +28,12 @@ impl Clock {
         };
         base.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// Milliseconds since the Unix epoch as an RFC 3339 timestamp in UTC, with milliseconds.
+pub(crate) fn timestamp(millis: u64) -> String {
+    /// The last millisecond of the year 9999, the last year that RFC 3339 can express.
+    const LATEST: u64 = 253_402_300_799_999;
+    let time = UNIX_EPOCH + Duration::from_millis(millis.min(LATEST));
+    humantime::format_rfc3339_millis(time).to_string()
 }

@@ -16,12 +16,12 @@ mod token;
 
 pub use self::access::Access;
 pub(crate) use self::{
-    access::{Identity, MayPublish, MayWatch, MayWatchAll, Publisher},
+    access::{Identity, MayPublish, MayWatch, MayWatchAll, Publisher, unauthorized},
     allowed_hosts::AllowedHosts,
     limits::{Limits, Rates},
     memory::{
         MAX_HOLD, MemoryBudget, MemoryPart, MemoryPermit, ReservedBody, hold_until_done, min_budget,
     },
     permits::{ConcurrencyLimit, Permit},
-    token::{Claims, NumericDate, Pattern, Secret, sign},
+    token::{Claims, NumericDate, Pattern, Secret, TokenError, sign},
 };

@@ -12,6 +12,7 @@
 mod backoff;
 mod block;
 mod budget;
+mod count;
 mod follow;
 mod lag;
 mod merge;
@@ -27,13 +28,14 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     budget::TailBudget,
+    count::WatcherCount,
     follow::TailFollower,
     lag::{Lag, LagHandle},
     tail::Tail,
@@ -44,7 +46,7 @@ pub(crate) use self::{
 };
 use super::{
     guard::MemoryBudget,
-    log::{Bound, Log},
+    log::{Activity, ActivityListener, Bound, Log},
     supervisor::Supervisor,
 };
 use crate::message::StreamName;
@@ -69,6 +71,8 @@ struct HubInner {
     streams: Mutex<HashMap<StreamName, OpenStream>>,
     /// The watchers at other servers, by stream.
     elsewhere: Mutex<HashMap<StreamName, u64>>,
+    /// Noted when the watchers of any stream have changed.
+    activity: Activity,
 }
 
 /// How much of the streams is held in memory.
@@ -99,6 +103,10 @@ struct OpenStream {
     /// The channel that holds the tail. Each watcher has a receiver, so that it counts the watchers.
     tail: watch::Sender<Tail>,
     lag: Lag,
+    /// Notified when the number of its watchers has changed, here or elsewhere.
+    watchers_changed: Arc<Notify>,
+    /// That number, once a reader has asked for it.
+    count: Option<WatcherCount>,
     /// The task that updates the tail; aborted with the stream.
     _follow: AbortOnDropHandle<()>,
 }
@@ -118,6 +126,7 @@ impl Hub {
             memory,
             streams: Mutex::default(),
             elsewhere: Mutex::default(),
+            activity: Activity::default(),
         }))
     }
 
@@ -137,6 +146,24 @@ impl Hub {
         here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX))
     }
 
+    /// Number of watchers of each watched stream, at all servers of the store.
+    pub(crate) fn all_watchers(&self) -> HashMap<StreamName, usize> {
+        let mut watchers = HashMap::new();
+        for (stream, number) in &*self.0.elsewhere() {
+            watchers.insert(stream.clone(), usize::try_from(*number).unwrap_or(usize::MAX));
+        }
+        for (stream, open) in &*self.streams() {
+            let number = watchers.entry(stream.clone()).or_default();
+            *number = number.saturating_add(open.tail.receiver_count());
+        }
+        watchers
+    }
+
+    /// Listens for changes of these numbers.
+    pub(crate) fn watcher_activity(&self) -> ActivityListener {
+        self.0.activity.listen()
+    }
+
     /// Exchanges the numbers of watchers with the other servers of the store; never returns.
     pub(crate) async fn exchange_watchers(self) {
         let mut exchanged_at = Instant::now();
@@ -148,13 +175,31 @@ impl Hub {
                 .collect();
             // The error has been logged. Old numbers are kept for a while.
             if let Ok(elsewhere) = self.0.log.exchange_watchers(&here).await {
-                *self.0.elsewhere() = elsewhere;
+                self.set_elsewhere(elsewhere);
                 exchanged_at = Instant::now();
             } else if exchanged_at.elapsed() > MAX_COUNT_AGE {
-                self.0.elsewhere().clear();
+                self.set_elsewhere(HashMap::new());
             }
             sleep(EXCHANGE_INTERVAL).await;
         }
+    }
+
+    fn set_elsewhere(&self, now: HashMap<StreamName, u64>) {
+        let changed: Vec<StreamName> = {
+            let before = self.0.elsewhere();
+            let streams = now.keys().chain(before.keys());
+            streams.filter(|stream| now.get(*stream) != before.get(*stream)).cloned().collect()
+        };
+        if changed.is_empty() {
+            return;
+        }
+        *self.0.elsewhere() = now;
+        let streams = self.streams();
+        for open in changed.iter().filter_map(|stream| streams.get(stream)) {
+            open.watchers_changed.notify_one();
+        }
+        drop(streams);
+        self.0.activity.note();
     }
 
     /// Number of watched streams, and of messages that the slowest watcher is behind.
@@ -168,6 +213,8 @@ impl Hub {
     fn join(&self, stream: &StreamName) -> (watch::Receiver<Tail>, LagHandle) {
         let mut streams = self.streams();
         let open = streams.entry(stream.clone()).or_insert_with(|| self.open(stream));
+        open.watchers_changed.notify_one();
+        self.0.activity.note();
         (open.tail.subscribe(), open.lag.join())
     }
 
@@ -186,16 +233,24 @@ impl Hub {
             budget: self.0.tails.clone(),
         };
         let task = supervisor.spawn_abortable("fan-out", follower.run(starting));
-        OpenStream { tail, lag, _follow: AbortOnDropHandle::new(task) }
+        OpenStream {
+            tail,
+            lag,
+            watchers_changed: Arc::default(),
+            count: None,
+            _follow: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Removes a watcher, and the stream with its last watcher.
     fn leave(&self, stream: &StreamName, tail: watch::Receiver<Tail>) {
         let mut streams = self.streams();
         drop(tail);
-        if streams.get(stream).is_some_and(|open| open.tail.receiver_count() == 0) {
-            streams.remove(stream);
+        match streams.get(stream) {
+            Some(open) if open.tail.receiver_count() > 0 => open.watchers_changed.notify_one(),
+            _ => drop(streams.remove(stream)),
         }
+        self.0.activity.note();
     }
 }
 

@@ -38,6 +38,7 @@
 //! Callers limit how long they wait for a read or for a follow to begin, and pause before a retry.
 //! The module `suite` tests this contract on every engine.
 
+mod activity;
 mod copied;
 mod copy;
 #[cfg(test)]
@@ -59,6 +60,7 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::{
+    activity::{Activity, ActivityListener},
     copy::copy,
     follow::{Change, Follow},
     freshness::{Freshness, FreshnessPoller, FreshnessSender},
@@ -370,6 +372,17 @@ impl Log {
             Self::Postgres(engine) => Box::pin(engine.streams(max)).await,
             #[cfg(test)]
             Self::Faulty(engine) => engine.streams(max).await,
+        }
+    }
+
+    /// Listens for changes of any stream. A hint: of what other servers of the store trim, nothing is
+    /// noted, and what they store may be noted late.
+    pub(crate) fn activity(&self) -> ActivityListener {
+        match self {
+            Self::Sqlite(engine) => engine.activity(),
+            Self::Postgres(engine) => engine.activity(),
+            #[cfg(test)]
+            Self::Faulty(_) => Activity::default().listen(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{Request, State},
     http::{HeaderValue, header, request::Parts, uri::Authority},
     response::Response,
 };
@@ -29,6 +29,7 @@ use super::{
         counter::Counter,
         publishing::Publishing,
         response::{self, LIST_COST, PAGE_COST, Responses},
+        streams::{ListFormat, Listing},
     },
     client::Client,
     error::Problem,
@@ -37,12 +38,15 @@ use super::{
     log::Log,
     mount,
     site::{BuiltFiles, Site},
+    stream_list::StreamList,
 };
 use crate::{
     app::{self, Address, App, AppProps, Assets, LoadPage, Page, PageContext, StyleSheet},
     problem,
 };
 
+/// The path of the list of the streams.
+pub(crate) const STREAMS: &str = "/streams";
 /// Shown to one visitor, as it is now; and not for proxies to rewrite (RFC 9110, section 7.7), since
 /// the page hydrates what was sent.
 const CACHING: &str = "private, no-cache, no-transform";
@@ -54,6 +58,7 @@ pub(crate) struct Pages {
     pub(crate) frame_ancestors: FrameAncestors,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
+    pub(crate) list: StreamList,
     pub(crate) log: Log,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) responses: Responses,
@@ -90,14 +95,22 @@ pub(crate) fn paths(site: &Site) -> Vec<AxumRouteListing> {
     generate_route_list(move || App(AppProps { options: options.clone() }))
 }
 
-/// `GET` of every page.
-pub(crate) async fn page(
+/// `GET` of every page but one.
+pub(crate) async fn page(State(pages): State<Arc<Pages>>, request: Request) -> Response {
+    pages.respond(request, PAGE_COST, None).await
+}
+
+/// `GET /streams`: a page, or for programs JSON or an event stream.
+pub(crate) async fn streams(
     State(pages): State<Arc<Pages>>,
-    path: MatchedPath,
+    State(listing): State<Listing>,
     request: Request,
 ) -> Response {
-    let cost = if path.as_str() == "/streams" { LIST_COST } else { PAGE_COST };
-    pages.respond(request, cost, None).await
+    match ListFormat::accepted(request.headers()) {
+        ListFormat::Page => pages.respond(request, LIST_COST, None).await,
+        ListFormat::Json => listing.json(request).await,
+        ListFormat::Events => listing.events(request).await,
+    }
 }
 
 impl Pages {

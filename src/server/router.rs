@@ -46,6 +46,7 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
     // What pages of other origins may read, if they are allowed to.
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
+        .route(pages::STREAMS, get(pages::streams))
         .route("/streams/{name}/events", get(watch::watch))
         .route("/streams/{name}/messages", get(history::history).route_layer(reads(PAGE_COST)))
         .route("/health/live", get(health::live))
@@ -66,6 +67,7 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
     let pages = pages::paths(&Arc::<Site>::from_ref(app));
     let others = pages
         .iter()
+        .filter(|path| path.path() != pages::STREAMS)
         .fold(Router::new(), |router, path| router.route(path.path(), get(pages::page)))
         .route(
             "/streams/{name}",

@@ -8,7 +8,7 @@ use super::{
     Server,
     api::{
         body::BodyReader, counter::Counter, publishing::Publishing, response::Responses,
-        watch::Watching,
+        streams::Listing, watch::Watching,
     },
     guard::{
         Access, ConcurrencyLimit, Limits, MemoryBudget, Rates, security_headers::FrameAncestors,
@@ -46,6 +46,7 @@ parts! {
     counter: Counter,
     events: EventStreams,
     limits: Limits,
+    listing: Listing,
     log: Log,
     memory: MemoryBudget,
     metrics: Metrics,
@@ -60,7 +61,7 @@ parts! {
 impl App {
     pub(crate) fn new(server: &Server) -> Self {
         let Server { config, access, clock, shutdown, .. } = server;
-        let Streams { log, hub, memory, metrics, supervisor } = server.streams.clone();
+        let Streams { log, hub, list, memory, metrics, supervisor } = server.streams.clone();
         let (access, site) = (access.clone(), Arc::new(server.site.clone()));
         let options = &config.limits;
         let rates = Rates {
@@ -89,6 +90,7 @@ impl App {
             frame_ancestors: FrameAncestors::new(&config.frame_ancestors),
             hub: hub.clone(),
             limits: limits.clone(),
+            list: list.clone(),
             log: log.clone(),
             publishing: Arc::clone(&publishing),
             responses: responses.clone(),
@@ -98,6 +100,14 @@ impl App {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             retry: config.retry.into(),
+        };
+        let listing = Listing {
+            access: access.clone(),
+            events: events.clone(),
+            freshness: log.freshness(),
+            limits: limits.clone(),
+            list,
+            responses: responses.clone(),
         };
         let watching = Watching {
             access: access.clone(),
@@ -112,6 +122,7 @@ impl App {
             counter,
             events,
             limits,
+            listing,
             log,
             memory,
             metrics,

@@ -1,4 +1,4 @@
-//! The shared state of all streams: the log, the hub, the memory budget and the metrics.
+//! The shared state of all streams: the log, the hub, the live list, the memory budget and the metrics.
 
 use super::{
     clock::Clock,
@@ -8,14 +8,16 @@ use super::{
     log::{Log, RetentionLimits},
     net::Connections,
     observe::{Metrics, Sample, logging},
+    stream_list::StreamList,
     supervisor::Supervisor,
 };
 
-/// The log, and the hub that follows it for watched streams; a cheap clone.
+/// The log, the hub that follows it for watched streams, and the list of them; a cheap clone.
 #[derive(Clone, Debug)]
 pub struct Streams {
     pub(crate) log: Log,
     pub(crate) hub: Hub,
+    pub(crate) list: StreamList,
     /// The memory budget of the hub and of requests.
     pub(crate) memory: MemoryBudget,
     /// The metrics of the log and of the server.
@@ -51,8 +53,9 @@ impl Streams {
         if log.is_shared() {
             supervisor.spawn("exchange of watchers", hub.clone().exchange_watchers());
         }
+        let list = StreamList::new(log.clone(), hub.clone(), supervisor.clone());
         let metrics = Metrics::new(|registry| log.register_metrics(registry));
-        Ok(Self { log, hub, memory, metrics, supervisor: supervisor.clone() })
+        Ok(Self { log, hub, list, memory, metrics, supervisor: supervisor.clone() })
     }
 
     /// Reads the current values of the gauges.

@@ -19,7 +19,7 @@ type Module = Vec<String>;
 struct Imports(BTreeMap<Module, (BTreeSet<Module>, BTreeSet<String>)>);
 
 /// The modules of the server as layers, the lowest first: each imports only earlier ones in this list.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "clock",
     "mount",
     "shutdown",
@@ -34,6 +34,7 @@ const LAYERS: [&str; 21] = [
     "guard",
     "sse",
     "hub",
+    "stream_list",
     "net",
     "api",
     "pages",
@@ -98,6 +99,7 @@ fn forbidden_imports_are_absent() {
     imports.assert_never("server", &["leptos"], &["server::pages", "server::site"]);
     imports.assert_never("server::log", &["axum"], &[]);
     imports.assert_never("server::hub", &["axum"], &[]);
+    imports.assert_never("server::stream_list", &["axum"], &[]);
     imports.assert_never("server", &["rusqlite"], &["server::log::sqlite"]);
     let with_metrics = ["server::observe", "server::log"];
     imports.assert_never("server", &["prometheus_client"], &with_metrics);

@@ -22,6 +22,7 @@ mod handover;
 mod interface;
 mod kill;
 mod limits;
+mod list;
 mod logs;
 mod malformed;
 mod memory;

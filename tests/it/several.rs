@@ -36,7 +36,9 @@ fn reset(event: &Event) -> (String, String, Value) {
 /// Asserts that a response has these events, and no others.
 async fn assert_follow(response: Response, expected: &[Event]) {
     let mut events = all_events(response).await;
-    events.iter_mut().for_each(|event| event.retry = None);
+    for event in &mut events {
+        event.retry = None;
+    }
     assert_eq!(events, expected);
 }
 
@@ -60,7 +62,9 @@ async fn the_history_is_merged_by_time_and_each_id_resumes_all_streams() {
         app.end(name).await;
     }
     let mut all = all_events(app.get("/streams/a,b,c/events").await).await;
-    all.iter_mut().for_each(|event| event.retry = None);
+    for event in &mut all {
+        event.retry = None;
+    }
     let texts: Vec<_> = all.iter().map(|event| event.data.as_str()).collect();
     assert_eq!(texts[..7], ["a1", "b1", "b2", "a2", "c1", "a3", "b3"]);
     let mut seen = BTreeMap::new();

@@ -1,10 +1,8 @@
 //! The JSON response to a write: the id of the message, and when it was accepted.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use serde::Serialize;
 
-use crate::message::EventId;
+use crate::{message::EventId, server::clock::timestamp};
 
 /// The body of the response.
 #[derive(Serialize)]
@@ -19,10 +17,7 @@ impl Accepted {
     }
 }
 
-/// When a message was accepted: its id as an RFC 3339 timestamp in UTC, with milliseconds.
+/// When a message was accepted, from its id: an RFC 3339 timestamp.
 pub(crate) fn accepted_at(id: EventId) -> String {
-    /// The last millisecond of the year 9999, the last year that RFC 3339 can express.
-    const LATEST: u64 = 253_402_300_799_999;
-    let time = UNIX_EPOCH + Duration::from_millis(id.millis.min(LATEST));
-    humantime::format_rfc3339_millis(time).to_string()
+    timestamp(id.millis)
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderName, request::Parts},
+    http::{HeaderMap, HeaderName, request::Parts},
 };
 
 use super::query::parameters;
@@ -119,6 +119,14 @@ pub(crate) struct CursorText {
 }
 
 impl CursorText {
+    /// The cursor in the header, or else the one in the query.
+    fn new(headers: &HeaderMap, parameter: Option<String>) -> Self {
+        match headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) {
+            Some(value) => Self { text: value.to_str().ok().map(str::to_owned), from_header: true },
+            None => Self { text: Some(parameter.unwrap_or_default()), from_header: false },
+        }
+    }
+
     /// Parses the cursor in a single stream.
     ///
     /// # Errors
@@ -160,11 +168,27 @@ impl<S: Send + Sync> FromRequestParts<S> for CursorText {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let [parameter] = parameters(parts, [PARAMETER]).await?;
-        let header = parts.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
-        Ok(match header {
-            Some(value) => Self { text: value.to_str().ok().map(str::to_owned), from_header: true },
-            None => Self { text: Some(parameter.unwrap_or_default()), from_header: false },
-        })
+        Ok(Self::new(&parts.headers, parameter))
+    }
+}
+
+/// The query parameters of an event stream.
+pub(crate) struct WatchParams {
+    pub(crate) cursor: CursorText,
+    /// `?watchers`: whether the reader is told the number of watchers.
+    pub(crate) watchers: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for WatchParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let [parameter, watchers] = parameters(parts, [PARAMETER, "watchers"]).await?;
+        if watchers.as_ref().is_some_and(|value| !value.is_empty()) {
+            return Err(Problem::new(problem::MALFORMED_QUERY, "Send watchers without a value."));
+        }
+        let cursor = CursorText::new(&parts.headers, parameter);
+        Ok(Self { cursor, watchers: watchers.is_some() })
     }
 }
 

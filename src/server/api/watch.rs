@@ -6,16 +6,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::cursor::{CursorText, is_resumed};
-use crate::server::{
-    client::Client,
-    clock::Clock,
-    error::Problem,
-    guard::{Access, Limits, MayWatchAll},
-    hub::{Hub, MergedWatcher, Start, Watcher},
-    log::Freshness,
-    observe::StreamKind,
-    sse::{Batch, EventStreams, Reader, WatchGrant},
+use super::cursor::{WatchParams, is_resumed};
+use crate::{
+    problem,
+    server::{
+        client::Client,
+        clock::Clock,
+        error::Problem,
+        guard::{Access, Limits, MayWatchAll},
+        hub::{Hub, MergedWatcher, Start, Watcher},
+        log::Freshness,
+        observe::StreamKind,
+        sse::{Batch, EventStreams, Reader, WatchGrant},
+    },
 };
 
 /// What the endpoint needs to serve event streams.
@@ -36,7 +39,7 @@ pub(crate) async fn watch(
     client: Client,
     headers: HeaderMap,
     reader: Reader,
-    cursor: CursorText,
+    WatchParams { cursor, watchers }: WatchParams,
 ) -> Result<Response, Problem> {
     let MayWatchAll { streams, expires_at } = match may {
         Ok(may) => may,
@@ -47,6 +50,10 @@ pub(crate) async fn watch(
         Err(problem) => return Err(problem),
     };
     let Some(stream) = streams.single() else {
+        if watchers {
+            let detail = "Ask for the number of watchers of one stream at a time.";
+            return Err(Problem::new(problem::MALFORMED_QUERY, detail));
+        }
         let cursors = cursor.parse_all(&streams)?;
         let permit = limits.watch(client.address)?;
         if cursors.iter().copied().any(is_resumed) {
@@ -68,8 +75,12 @@ pub(crate) async fn watch(
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
             let grant = WatchGrant { permit, expires_at };
-            let frames = watcher.frames();
-            Ok(events.respond(reader, StreamKind::Stored, freshness, grant, first, frames))
+            let (kind, frames) = (StreamKind::Stored, watcher.frames());
+            if watchers {
+                let frames = hub.with_watcher_counts(stream, frames);
+                return Ok(events.respond(reader, kind, freshness, grant, first, frames));
+            }
+            Ok(events.respond(reader, kind, freshness, grant, first, frames))
         }
     }
 }

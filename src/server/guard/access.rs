@@ -5,7 +5,11 @@
 //! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`], [`MayWatchAll`]), which only this module can
 //! make.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -153,6 +157,27 @@ impl Access {
         self.allow(identity, stream, "watch", |claims| &claims.watch)
     }
 
+    /// Whether a client may watch a stream. As [`watch`](Self::watch), but without the reasons, which take
+    /// memory: for lists.
+    pub(crate) fn may_watch(&self, identity: &Identity, stream: &StreamName) -> bool {
+        self.is_public(stream)
+            || match identity {
+                Identity::Unrestricted => true,
+                Identity::Anonymous(_) => false,
+                Identity::Authenticated(claims) => {
+                    claims.watch.iter().any(|pattern| pattern.matches(stream))
+                }
+            }
+    }
+
+    /// When the rights of a client end that it has beyond those of all clients.
+    pub(crate) fn expires_at(&self, identity: &Identity) -> Option<Instant> {
+        match identity {
+            Identity::Unrestricted | Identity::Anonymous(_) => None,
+            Identity::Authenticated(claims) => Some(self.expiry(claims)),
+        }
+    }
+
     /// Checks the permission to publish to a stream, and returns when it ends.
     pub(crate) fn publish(
         &self,
@@ -197,6 +222,17 @@ impl Access {
 }
 
 impl Identity {
+    /// A number for what the client may watch, equal for equal rights while this process runs.
+    pub(crate) fn watch_fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Self::Authenticated(claims) = self {
+            for pattern in &claims.watch {
+                String::from(pattern.clone()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// Whether the client may publish to any stream.
     pub(crate) fn may_publish_somewhere(&self) -> bool {
         match self {

@@ -55,9 +55,9 @@ use self::{
     write::{Command, UNREACHABLE, WriteSession, Writer},
 };
 use super::{
-    AppendError, Appended, Bound, EventId, Follow, Freshness, FreshnessSender, IdempotencyKey,
-    MessagePage, MessageText, Range, ReadCursor, ReadError, RetentionLimits, StreamInfo,
-    StreamName, Supervisor,
+    ActivityListener, AppendError, Appended, Bound, EventId, Follow, Freshness, FreshnessSender,
+    IdempotencyKey, MessagePage, MessageText, Range, ReadCursor, ReadError, RetentionLimits,
+    StreamInfo, StreamName, Supervisor,
     metrics::{EngineMetrics, LogStats},
 };
 
@@ -235,6 +235,10 @@ impl Postgres {
 
     pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         self.readers.read(async |reader| reader.streams(max).await).await
+    }
+
+    pub(super) fn activity(&self) -> ActivityListener {
+        self.feed.activity()
     }
 
     /// Changes are queued from this call on, or from when the position of the stream is known.

@@ -61,8 +61,9 @@ use self::{
     write::{Command, Writer, WriterHandles},
 };
 use super::{
-    AppendError, Appended, Bound, Clock, EventId, Follow, IdempotencyKey, MessagePage, MessageText,
-    Range, ReadError, RetentionLimits, StreamInfo, StreamName, Supervisor,
+    ActivityListener, AppendError, Appended, Bound, Clock, EventId, Follow, IdempotencyKey,
+    MessagePage, MessageText, Range, ReadError, RetentionLimits, StreamInfo, StreamName,
+    Supervisor,
     metrics::{EngineMetrics, LogStats},
 };
 
@@ -243,6 +244,10 @@ impl Sqlite {
 
     pub(super) async fn streams(&self, max: usize) -> Result<Vec<StreamInfo>, ReadError> {
         self.with_reader(move |connection| read::streams(connection, max).map(Ok)).await
+    }
+
+    pub(super) fn activity(&self) -> ActivityListener {
+        self.followers.activity()
     }
 
     /// Changes are queued from this call on; the start position is read afterwards, and may include

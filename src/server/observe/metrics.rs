@@ -24,22 +24,25 @@ pub(crate) const REASON_CONNECTIONS: &str = "connections";
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(Arc<(MetricSet, Registry)>);
 
-/// The kind of a watched stream.
+/// The kind of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamKind {
     /// A stored stream.
     Stored,
     /// A run of the counter.
     Counter,
+    /// The list of the streams.
+    List,
 }
 
 impl StreamKind {
-    const ALL: [Self; 2] = [Self::Stored, Self::Counter];
+    const ALL: [Self; 3] = [Self::Stored, Self::Counter, Self::List];
 
     fn label(self) -> &'static str {
         match self {
             Self::Stored => "stored",
             Self::Counter => "counter",
+            Self::List => "list",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Loading a page: what the log holds for an address.
 
+use std::sync::Arc;
+
 use super::Pages;
 use crate::{
     app::{Address, Draft, Page, view::View},
@@ -15,9 +17,10 @@ use crate::{
         client::Client,
         error::Problem,
         guard::Identity,
-        log::{Bound, Range, ReadCursor, ReadError, StreamInfo},
+        log::{Bound, MessagePage, Range, ReadCursor, ReadError},
         mount,
         pages::sign_in::safe_local_path,
+        stream_list::Entry,
         stream_path::parse_names,
     },
 };
@@ -87,17 +90,22 @@ impl Pages {
 
     /// The streams that the visitor may watch.
     async fn streams(&self, identity: &Identity) -> Result<Page, Problem> {
-        let mut streams = self.log.streams(STREAMS).await?;
-        streams.retain(|stream| self.access.watch(identity, &stream.name).is_ok());
-        let summary = |stream: StreamInfo| Summary {
-            watchers: self.hub.watchers(&stream.name),
-            name: stream.name,
-            messages: stream.messages,
-            ended: stream.ended,
-            last: stream.last,
+        let rights = identity.watch_fingerprint();
+        let may_watch = |stream: &StreamName| self.access.may_watch(identity, stream);
+        let page = self.list.newest(STREAMS, rights, may_watch).await?;
+        let summary = |entry: &Arc<Entry>| Summary {
+            name: entry.info.name.clone(),
+            messages: entry.info.messages,
+            watchers: entry.watchers,
+            ended: entry.info.ended,
+            last: entry.info.last.clone(),
         };
-        let streams = streams.into_iter().map(summary).collect();
-        Ok(Page::Streams { streams, may_publish: identity.may_publish_somewhere() })
+        Ok(Page::Streams {
+            streams: page.entries.iter().map(summary).collect(),
+            more: page.more,
+            cursor: page.cursor,
+            may_publish: identity.may_publish_somewhere(),
+        })
     }
 
     /// A stream as it is now. One read gives the messages and the place where the subscription begins.
@@ -111,7 +119,7 @@ impl Pages {
         let events = mount::address(&format!("/streams/{name}/events"));
         let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
             Ok(page) => {
-                let (messages, older, end) = (page.messages, page.more, page.end);
+                let MessagePage { messages, more: older, end, .. } = page;
                 Snapshot { events, messages, older, end, ..Snapshot::default() }
             }
             // People open the page first and publish afterwards.

@@ -20,7 +20,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     message::{Message, StreamName},
     server::log::{
-        Follow, MessagePage, Position,
+        Activity, ActivityListener, Follow, MessagePage, Position,
         follow::{self, Backlog, Change, ChangeSender, StartingFollow},
     },
 };
@@ -34,6 +34,8 @@ struct FeedInner {
     state: Mutex<FeedState>,
     /// A stream was marked.
     marked: Notify,
+    /// Noted when this server has stored something, and when another one says that it has.
+    activity: Activity,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,16 @@ enum Fit {
 impl Feed {
     fn state(&self) -> MutexGuard<'_, FeedState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that some stream has changed, followed or not.
+    pub(super) fn note_activity(&self) {
+        self.0.activity.note();
+    }
+
+    /// Listens for changes of any stream.
+    pub(super) fn activity(&self) -> ActivityListener {
+        self.0.activity.listen()
     }
 
     /// Adds a follower. None once the log is closed.
@@ -226,6 +238,7 @@ impl Feed {
 
     /// Delivers changes that this server has stored. Returns the queues of slow followers.
     pub(super) fn deliver(&self, changes: Vec<(StreamName, Change)>) -> Vec<Backlog> {
+        self.note_activity();
         let (mut backlogs, mut gaps) = (Vec::new(), Vec::new());
         let mut state = self.state();
         for (stream, change) in changes {

@@ -58,6 +58,7 @@ impl Listener {
             if words.next() == Some(&server) {
                 tested.notify_one();
             } else {
+                feed.note_activity();
                 feed.mark(words.filter_map(|name| name.parse().ok()));
             }
         });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::server::log::{
-    StreamName,
+    Activity, ActivityListener, StreamName,
     follow::{self, Change, ChangeSender, StartingFollow},
 };
 
@@ -17,7 +17,11 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// The followers of each stream, which the writer notifies of stored changes; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Arc<Mutex<SenderMap>>);
+pub(super) struct Followers {
+    senders: Arc<Mutex<SenderMap>>,
+    /// Noted after each transaction.
+    activity: Activity,
+}
 
 #[derive(Debug, Default)]
 struct SenderMap {
@@ -29,7 +33,12 @@ struct SenderMap {
 
 impl Followers {
     fn senders(&self) -> MutexGuard<'_, SenderMap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens for changes of any stream.
+    pub(super) fn activity(&self) -> ActivityListener {
+        self.activity.listen()
     }
 
     /// Starts to queue the changes of a stream. None once the store is closed.
@@ -50,6 +59,7 @@ impl Followers {
 
     /// Sends stored changes in order, then waits at most [`MAX_WAIT`] for slow followers.
     pub(super) fn notify(&self, changes: Vec<(StreamName, Change)>) {
+        self.activity.note();
         let mut backlogs = Vec::new();
         let mut senders = self.senders();
         for (stream, change) in changes {
@@ -74,6 +84,7 @@ impl Followers {
 
     /// Ends every follow: changes may have been stored that cannot be delivered.
     pub(super) fn interrupt(&self) {
+        self.activity.note();
         self.senders().by_stream.clear();
     }
 

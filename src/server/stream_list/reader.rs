@@ -1,0 +1,176 @@
+//! A reader of the list: a position among its versions, which turns the list into batches of SSE frames.
+
+use futures::stream::{self, Stream};
+use tokio::sync::watch;
+
+use super::{
+    Progress, StreamList,
+    state::{ActivityKey, Change, ListState},
+};
+use crate::{
+    message::{DELETED, EventId, LISTED, ResetReason, STREAM, StreamName},
+    server::{
+        log::{ReadCursor, ReadError},
+        sse::{Batch, frame, response},
+    },
+};
+
+/// Follows the list for one reader.
+pub(crate) struct ListReader<F> {
+    list: StreamList,
+    /// The first part of the reader's cursors.
+    epoch: u64,
+    may_watch: F,
+    position: Position,
+    /// Taken when the reader is dropped.
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+/// What the reader has.
+#[derive(Debug)]
+enum Position {
+    /// Of the list as it was at `version`: the streams up to this place in the order of activity. What
+    /// changes meanwhile has a greater version, and follows.
+    Listing { version: u64, place: Option<ActivityKey> },
+    /// Everything up to this version.
+    Version(u64),
+}
+
+impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
+    /// Follows the streams that `may_watch` allows from `cursor` on; if it is unknown or none, after a
+    /// reset, all that there are. `rights` is the fingerprint of what is allowed.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn start(
+        list: &StreamList,
+        cursor: Option<ReadCursor>,
+        rights: u64,
+        may_watch: F,
+    ) -> Result<(Batch<String>, Self), ReadError> {
+        let progress = list.join();
+        let mut reader = Self {
+            list: list.clone(),
+            epoch: list.epoch(rights),
+            may_watch,
+            position: Position::Version(0),
+            progress: Some(progress),
+        };
+        list.refresh().await?;
+        let mut first = Batch::default();
+        let (version, is_known) = {
+            let state = list.0.state();
+            let known = |id: EventId| id.millis == reader.epoch && state.knows(id.seq);
+            (state.version(), matches!(cursor, Some(ReadCursor::Id(id)) if known(id)))
+        };
+        match cursor {
+            Some(ReadCursor::Id(id)) if is_known => {
+                reader.position = Position::Version(id.seq);
+                let changes = reader.take();
+                if changes.is_empty() {
+                    frame::cursor(&mut first.frames, id);
+                }
+                first.frames.push_str(&changes);
+            }
+            Some(ReadCursor::Latest) => {
+                reader.position = Position::Version(version);
+                frame::cursor(&mut first.frames, reader.cursor(version));
+            }
+            cursor => {
+                if !matches!(cursor, Some(ReadCursor::Earliest)) {
+                    first.push_reset(ResetReason::UnknownCursor, None);
+                }
+                reader.position = Position::Listing { version, place: None };
+                first.frames.push_str(&reader.take());
+            }
+        }
+        Ok((first, reader))
+    }
+
+    /// The following frames. The stream ends when the log cannot be read for long.
+    pub(crate) fn frames(self) -> impl Stream<Item = Batch> + Send {
+        stream::unfold(self, |mut reader| async move {
+            loop {
+                let progress = *reader.progress.as_mut()?.borrow_and_update();
+                if progress.failed {
+                    return None;
+                }
+                let frames = reader.take();
+                if !frames.is_empty() {
+                    let batch = Batch { frames, ..Batch::default() };
+                    return Some((batch.into(), reader));
+                }
+                reader.progress.as_mut()?.changed().await.ok()?;
+            }
+        })
+    }
+
+    fn cursor(&self, version: u64) -> EventId {
+        EventId { millis: self.epoch, seq: version }
+    }
+
+    /// The next frames, about [`response::BATCH_BYTES`] bytes of them, after which the position moves.
+    /// Empty if there is nothing new.
+    fn take(&mut self) -> String {
+        let list = self.list.clone();
+        let state = list.0.state();
+        let mut frames = String::new();
+        if let Position::Listing { version, place } = &mut self.position {
+            let version = *version;
+            let place = place.take();
+            let may_watch = &self.may_watch;
+            self.position = list_streams(&state, version, place.as_ref(), may_watch, &mut frames);
+            if let Position::Version(version) = self.position {
+                frame::event(&mut frames, LISTED, Some(self.cursor(version)), "{}");
+            }
+            return frames;
+        }
+        let Position::Version(after) = self.position else { return frames };
+        for (version, change) in state.changes_after(after) {
+            let id = Some(self.cursor(version));
+            match change {
+                Change::Stream(entry) if (self.may_watch)(&entry.info.name) => {
+                    frame::event(&mut frames, STREAM, id, &entry.json);
+                }
+                Change::Deleted(name) if (self.may_watch)(name) => {
+                    frame::event(&mut frames, DELETED, id, name.as_str());
+                }
+                Change::Stream(_) | Change::Deleted(_) => {}
+            }
+            self.position = Position::Version(version);
+            if frames.len() >= response::BATCH_BYTES {
+                break;
+            }
+        }
+        frames
+    }
+}
+
+/// Appends the streams after a place; returns the position after them. The frames have no ids, because
+/// the reader has no cursor until it has all of them.
+fn list_streams(
+    state: &ListState,
+    version: u64,
+    place: Option<&ActivityKey>,
+    may_watch: impl Fn(&StreamName) -> bool,
+    frames: &mut String,
+) -> Position {
+    for (place, entry) in state.newest_first_after(place, version) {
+        if !may_watch(&entry.info.name) {
+            continue;
+        }
+        frame::event(frames, STREAM, None, &entry.json);
+        if frames.len() >= response::BATCH_BYTES {
+            return Position::Listing { version, place: Some(place.clone()) };
+        }
+    }
+    Position::Version(version)
+}
+
+impl<F> Drop for ListReader<F> {
+    fn drop(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            self.list.leave(progress);
+        }
+    }
+}
