@@ -19,20 +19,23 @@
 //!     whether it is set as a log
 //!   - [`app::snapshot`]: the JSON element in which a page carries its snapshot
 //!   - [`app::loader`]: the scripts of a page: `loader.js` hydrates the islands, and recovers where that
-//!     fails; `page.js` does what works without the wasm
+//!     fails; `page.js` does what works without the wasm; `list.js` shows the live list of the streams
 //!   - [`app::connection`]: when to connect, back off and disconnect; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: the server, in rooms
 //!   - `router`: every route and layer on one screen; `state`: what the handlers share;
 //!     `mount`: all of it below a base path
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
-//!     `watch`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`, `search`,
+//!     `watch`, `streams`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
+//!     `search`,
 //!     `idempotency`, `content_encoding`, `response`
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
 //!   - `hub`: fan-out: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
 //!     `watcher` is a cursor that moves; `merge` watches several streams for one reader
+//!   - `stream_list`: the live list of the streams: a state with versions, compared with the log once for
+//!     all readers
 //!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`, `postgres`: the
 //!     engines; `copy`: from one to the other; for tests `suite`, the contract as tests, and `faulty`, an
 //!     engine with faults

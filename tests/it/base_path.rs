@@ -141,7 +141,7 @@ async fn every_address_in_every_page_leads_below_the_base_path() {
         "/streams",
         "/streams/ci",
         "/streams/over",
-        "/streams/ci/events",
+        "/streams/ci/events?watchers",
         "/api/publish",
         "/api/end",
         "/favicon.svg",

@@ -171,6 +171,7 @@ async fn the_live_list_says_what_there_is_and_then_what_changes() {
     // Any cursor of this list continues it: with the last state of what has changed since.
     let mut resumed = follow(&app, &before_deletion).await;
     assert_eq!(next(&mut resumed).await.event, "deleted");
+    drop(resumed);
     let mut resumed = follow(&app, &cursor).await;
     let mut kinds = Vec::new();
     for _ in 0..3 {
@@ -182,9 +183,8 @@ async fn the_live_list_says_what_there_is_and_then_what_changes() {
     let expected = [("stream", "\"old\""), ("stream", "\"new\""), ("deleted", "third")]
         .map(|(kind, name)| (kind.to_owned(), name.to_owned()));
     assert_eq!(kinds, expected);
-    let up_to_date = follow(&app, &deleted.id).await;
+    let mut up_to_date = follow(&app, &deleted.id).await;
     app.publish("fourth", "1").await;
-    let mut up_to_date = up_to_date;
     assert_eq!(stream(&next(&mut up_to_date).await)["name"], "fourth");
 
     let latest = app.get_with("/streams?last_event_id=latest", &[SSE]).await;
