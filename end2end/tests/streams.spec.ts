@@ -466,7 +466,7 @@ test("the page of all streams", async ({ page, context, start }) => {
   await expect(second).toContainText("hello");
   await second.getByRole("link").click();
   await expect(page.getByRole("heading", { level: 1, name: "second" })).toBeVisible();
-  await expect(page.getByText("One reader was connected when this page was loaded.")).toBeVisible();
+  await expect(page.getByText("One other reader is connected now.")).toBeVisible();
   await page.getByRole("link", { name: "All streams" }).click();
   await expect(page).toHaveTitle("Streams · Tidings");
 });

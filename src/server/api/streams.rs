@@ -106,7 +106,7 @@ impl Listing {
         let rights = identity.watch_fingerprint();
         let page = list.by_name(after.as_ref(), limit, rights, may_watch).await?;
         let next = page.entries.last().filter(|_| page.more).map(|last| &last.info.name);
-        let entries: Vec<&str> = page.entries.iter().map(|entry| &*entry.json).collect();
+        let entries: Vec<&str> = page.entries.iter().map(|entry| entry.json()).collect();
         // A name needs no escaping.
         let next_json = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
         let body = format!("{{\"streams\":[{}],\"next\":{next_json}}}", entries.join(","));

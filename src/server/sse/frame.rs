@@ -13,12 +13,33 @@ use crate::message::{EventId, PING, RESET, ResetReason, STALE_PING, StreamName};
 /// no data can begin another field or event. A parser returns the data with LF for each line end, and
 /// otherwise unchanged. `kind` is an event name of [`message`](crate::message).
 pub(crate) fn event(buffer: &mut String, kind: &'static str, id: Option<EventId>, data: &str) {
+    head(buffer, kind, id);
+    encode_data(buffer, data);
+}
+
+/// Appends an event whose data many readers share, already encoded by [`encode_data`]. Only the id is a
+/// reader's own.
+pub(crate) fn shared(
+    buffer: &mut String,
+    kind: &'static str,
+    id: Option<EventId>,
+    encoded_data: &str,
+) {
+    head(buffer, kind, id);
+    buffer.push_str(encoded_data);
+}
+
+fn head(buffer: &mut String, kind: &'static str, id: Option<EventId>) {
     buffer.push_str("event: ");
     buffer.push_str(kind);
     buffer.push('\n');
     if let Some(id) = id {
         write_id(buffer, id);
     }
+}
+
+/// Appends data as the last fields of an event, and its end.
+pub(crate) fn encode_data(buffer: &mut String, data: &str) {
     let mut rest = data;
     while let Some(end) = rest.find(['\r', '\n']) {
         data_line(buffer, &rest[..end]);

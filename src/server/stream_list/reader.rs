@@ -130,7 +130,7 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
             let id = Some(self.cursor(version));
             match change {
                 Change::Stream(entry) if (self.may_watch)(&entry.info.name) => {
-                    frame::event(&mut frames, STREAM, id, &entry.json);
+                    frame::shared(&mut frames, STREAM, id, entry.encoded_data());
                 }
                 Change::Deleted(name) if (self.may_watch)(name) => {
                     frame::event(&mut frames, DELETED, id, name.as_str());
@@ -159,7 +159,7 @@ fn list_streams(
         if !may_watch(&entry.info.name) {
             continue;
         }
-        frame::event(frames, STREAM, None, &entry.json);
+        frame::shared(frames, STREAM, None, entry.encoded_data());
         if frames.len() >= response::BATCH_BYTES {
             return Position::Listing { version, place: Some(place.clone()) };
         }

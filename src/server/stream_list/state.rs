@@ -11,20 +11,24 @@ use serde::Serialize;
 
 use crate::{
     message::{EventId, StreamName},
-    server::{clock::timestamp, log::StreamInfo},
+    server::{clock::timestamp, log::StreamInfo, sse::frame},
 };
 
 /// How many deletions are remembered. A reader that was disconnected for more of them gets all streams
 /// again.
 const MAX_DELETIONS: usize = 1000;
 
+/// What stands around the JSON of an entry, which is one line, in an event.
+const DATA_FIELD: &str = "data: ";
+const EVENT_END: &str = "\n\n";
+
 /// A stream in the list.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) info: StreamInfo,
     pub(crate) watchers: usize,
-    /// The entry as a JSON object, for all readers.
-    pub(crate) json: Box<str>,
+    /// The entry as a JSON object, encoded as the data of an event, for all readers.
+    data: Box<str>,
     version: u64,
 }
 
@@ -178,8 +182,21 @@ impl Entry {
         let state = if *ended { "ended" } else { "open" };
         let json = EntryJson { name, state, messages: *messages, watchers, last };
         // Strings and numbers always serialize.
-        let json = serde_json::to_string(&json).unwrap_or_default().into();
-        Self { info, watchers, json, version }
+        let json = serde_json::to_string(&json).unwrap_or_default();
+        let mut data = String::with_capacity(json.len() + DATA_FIELD.len() + EVENT_END.len());
+        frame::encode_data(&mut data, &json);
+        Self { info, watchers, data: data.into(), version }
+    }
+
+    /// The entry as the data of an event.
+    pub(super) fn encoded_data(&self) -> &str {
+        &self.data
+    }
+
+    /// The entry as a JSON object.
+    pub(crate) fn json(&self) -> &str {
+        let data = self.data.strip_prefix(DATA_FIELD).unwrap_or_default();
+        data.strip_suffix(EVENT_END).unwrap_or_default()
     }
 
     fn place(&self) -> ActivityKey {
@@ -277,7 +294,7 @@ mod tests {
         let mut state = ListState::default();
         let ended = StreamInfo { ended: true, last: None, ..stream("b", 0) };
         state.set_streams(vec![stream("a", 1_763_891_234_567), ended], &HashMap::new());
-        let json: Vec<_> = state.by_name(None).map(|entry| &*entry.json).collect();
+        let json: Vec<_> = state.by_name(None).map(|entry| entry.json()).collect();
         let expected = [
             r#"{"name":"a","state":"open","messages":1763891234567,"watchers":0,"#,
             r#""last":{"id":"1763891234567-1763891234567","at":"2025-11-23T09:47:14.567Z","#,
