@@ -27,8 +27,7 @@
 //!     `mount`: all of it below a base path
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
 //!     `watch`, `streams`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
-//!     `search`,
-//!     `idempotency`, `content_encoding`, `response`
+//!     `search`, `idempotency`, `content_encoding`, `response`
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
