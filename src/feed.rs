@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use crate::message::{EventId, MergedMessage, Message, ResetReason, Snapshot};
+use crate::message::{EventId, Message, ResetReason, Snapshot, SnapshotMessage, name_in_address};
 
 /// The most rows a page keeps; the oldest are evicted.
 pub const MAX_ROWS: usize = 500;
@@ -71,7 +71,9 @@ pub struct Feed {
     scrolled_away: bool,
     /// Whether the log holds messages before the first row.
     older: bool,
-    /// The streams; one, or several that are shown together.
+    /// The address of the page of each stream; none of the counter.
+    pages: Arc<Vec<String>>,
+    /// The streams: one, or several that are shown together.
     streams: Vec<StreamState>,
     /// The key of the next row.
     next_key: u64,
@@ -80,8 +82,6 @@ pub struct Feed {
 /// What a feed knows of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct StreamState {
-    /// Its name, where several are shown together.
-    name: String,
     cursor: Option<EventId>,
     /// The messages since the feed began, those of the snapshot included.
     count: u64,
@@ -100,13 +100,9 @@ impl Default for Feed {
 impl Feed {
     /// The feed of a page rendered with this snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        let mut streams = Vec::new();
-        for name in snapshot.names.split(',') {
-            streams.push(StreamState {
-                name: name.to_owned(),
-                cursor: snapshot.cursor,
-                ..StreamState::default()
-            });
+        let mut streams = vec![StreamState { cursor: snapshot.cursor, ..StreamState::default() }];
+        while streams.len() < snapshot.pages.len() {
+            streams.push(StreamState::default());
         }
         let mut feed = Self {
             rows: VecDeque::new(),
@@ -114,17 +110,12 @@ impl Feed {
             paused: false,
             scrolled_away: false,
             older: snapshot.older,
+            pages: Arc::new(snapshot.pages),
             streams,
             next_key: 0,
         };
-        for message in snapshot.messages {
-            feed.apply(Event::Message(message));
-        }
-        for MergedMessage { message, stream, end } in snapshot.merged {
+        for SnapshotMessage { message, stream, end } in snapshot.messages {
             feed.apply_to(stream, if end { Event::End(message) } else { Event::Message(message) });
-        }
-        if let Some(end) = snapshot.end {
-            feed.apply(Event::End(end));
         }
         feed
     }
@@ -153,8 +144,7 @@ impl Feed {
             }
             Event::Message(_) | Event::End(_) => return,
             Event::Reset(ResetReason::Deleted) => {
-                let name = mem::take(&mut stream.name);
-                *stream = StreamState { name, ..StreamState::default() };
+                *stream = StreamState::default();
                 return self.show_deletion(index);
             }
             Event::Reset(_) => {
@@ -180,7 +170,11 @@ impl Feed {
     /// Removes all rows of a stream, also from a paused page, and shows that it was deleted.
     fn show_deletion(&mut self, index: usize) {
         for rows in [&mut self.rows, &mut self.waiting] {
-            rows.retain(|row| row.stream != index);
+            for row in mem::take(rows) {
+                if row.stream != index {
+                    push_bounded(rows, row);
+                }
+            }
         }
         self.older = false;
         let row = self.row(index, RowContent::Deleted);
@@ -274,22 +268,31 @@ impl Feed {
         self.streams.len() > 1
     }
 
-    /// The index of the stream with this name. That of a single stream is empty.
+    /// The address of the page of each stream; none of the counter.
+    pub fn pages(&self) -> &Arc<Vec<String>> {
+        &self.pages
+    }
+
+    /// The index of the stream with this name; that of a single one has none on the wire.
     pub fn index_of(&self, name: &str) -> Option<usize> {
-        self.streams.iter().position(|stream| stream.name == name)
+        if self.is_merged() {
+            self.pages.iter().position(|page| name_in_address(page) == name)
+        } else {
+            Some(0)
+        }
     }
 
     /// The cursor that a subscription resumes from: the id of the newest message; of several streams the
     /// ids by name, without those that have none. Empty if there is none.
     pub fn cursor(&self) -> String {
         let mut cursor = String::new();
-        for stream in &self.streams {
+        for (index, stream) in self.streams.iter().enumerate() {
             let Some(id) = stream.cursor else { continue };
             if !cursor.is_empty() {
                 cursor.push(',');
             }
-            if !stream.name.is_empty() {
-                cursor.push_str(&stream.name);
+            if let Some(page) = self.pages.get(index).filter(|_| self.is_merged()) {
+                cursor.push_str(name_in_address(page));
                 cursor.push('=');
             }
             cursor.push_str(&id.to_string());
@@ -383,7 +386,7 @@ mod tests {
     #[test]
     fn a_deleted_stream_leaves_no_messages_and_may_be_created_again() {
         let mut feed = Feed::new(Snapshot {
-            messages: vec![message(7), message(8)],
+            messages: vec![message(7).into(), message(8).into()],
             older: true,
             ..Snapshot::default()
         });
@@ -407,7 +410,7 @@ mod tests {
     #[test]
     fn older_messages_end_before_the_first_row() {
         let snapshot =
-            |older| Snapshot { messages: vec![message(7)], older, ..Snapshot::default() };
+            |older| Snapshot { messages: vec![message(7).into()], older, ..Snapshot::default() };
         assert_eq!(Feed::new(snapshot(false)).older_before(), None);
         let mut feed = Feed::new(snapshot(true));
         assert_eq!(feed.older_before(), Some(message(7).id));
@@ -421,7 +424,8 @@ mod tests {
 
     #[test]
     fn messages_from_before_a_loss_are_not_offered() {
-        let mut feed = Feed::new(Snapshot { messages: vec![message(7)], ..Snapshot::default() });
+        let mut feed =
+            Feed::new(Snapshot { messages: vec![message(7).into()], ..Snapshot::default() });
         feed.apply(Event::Reset(ResetReason::UnknownCursor));
         (1..=499).for_each(|seq| feed.apply(Event::Message(message(seq))));
         assert_eq!(feed.older_before(), None, "the first row is the loss");
@@ -454,9 +458,13 @@ mod tests {
         assert_eq!(feed.rows().count(), 1);
     }
 
+    fn pages() -> Vec<String> {
+        ["a", "b", "c"].map(|name| format!("/t/streams/{name}")).into()
+    }
+
     /// A feed of the streams a, b and c, and what it shows: the index of the stream and the sequence.
     fn several() -> Feed {
-        Feed::new(Snapshot { names: "a,b,c".to_owned(), ..Snapshot::default() })
+        Feed::new(Snapshot { pages: pages(), ..Snapshot::default() })
     }
 
     fn shown_of_several(feed: &Feed) -> Vec<(usize, u64)> {
@@ -508,9 +516,9 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_several_streams_has_the_cursor_of_each() {
-        let merged = |stream, seq, end| MergedMessage { message: message(seq), stream, end };
-        let merged = vec![merged(2, 7, false), merged(0, 1, false), merged(2, 8, true)];
-        let feed = Feed::new(Snapshot { names: "a,b,c".to_owned(), merged, ..Snapshot::default() });
+        let message = |stream, seq, end| SnapshotMessage { message: message(seq), stream, end };
+        let messages = vec![message(2, 7, false), message(0, 1, false), message(2, 8, true)];
+        let feed = Feed::new(Snapshot { pages: pages(), messages, ..Snapshot::default() });
         assert_eq!(shown_of_several(&feed), [(2, 7), (0, 1), (2, 8)]);
         assert_eq!(
             (feed.cursor().as_str(), feed.ended()),

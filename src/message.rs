@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use self::stream_names::{ParseStreamNamesError, StreamNames, own_entry};
+pub use self::stream_names::{ParseStreamNamesError, StreamNames, name_in_address, own_entry};
 
 /// How long an event stream may be silent before the server sends a `ping`, in milliseconds.
 ///
@@ -195,39 +195,51 @@ pub struct Snapshot {
     /// The cursor, where it is not that of the last message: of the list of the streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<EventId>,
-    /// The newest messages, oldest first.
-    pub messages: Vec<Message>,
-    /// Whether the log holds messages before the first of these.
+    /// The address of the page of the stream, or of each of several that are shown together. None for the
+    /// counter, which stores nothing.
+    pub pages: Vec<String>,
+    /// The newest messages, oldest first, and the end of each stream that has ended.
+    pub messages: Vec<SnapshotMessage>,
+    /// Whether the log holds messages before the first of these, if they are of a single stream.
     pub older: bool,
-    /// The end of the stream, if it has ended.
-    pub end: Option<Message>,
-    /// The names of several streams that are shown together, separated by commas. Their messages are in
-    /// `merged`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub names: String,
-    /// The newest messages of each of several streams, in the order of time.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub merged: Vec<MergedMessage>,
 }
 
 impl Snapshot {
     /// Whether the stream has ended; where there are several, whether all have.
     pub fn has_ended(&self) -> bool {
-        let ends = self.merged.iter().filter(|message| message.end).count();
-        self.end.is_some() || ends > self.names.matches(',').count()
+        let ends = self.messages.iter().filter(|message| message.end).count();
+        ends > 0 && ends >= self.pages.len()
     }
 }
 
-/// A message of one of several streams.
+/// A message in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct MergedMessage {
+pub struct SnapshotMessage {
     /// The message.
     #[serde(flatten)]
     pub message: Message,
-    /// The index of its stream.
+    /// The index of its stream, where several are shown together.
+    #[serde(skip_serializing_if = "is_first")]
     pub stream: usize,
-    /// Whether it is the end of that stream.
+    /// Whether it is the end of its stream.
+    #[serde(skip_serializing_if = "is_false")]
     pub end: bool,
+}
+
+impl From<Message> for SnapshotMessage {
+    fn from(message: Message) -> Self {
+        Self { message, stream: 0, end: false }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(stream: &usize) -> bool {
+    *stream == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(end: &bool) -> bool {
+    !end
 }
 
 /// A stream in the list of all streams.
@@ -254,17 +266,21 @@ mod tests {
     #[test]
     fn several_streams_have_ended_when_all_have() {
         let id = EventId { millis: 1, seq: 1 };
-        let merged = |stream, end| MergedMessage {
-            message: Message { id, data: String::new() },
-            stream,
-            end,
+        let message = |(stream, end)| {
+            let message = Message { id, data: String::new() };
+            SnapshotMessage { message, stream, end }
         };
-        let has_ended = |names: &str, merged: Vec<MergedMessage>| {
-            Snapshot { names: names.to_owned(), merged, ..Snapshot::default() }.has_ended()
+        let has_ended = |pages: &[&str], messages: &[(usize, bool)]| {
+            let pages = pages.iter().map(ToString::to_string).collect();
+            let messages = messages.iter().copied().map(message).collect();
+            Snapshot { pages, messages, ..Snapshot::default() }.has_ended()
         };
-        assert!(!has_ended("", vec![]));
-        assert!(!has_ended("a,b", vec![merged(0, true), merged(1, false)]));
-        assert!(has_ended("a,b", vec![merged(0, true), merged(1, false), merged(1, true)]));
+        assert!(!has_ended(&[], &[(0, false)]));
+        assert!(!has_ended(&["/streams/a"], &[(0, false)]));
+        assert!(has_ended(&["/streams/a"], &[(0, false), (0, true)]));
+        let both = ["/streams/a", "/streams/b"];
+        assert!(!has_ended(&both, &[(0, true), (1, false)]));
+        assert!(has_ended(&both, &[(0, true), (1, false), (1, true)]));
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Older messages on pages of their own: those before one message, or around one. Plain links.
 
+use std::sync::Arc;
+
 use leptos::prelude::*;
 
 use super::{
@@ -81,7 +83,7 @@ pub(super) fn log(
     let contents =
         messages.into_iter().map(|message| RowContent::Message(message.into())).chain(ending);
     let rows = (0..).zip(contents).map(|(key, content)| Row { key, stream: 0, content });
-    let context = RowContext { pages: vec![path], at };
+    let context = RowContext { pages: Arc::new(vec![path]), at };
     let mut html = String::new();
     for line in &lines(rows, None, utc).0 {
         push_html(&mut html, line, &context, utc);

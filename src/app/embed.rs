@@ -46,9 +46,8 @@ pub fn StreamsAlone(
         let page = Layout { wall: false, ..layout }.of(&page);
         view! { <a class="leave" href=page>"Leave the wall"</a> }
     });
-    let stream = names.single().cloned();
     let heading = name_links(&base, names);
-    let data = LiveData { snapshot, base, stream, ..LiveData::default() };
+    let data = LiveData { snapshot, base, ..LiveData::default() };
     view! {
         <main class=class data-columns=number>
             <h1>{heading}</h1>

@@ -1,5 +1,7 @@
 //! The live part of a message page: the island that is hydrated and follows the event stream.
 
+use std::sync::Arc;
+
 use leptos::{prelude::*, server_fn::ServerFn as _};
 
 use super::{
@@ -56,15 +58,15 @@ pub(super) fn not_live(
 #[island]
 pub fn Live() -> impl IntoView {
     let data = snapshot::live_data();
-    let pages = data.pages();
-    let LiveData { snapshot, base, stream, composer, draft } = data;
+    let LiveData { snapshot, base, stream, draft } = data;
     let events = snapshot.events.clone();
-    let restartable = pages.is_empty();
-    let context = RowContext { pages, at: None };
-    let feed = RwSignal::new(Feed::new(snapshot));
+    let feed = Feed::new(snapshot);
+    let context = RowContext { pages: Arc::clone(feed.pages()), at: None };
+    let restartable = context.pages.is_empty();
+    let feed = RwSignal::new(feed);
     let subscription = Subscription::new(events, feed);
     title::show_unread_count(feed, subscription);
-    let composer = stream.filter(|_| composer).map(|stream| {
+    let composer = stream.map(|stream| {
         let action = base.address(Publish::url());
         view! { <Composer action stream=stream.as_str() draft /> }
     });

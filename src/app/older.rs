@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn feed(from: u64, to: u64) -> Feed {
-        let messages = page(from, to);
+        let messages = page(from, to).into_iter().map(Into::into).collect();
         Feed::new(Snapshot { messages, older: from > 1, ..Snapshot::default() })
     }
 

@@ -1,6 +1,6 @@
 //! The HTML of a line of a log.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use super::{
     days::Line,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     feed::{Row, RowContent},
-    message::EventId,
+    message::{EventId, name_in_address},
 };
 
 /// What the rows of a log have in common.
@@ -19,7 +19,7 @@ use crate::{
 pub struct RowContext {
     /// The address of the page of each stream, which messages have permanent links to. None for the
     /// counter, which stores nothing. Rows of several streams show the name of theirs.
-    pub pages: Vec<String>,
+    pub pages: Arc<Vec<String>>,
     /// The message to highlight.
     pub at: Option<EventId>,
 }
@@ -59,11 +59,13 @@ pub(super) fn push_html(
     };
     let id = row.content.message().map(|message| message.id);
     let page = context.pages.get(row.stream);
-    let name = page.filter(|_| context.pages.len() > 1).and_then(|page| page.rsplit('/').next());
+    let named = page.filter(|_| context.pages.len() > 1);
     let _ = write!(html, r#"<li class="{class}""#);
-    if name.is_some() {
+    if named.is_some() {
         // The style sheet has a colour and a column for each.
-        let _ = write!(html, r#" data-stream="{}""#, row.stream);
+        *html += r#" data-stream=""#;
+        *html += &row.stream.to_string();
+        *html += "\"";
     }
     if id.is_some() && id == context.at {
         *html += r#" id="at" aria-current="true""#;
@@ -81,8 +83,12 @@ pub(super) fn push_html(
         *html += ">";
     }
     *html += "</time></a>";
-    if let (Some(page), Some(name)) = (page, name) {
-        let _ = write!(html, r#"<a class="from" href="{page}">{name}</a>"#);
+    if let Some(page) = named {
+        *html += r#"<a class="from" href=""#;
+        *html += page;
+        *html += "\">";
+        *html += name_in_address(page);
+        *html += "</a>";
     }
     if class != "message" || !push_json(text, html) {
         *html += r#"<p dir="auto">"#;
@@ -104,8 +110,6 @@ fn permalink(page: &str, id: EventId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::message::Message;
 
@@ -114,7 +118,7 @@ mod tests {
     }
 
     fn html_of(pages: &[&str], row: Row, at: Option<EventId>) -> String {
-        let pages = pages.iter().map(ToString::to_string).collect();
+        let pages = Arc::new(pages.iter().map(ToString::to_string).collect());
         let mut html = String::new();
         push_html(&mut html, &Line::Row(row), &RowContext { pages, at }, utc);
         html

@@ -8,10 +8,10 @@ use leptos::prelude::*;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
 
-use super::{Draft, stream_address};
+use super::Draft;
 use crate::{
     base_path::BasePath,
-    message::{EventId, MergedMessage, Message, Snapshot, StreamName},
+    message::{EventId, Message, Snapshot, SnapshotMessage, StreamName},
 };
 
 const ELEMENT: &str = "snapshot";
@@ -25,24 +25,10 @@ pub struct LiveData {
     /// Begins every address of the page.
     #[serde(skip_serializing_if = "BasePath::is_root")]
     pub base: BasePath,
-    /// The name of the stream, if it is a single one and its messages are stored.
+    /// The name of the stream, where there is a form to publish to it.
     pub stream: Option<StreamName>,
-    /// Whether there is a form to publish messages.
-    pub composer: bool,
     /// The refused text, when the composer was used without JavaScript.
     pub draft: Option<Draft>,
-}
-
-impl LiveData {
-    /// The address of the page of each stream, where its messages are stored.
-    pub(super) fn pages(&self) -> Vec<String> {
-        let names = self.stream.as_ref().map_or(self.snapshot.names.as_str(), StreamName::as_str);
-        let mut pages = Vec::new();
-        for name in names.split(',').filter(|name| !name.is_empty()) {
-            pages.push(stream_address(&self.base, name));
-        }
-        pages
-    }
 }
 
 /// The element that carries the data as JSON.
@@ -64,11 +50,9 @@ fn read() -> Option<LiveData> {
     let snapshot = Snapshot {
         events: text("events")?,
         cursor: text("cursor").and_then(|id| id.parse().ok()),
-        messages: messages(&value)?,
+        pages: items(&value, "pages", JsValue::as_string)?,
+        messages: items(&value, "messages", snapshot_message)?,
         older: field(&value, "older")?.is_truthy(),
-        end: field(&value, "end").and_then(|value| message(&value)),
-        names: text("names").unwrap_or_default(),
-        merged: merged(&value),
     };
     let draft = field(&value, "draft").filter(JsValue::is_object);
     // The server has already put the text into the form.
@@ -77,7 +61,6 @@ fn read() -> Option<LiveData> {
         snapshot,
         base: text("base").map(BasePath::of_page).unwrap_or_default(),
         stream: text("stream").and_then(|name| name.parse().ok()),
-        composer: field(&value, "composer")?.is_truthy(),
         draft: problem.map(|problem| Draft { text: String::new(), problem }),
     })
 }
@@ -85,25 +68,19 @@ fn read() -> Option<LiveData> {
 /// Reads a page of history from JSON: its messages, and the cursor of the next page.
 pub(super) fn history_page(value: &JsValue) -> Option<(Vec<Message>, Option<EventId>)> {
     let next = field(value, "next")?.as_string().and_then(|id| id.parse().ok());
-    Some((messages(value)?, next))
+    Some((items(value, "messages", message)?, next))
 }
 
-fn messages(value: &JsValue) -> Option<Vec<Message>> {
-    Array::from(&field(value, "messages")?).iter().map(|value| message(&value)).collect()
+/// The items of an array.
+fn items<T>(value: &JsValue, name: &str, item: fn(&JsValue) -> Option<T>) -> Option<Vec<T>> {
+    Array::from(&field(value, name)?).iter().map(|value| item(&value)).collect()
 }
 
-/// The messages of several streams; none on the page of a single one.
-fn merged(value: &JsValue) -> Vec<MergedMessage> {
-    let mut merged = Vec::new();
-    let values = field(value, "merged").filter(JsValue::is_object);
-    for value in values.iter().flat_map(Array::from) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 15")]
-        let stream =
-            field(&value, "stream").and_then(|value| value.as_f64()).unwrap_or_default() as usize;
-        let end = field(&value, "end").is_some_and(|value| value.is_truthy());
-        merged.extend(message(&value).map(|message| MergedMessage { message, stream, end }));
-    }
-    merged
+fn snapshot_message(value: &JsValue) -> Option<SnapshotMessage> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 15")]
+    let stream = field(value, "stream")?.as_f64().unwrap_or_default() as usize;
+    let end = field(value, "end")?.is_truthy();
+    Some(SnapshotMessage { message: message(value)?, stream, end })
 }
 
 fn message(value: &JsValue) -> Option<Message> {

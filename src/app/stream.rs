@@ -47,7 +47,7 @@ pub fn StreamPage(
     let end = may_publish.then(|| view! { <EndForm action stream=name.as_str() /> });
     let token = token_hint(&visitor);
     // A visitor who was signed out meanwhile keeps the text that was refused.
-    let composer = may_publish || draft.is_some();
+    let has_composer = may_publish || draft.is_some();
     let heading = name.to_string();
     let address = stream_address(&base, name.as_str());
     let find = find_link(&base, &address);
@@ -57,7 +57,7 @@ pub fn StreamPage(
     let wall = Layout { wall: true, ..Layout::default() }.of(&address);
     let mut snapshot = snapshot;
     snapshot.events.push_str("?watchers");
-    let data = LiveData { snapshot, base, stream: Some(name), composer, draft };
+    let data = LiveData { snapshot, base, stream: has_composer.then_some(name), draft };
     view! {
         <main class="stream stored">
             <header class="stream-head">

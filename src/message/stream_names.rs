@@ -87,8 +87,13 @@ impl FromStr for StreamNames {
 /// stream first: `b=1763891234567-42,a=1763891230000-7`. (Names have no `=` and no `,`.) On one of a
 /// single stream it is the id alone, and the name here is empty.
 pub fn own_entry(id: &str) -> (&str, &str) {
-    let first = id.split(',').next().unwrap_or_default();
+    let (first, _) = id.split_once(',').unwrap_or((id, ""));
     first.split_once('=').unwrap_or(("", first))
+}
+
+/// The name of a stream in the address of its page.
+pub fn name_in_address(page: &str) -> &str {
+    page.rsplit_once('/').map_or(page, |(_, name)| name)
 }
 
 #[cfg(test)]

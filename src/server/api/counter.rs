@@ -94,7 +94,7 @@ impl Counter {
 
     /// The state of a run that begins now, to render a page with: the first value is due at once.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let messages = vec![Message { id: self.first(), data: value_text(1) }];
+        let messages = vec![Message { id: self.first(), data: value_text(1) }.into()];
         Snapshot { events: mount::address(PATH), messages, ..Snapshot::default() }
     }
 

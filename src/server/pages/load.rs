@@ -6,7 +6,7 @@ use super::Pages;
 use crate::{
     app::{Address, Draft, Page, view::View},
     filter::Filter,
-    message::{EventId, MergedMessage, Snapshot, StreamName, StreamNames, Summary},
+    message::{EventId, Message, Snapshot, SnapshotMessage, StreamName, StreamNames, Summary},
     problem,
     server::{
         api::{
@@ -17,7 +17,7 @@ use crate::{
         client::Client,
         error::Problem,
         guard::Identity,
-        log::{Bound, MessagePage, Range, ReadCursor, ReadError},
+        log::{Bound, Range, ReadCursor, ReadError},
         mount,
         pages::sign_in::safe_local_path,
         stream_list::Entry,
@@ -117,15 +117,15 @@ impl Pages {
         view: Option<View>,
     ) -> Result<Page, Problem> {
         let events = mount::address(&format!("/streams/{name}/events"));
-        let snapshot = match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
-            Ok(page) => {
-                let MessagePage { messages, more: older, end, .. } = page;
-                Snapshot { events, messages, older, end, ..Snapshot::default() }
-            }
-            // People open the page first and publish afterwards.
-            Err(ReadError::NoStream) => Snapshot { events, ..Snapshot::default() },
-            Err(error) => return Err(error.into()),
-        };
+        let pages = vec![mount::address(&format!("/streams/{name}"))];
+        let (messages, older) =
+            match self.log.read(&name, Range::Before(ReadCursor::Latest), NEWEST).await {
+                Ok(page) => (snapshot_messages(page.messages, page.end, 0), page.more),
+                // People open the page first and publish afterwards.
+                Err(ReadError::NoStream) => (Vec::new(), false),
+                Err(error) => return Err(error.into()),
+            };
+        let snapshot = Snapshot { events, pages, messages, older, ..Snapshot::default() };
         let watchers = self.hub.watchers(&name);
         let may_publish = self.access.publish(identity, &name).is_ok();
         Ok(Page::Stream { name, snapshot, watchers, may_publish, draft, view })
@@ -151,18 +151,19 @@ impl Pages {
                 Err(ReadError::NoStream) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let messages = page.messages.into_iter().map(|message| (message, false));
             // The messages of a stream keep their order, even if the clock was set back between them.
             let mut time = 0;
-            for (message, end) in messages.chain(page.end.map(|end| (end, true))) {
-                time = message.id.millis.max(time);
-                merged.push((time, MergedMessage { message, stream, end }));
+            for message in snapshot_messages(page.messages, page.end, stream) {
+                time = message.message.id.millis.max(time);
+                merged.push((time, message));
             }
         }
         merged.sort_by_key(|(time, _)| *time);
-        let merged = merged.into_iter().map(|(_, message)| message).collect();
+        let messages = merged.into_iter().map(|(_, message)| message).collect();
         let events = mount::address(&format!("/streams/{names}/events"));
-        let snapshot = Snapshot { events, names: names.to_string(), merged, ..Snapshot::default() };
+        let pages =
+            streams.iter().map(|name| mount::address(&format!("/streams/{name}"))).collect();
+        let snapshot = Snapshot { events, pages, messages, ..Snapshot::default() };
         Ok(Page::Several { names, snapshot, view })
     }
 
@@ -228,4 +229,15 @@ impl Pages {
             view,
         })
     }
+}
+
+/// The messages of a stream, and its end.
+fn snapshot_messages(
+    messages: Vec<Message>,
+    end: Option<Message>,
+    stream: usize,
+) -> Vec<SnapshotMessage> {
+    let end = end.map(|message| SnapshotMessage { message, stream, end: true });
+    let message = |message| SnapshotMessage { message, stream, end: false };
+    messages.into_iter().map(message).chain(end).collect()
 }
