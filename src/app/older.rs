@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     feed::{Feed, Row, RowContent},
-    message::{EventId, Message},
+    message::{EventId, Message, SnapshotMessage},
 };
 
 /// The number of messages that are requested at a time.
@@ -89,7 +89,7 @@ impl Older {
 
     /// Handles the response to the request for `before`: the messages and the next cursor, or `None` if
     /// it failed.
-    fn receive(&mut self, before: EventId, page: Option<(Vec<Message>, Option<EventId>)>) {
+    fn receive(&mut self, before: EventId, page: Option<(Vec<SnapshotMessage>, Option<EventId>)>) {
         if self.before != Some(before) {
             return;
         }
@@ -97,7 +97,7 @@ impl Older {
             self.state = State::Failed;
             return;
         };
-        self.messages.splice(..0, messages.into_iter().map(Arc::new));
+        self.messages.splice(..0, messages.into_iter().map(|it| Arc::new(it.message)));
         self.before = next;
         self.state = State::Idle;
     }
@@ -189,12 +189,12 @@ mod tests {
         message(seq).id
     }
 
-    fn page(from: u64, to: u64) -> Vec<Message> {
-        (from..=to).map(message).collect()
+    fn page(from: u64, to: u64) -> Vec<SnapshotMessage> {
+        (from..=to).map(|seq| message(seq).into()).collect()
     }
 
     fn feed(from: u64, to: u64) -> Feed {
-        let messages = page(from, to).into_iter().map(Into::into).collect();
+        let messages = page(from, to);
         Feed::new(Snapshot { messages, older: from > 1, ..Snapshot::default() })
     }
 

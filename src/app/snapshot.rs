@@ -47,11 +47,15 @@ fn read() -> Option<LiveData> {
     let json = document().get_element_by_id(ELEMENT)?.text_content()?;
     let value = JSON::parse(&json).ok()?;
     let text = |name| field(&value, name)?.as_string();
+    let mut pages = Vec::new();
+    for page in Array::from(&field(&value, "pages")?).iter() {
+        pages.push(page.as_string()?);
+    }
     let snapshot = Snapshot {
         events: text("events")?,
         cursor: text("cursor").and_then(|id| id.parse().ok()),
-        pages: items(&value, "pages", JsValue::as_string)?,
-        messages: items(&value, "messages", snapshot_message)?,
+        pages,
+        messages: messages(&value)?,
         older: field(&value, "older")?.is_truthy(),
     };
     let draft = field(&value, "draft").filter(JsValue::is_object);
@@ -66,26 +70,25 @@ fn read() -> Option<LiveData> {
 }
 
 /// Reads a page of history from JSON: its messages, and the cursor of the next page.
-pub(super) fn history_page(value: &JsValue) -> Option<(Vec<Message>, Option<EventId>)> {
+pub(super) fn history_page(value: &JsValue) -> Option<(Vec<SnapshotMessage>, Option<EventId>)> {
     let next = field(value, "next")?.as_string().and_then(|id| id.parse().ok());
-    Some((items(value, "messages", message)?, next))
+    Some((messages(value)?, next))
 }
 
-/// The items of an array.
-fn items<T>(value: &JsValue, name: &str, item: fn(&JsValue) -> Option<T>) -> Option<Vec<T>> {
-    Array::from(&field(value, name)?).iter().map(|value| item(&value)).collect()
+fn messages(value: &JsValue) -> Option<Vec<SnapshotMessage>> {
+    let mut messages = Vec::new();
+    for value in Array::from(&field(value, "messages")?).iter() {
+        messages.push(snapshot_message(&value)?);
+    }
+    Some(messages)
 }
 
 fn snapshot_message(value: &JsValue) -> Option<SnapshotMessage> {
+    let id: EventId = field(value, "id")?.as_string()?.parse().ok()?;
+    let message = Message { id, data: field(value, "data")?.as_string()? };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 15")]
     let stream = field(value, "stream")?.as_f64().unwrap_or_default() as usize;
-    let end = field(value, "end")?.is_truthy();
-    Some(SnapshotMessage { message: message(value)?, stream, end })
-}
-
-fn message(value: &JsValue) -> Option<Message> {
-    let id: EventId = field(value, "id")?.as_string()?.parse().ok()?;
-    Some(Message { id, data: field(value, "data")?.as_string()? })
+    Some(SnapshotMessage { message, stream, end: field(value, "end")?.is_truthy() })
 }
 
 fn field(value: &JsValue, name: &str) -> Option<JsValue> {

@@ -320,11 +320,7 @@ impl Driver {
         if self.status.get_untracked() == ConnectionStatus::Stale {
             self.handle(Input::Heard { stale: false });
         }
-        self.feed.update_untracked(|feed| {
-            if let Some(index) = feed.index_of(stream) {
-                feed.apply_to(index, event);
-            }
-        });
+        self.feed.update_untracked(|feed| feed.apply_to(feed.index_of(stream), event));
         if !self.changed.replace(true) {
             let driver = Rc::clone(self);
             if self.hidden.get_untracked() {

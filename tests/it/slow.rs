@@ -288,19 +288,25 @@ async fn stalled_readers_of_line_breaks_over_http_2_stay_within_the_budget() {
     stalled_readers_of_line_breaks(Protocol::Http2).await;
 }
 
-/// Readers that stall, each at another position among messages of many publishers.
-async fn stalled_readers(protocol: Protocol) {
+/// Readers of a stream, or of several on one connection, that stall, each at another position among
+/// messages of many publishers.
+async fn stalled_readers(protocol: Protocol, streams: &str, bytes: usize) {
     const READERS: usize = 180;
     let app = BudgetedServer::start(protocol, &[]);
     let mut stalled = app.connect(READERS).await;
     let client = app.client();
-    let text = "x".repeat(32 * 1024);
+    let text = "x".repeat(bytes);
     let publish = async {
         for n in 0..READERS {
-            let path = |_| "/streams/a/events?last_event_id=latest".to_owned();
+            let path = |_| format!("/streams/{streams}/events?last_event_id=latest");
             stalled.get(n..n + 1, path, "*/*", own_address).await.expect("a reader");
-            let post = || client.post(app.url("/streams/a")).body(text.clone());
-            for response in join_all((0..16).map(|_| app.retry(post))).await {
+            let names = streams.split(',').cycle();
+            let posts = names.take(16).map(|name| {
+                let url = app.url(&format!("/streams/{name}"));
+                let (client, text) = (&client, &text);
+                app.retry(move || client.post(url.clone()).body(text.clone()))
+            });
+            for response in join_all(posts).await {
                 assert_eq!(response.status(), StatusCode::CREATED);
             }
         }
@@ -311,12 +317,19 @@ async fn stalled_readers(protocol: Protocol) {
 
 #[tokio::test]
 async fn stalled_readers_over_http_1_stay_within_the_budget() {
-    stalled_readers(Protocol::Http1).await;
+    stalled_readers(Protocol::Http1, "a", 32 * 1024).await;
 }
 
 #[tokio::test]
 async fn stalled_readers_over_http_2_stay_within_the_budget() {
-    stalled_readers(Protocol::Http2).await;
+    stalled_readers(Protocol::Http2, "a", 32 * 1024).await;
+}
+
+/// Each holds a message of some of the streams.
+#[tokio::test]
+async fn stalled_readers_of_sixteen_streams_stay_within_the_budget() {
+    let streams = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
+    stalled_readers(Protocol::Http1, streams, 12 * 1024).await;
 }
 
 /// The newest messages of many watched streams.
