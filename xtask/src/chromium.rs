@@ -1,10 +1,10 @@
 //! Finds or installs Chromium for the tests of the pages.
 
-use std::{env, ffi::OsString, path::PathBuf, process::Command};
+use std::{env, ffi::OsString, process::Command};
 
 use crate::{
     Result, apt, node,
-    process::{output, root, run, say},
+    process::{find_program, root, run, say},
 };
 
 const NAMES: [&str; 5] =
@@ -13,14 +13,14 @@ const NAMES: [&str; 5] =
 /// The path of an installed Chromium, else of the system's package; `None` is Playwright's own,
 /// which Playwright finds by itself.
 pub(crate) fn find_or_install() -> Result<Option<OsString>> {
-    if let Some(found) = env::var_os("TIDINGS_CHROMIUM").or_else(find) {
+    if let Some(found) = env::var_os("TIDINGS_CHROMIUM").or_else(|| find_program(&NAMES)) {
         return Ok(Some(found));
     }
     if apt::is_usable() {
         say("Installing Chromium from the system's packages, to test the pages.");
         apt::update();
         apt::install("chromium");
-        if let Some(found) = find() {
+        if let Some(found) = find_program(&NAMES) {
             return Ok(Some(found));
         }
     }
@@ -32,14 +32,4 @@ pub(crate) fn find_or_install() -> Result<Option<OsString>> {
         "there is no Chromium; install one, or give its path with TIDINGS_CHROMIUM=<path>",
     )?;
     Ok(None)
-}
-
-fn find() -> Option<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> = env::split_paths(&path).collect();
-    let mut candidates =
-        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    // Ubuntu's chromium-browser may be a stub that only prints how to install the real one.
-    let runs = |candidate: &PathBuf| output(Command::new(candidate).arg("--version")).is_some();
-    candidates.find(|candidate| candidate.is_file() && runs(candidate)).map(PathBuf::into_os_string)
 }

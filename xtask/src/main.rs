@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod dist;
 mod files;
+mod firefox;
 mod node;
 mod postgres;
 mod process;
@@ -35,7 +36,7 @@ Tasks:
   cluster  To try failover: builds like `run`, and starts three servers over one PostgreSQL database
            with a synchronous standby, behind HAProxy, at the same address (Linux alone)
   test     Checks and tests everything: format, lints, the Rust tests, the release, its size, and its
-           pages in Chromium
+           pages in Chromium and Firefox
   soak     Kills, freezes and cuts off servers and databases for some minutes, while publishers and
            readers check that no message is lost or doubled
   bench    Builds the release of the server and measures it (-- --help lists the benchmarks); with

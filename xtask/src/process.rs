@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -66,6 +67,17 @@ pub(crate) fn version(command: &mut Command) -> Option<String> {
     let output = output(command)?;
     let mut words = output.split_whitespace().map(str::to_owned);
     words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The first of these programs that is on the PATH and tells its version.
+pub(crate) fn find_program(names: &[&str]) -> Option<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).collect();
+    let mut candidates =
+        names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    // Ubuntu's browsers may be stubs that only print how to install the real ones.
+    let runs = |candidate: &PathBuf| output(Command::new(candidate).arg("--version")).is_some();
+    candidates.find(|candidate| candidate.is_file() && runs(candidate)).map(PathBuf::into_os_string)
 }
 
 /// A cargo command, in the workspace.

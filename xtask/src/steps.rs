@@ -1,11 +1,11 @@
 //! The tasks, as lists of steps.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use crate::{
     Result,
     build::{self, Build, Profile},
-    chromium, dist, node, postgres,
+    chromium, dist, firefox, node, postgres,
     process::{cargo, exec, root, run, run_cargo, say},
     progress::Steps,
     site, size, smoke_test,
@@ -42,6 +42,7 @@ pub(crate) fn test() -> Result<()> {
     tools::rust_components()?;
     node::install(node::END2END)?;
     let chromium = chromium::find_or_install()?;
+    let firefox = firefox::find_or_install();
     let postgres = postgres::find_or_install();
     let leptos = Leptos::find_or_install()?;
 
@@ -101,13 +102,20 @@ pub(crate) fn test() -> Result<()> {
     let leptos_site = build_by_leptos(&leptos, &build)?;
     let quick = Build::new(Profile::Quick)?;
     site::assemble(&quick)?;
-    steps.next("The pages, in Chromium");
+    steps.next("The pages, in Chromium and Firefox");
     let sites = [
         ("TIDINGS_SITE", build.site()),
         ("TIDINGS_LEPTOS_SITE", leptos_site),
         ("TIDINGS_QUICK_SITE", quick.site()),
     ];
-    playwright(&build, &sites, chromium.as_deref())?;
+    let browsers = [("TIDINGS_CHROMIUM", chromium), ("TIDINGS_FIREFOX", firefox.clone())];
+    playwright(&build, &sites, browsers)?;
+    if firefox.is_none() {
+        say(&format!(
+            "!!! FIREFOX IS MISSING !!! The pages were not tested in it. Please {}.",
+            firefox::ADVICE
+        ));
+    }
     if postgres.is_none() {
         say(&format!(
             "!!! PostgreSQL IS MISSING !!! Its engine was not tested. Please {}.",
@@ -192,7 +200,12 @@ fn build_by_leptos(leptos: &Leptos, build: &Build) -> Result<PathBuf> {
     Ok(site)
 }
 
-fn playwright(build: &Build, sites: &[(&str, PathBuf)], chromium: Option<&OsStr>) -> Result<()> {
+/// Runs the tests of the pages. A browser without a path is Playwright's own, or is not tested.
+fn playwright(
+    build: &Build,
+    sites: &[(&str, PathBuf)],
+    browsers: [(&str, Option<OsString>); 2],
+) -> Result<()> {
     let folder = root().join(node::END2END);
     let mut types = Command::new(node::program(node::END2END, "tsc"));
     run(types.current_dir(&folder), "the Playwright tests have a type error")?;
@@ -201,8 +214,6 @@ fn playwright(build: &Build, sites: &[(&str, PathBuf)], chromium: Option<&OsStr>
     playwright.arg("test").current_dir(&folder);
     playwright.env("TIDINGS_SERVER", build.server());
     playwright.envs(sites.iter().map(|(name, site)| (name, site)));
-    if let Some(chromium) = chromium {
-        playwright.env("TIDINGS_CHROMIUM", chromium);
-    }
+    playwright.envs(browsers.into_iter().filter_map(|(name, path)| path.map(|path| (name, path))));
     run(&mut playwright, "the Playwright tests failed")
 }
