@@ -125,6 +125,26 @@ test("pause holds new messages and shows their number, resume shows them", async
   expect(after).toEqual(values(after.length));
 });
 
+test("rows and live messages are filtered as one types, and all are back after Escape", async ({ tab, start }) => {
+  const server = await start();
+  await server.publish("ci", "\x1b[31mer\x1b[1mror\x1b[0m: disk", "info: disk", "error: network");
+  const stream = await FirefoxPage.open(tab, server, "ci");
+  await stream.is("Live");
+  // Firefox's own search begins by this key too, where a page has no other use for it.
+  await tab.focus("[role=log]");
+  await tab.keyboard.press("/");
+  await tab.waitForSelector('aria/Find[role="searchbox"]');
+  await expect.poll(() => tab.evaluate(() => document.activeElement?.localName)).toBe("input");
+  await tab.keyboard.type("Error -disk");
+  await stream.says("1 of 3 shown");
+  await server.publish("ci", "an ERROR", "error: disk again", "nothing");
+  await stream.says("2 of 6 shown");
+  await stream.shows(["error: network", "an ERROR"]);
+  await tab.keyboard.press("Escape");
+  await stream.shows(["error: disk", "info: disk", "error: network", "an ERROR", "error: disk again", "nothing"]);
+  expect(await tab.$$("[role=search]")).toHaveLength(0);
+});
+
 test("the other pages complain of nothing, and fit a phone", async ({ tab, start }) => {
   const server = await start();
   await server.publish("log", ...messages(150), "\x1b[31mred\x1b[0m https://example.org", '{"key":"value"}');
