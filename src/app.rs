@@ -364,7 +364,7 @@ fn document(options: LeptosOptions, address: Address) -> AnyView {
                             name="format-detection"
                             content="telephone=no, date=no, address=no, email=no, url=no"
                         />
-                        {head(&page, layout.embed)}
+                        {head(&base, &page, layout.embed)}
                         <link rel="icon" href=base.address("/favicon.svg") type="image/svg+xml" />
                         <Loader assets page=live stream list />
                         <AutoReload options />

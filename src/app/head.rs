@@ -5,21 +5,35 @@
 
 use leptos::{either::Either, prelude::*};
 
-use super::Page;
+use super::{Page, stream_address};
+use crate::base_path::BasePath;
 
 /// The title of a page, and either its description or that search engines should leave it out. In a frame
 /// (`embed`), links open in tabs of their own; the form to sign in with stays in the frame.
-pub(super) fn head(page: &Page, embed: bool) -> impl IntoView + use<> {
+pub(super) fn head(base: &BasePath, page: &Page, embed: bool) -> impl IntoView + use<> {
     let (title, description) = title_and_description(page);
     let name = if description.is_some() { "description" } else { "robots" };
+    let feeds = match page {
+        Page::Stream { name, .. } => Some(feeds(&stream_address(base, name.as_str()))),
+        _ => None,
+    };
     let metadata = view! {
         <title>{format!("{title} · Tidings")}</title>
         <meta name=name content=description.unwrap_or_else(|| "noindex".to_owned()) />
+        {feeds}
     };
     if embed && !matches!(page, Page::SignIn { .. }) {
         Either::Left((metadata, view! { <base target="_blank" /> }))
     } else {
         Either::Right(metadata)
+    }
+}
+
+/// The feeds of a stream, which feed readers find by its page.
+fn feeds(stream: &str) -> impl IntoView + use<> {
+    view! {
+        <link rel="alternate" type="application/atom+xml" title="Atom" href=format!("{stream}/feed.atom") />
+        <link rel="alternate" type="application/feed+json" title="JSON Feed" href=format!("{stream}/feed.json") />
     }
 }
 

@@ -17,4 +17,5 @@ mod query;
 pub(crate) mod response;
 pub(crate) mod search;
 pub(crate) mod streams;
+pub(crate) mod syndication;
 pub(crate) mod watch;

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{Extensions, HeaderMap, HeaderName, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, header, request::Parts, uri::Authority},
     middleware::Next,
     response::Response,
 };
@@ -70,6 +70,21 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// Whether the connection is TLS.
     pub(crate) secure: bool,
+}
+
+/// The name and port of the server, as the client wrote them. They become a part of commands that people
+/// copy, and of links: nothing that a shell or HTML could take for more than a name.
+pub(crate) fn host(parts: &Parts) -> String {
+    let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = header.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+    host.filter(|host| host.chars().all(plain)).unwrap_or("localhost").to_owned()
+}
+
+/// The origin of the server, as the client reaches it: `https://tidings.example:8443`.
+pub(crate) fn origin(parts: &Parts) -> String {
+    let scheme = if Client::from_extensions(&parts.extensions).secure { "https" } else { "http" };
+    format!("{scheme}://{}", host(parts))
 }
 
 /// The networks of proxies whose forwarding headers are used (`--trusted-proxy`).

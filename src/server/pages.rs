@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, header, request::Parts, uri::Authority},
+    http::{HeaderValue, header, request::Parts},
     response::Response,
 };
 use leptos::{
@@ -31,7 +31,7 @@ use super::{
         response::{self, LIST_COST, PAGE_COST, Responses},
         streams::{ListFormat, Listing},
     },
-    client::Client,
+    client::{self, Client},
     error::Problem,
     guard::{Access, Identity, Limits, security_headers, security_headers::FrameAncestors},
     hub::Hub,
@@ -180,7 +180,7 @@ impl Pages {
         };
         let scheme = if client.secure { "https://" } else { "" };
         let base = mount::base_path();
-        let server = format!("{scheme}{}{}", host(parts), base.as_str());
+        let server = format!("{scheme}{}{}", client::host(parts), base.as_str());
         let path =
             parts.uri.path_and_query().map_or(String::new(), |path| base.address(path.as_str()));
         let context = PageContext { base, server, path, visitor, assets: self.assets(as_text) };
@@ -248,13 +248,4 @@ pub(crate) fn wants_page(parts: &Parts) -> bool {
     let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     parts.uri.path_and_query().is_some()
         && accept.is_some_and(|accept| accept.contains("text/html"))
-}
-
-/// The server's name and port, as this visitor wrote them: for a command that people copy, and so
-/// nothing that a shell could take for more than a name.
-fn host(parts: &Parts) -> String {
-    let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = header.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
-    host.filter(|host| host.chars().all(plain)).unwrap_or("localhost").to_owned()
 }

@@ -19,7 +19,7 @@ use super::{
     api::{
         content_encoding, counter, delete, end, health, history, publish,
         response::{self, PAGE_COST, Responses},
-        watch,
+        syndication, watch,
     },
     client::{self, TrustedProxies},
     config::Config,
@@ -49,6 +49,8 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
         .route(pages::STREAMS, get(pages::streams))
         .route("/streams/{name}/events", get(watch::watch))
         .route("/streams/{name}/messages", get(history::history).route_layer(reads(PAGE_COST)))
+        .route("/streams/{name}/feed.atom", get(syndication::atom).route_layer(reads(PAGE_COST)))
+        .route("/streams/{name}/feed.json", get(syndication::json).route_layer(reads(PAGE_COST)))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.

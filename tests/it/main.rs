@@ -42,5 +42,6 @@ mod slow;
 mod store;
 mod stream;
 mod support;
+mod syndication;
 mod tls;
 mod upgrade;
