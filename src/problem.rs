@@ -63,6 +63,24 @@ problems! {
          application/x-www-form-urlencoded. To publish from a program, POST the message to the \
          stream itself."
 
+    /// The title, priority or another part of a notification is malformed.
+    MALFORMED_NOTIFICATION = 400 "malformed-notification" "The notification is malformed"
+        "To publish as to an ntfy server, POST text to /{topic}, with a title, priority, tags or link in \
+         headers or in the query; or POST a JSON object with the fields topic and message to the base \
+         address. The detail names what cannot be parsed."
+
+    /// A notification asks for what a message cannot have.
+    UNSUPPORTED_NOTIFICATION = 422 "unsupported-notification" "This is not possible with a message"
+        "The sender asks for what this server does not do: delayed delivery, an e-mail, a call, a file, \
+         a message that is not stored, or a template. Nothing was published. Send the message without \
+         it."
+
+    /// A GET request may publish only with a token.
+    GET_NEEDS_TOKEN = 403 "get-needs-token" "A GET publishes only with a token"
+        "Browsers and previews of links send GET requests without the intent to write. So one publishes \
+         only on a server with a secret (--secret-file), with a token in the Authorization header. \
+         Otherwise send a POST."
+
     /// The idempotency key is malformed.
     MALFORMED_KEY = 400 "malformed-key" "The idempotency key is malformed"
         "The Idempotency-Key header has 1 to 255 printable ASCII characters and is sent once."
@@ -89,13 +107,13 @@ problems! {
 
     /// The request has no bearer token.
     TOKEN_MISSING = 401 "token-missing" "There is no token"
-        "This server requires a token. Programs send it as Authorization: Bearer, people sign in \
+        "This server requires a token. Programs send it as Authorization: Bearer, or as the password of Basic; people sign in \
          with it on the page /sign-in. Tokens come from the operator of the server."
 
     /// The token cannot be verified.
     TOKEN_INVALID = 401 "token-invalid" "The token cannot be verified"
         "The token is incomplete, or was signed with a secret that this server does not have or no \
-         longer has, or the Authorization header does not hold a Bearer token."
+         longer has, or the Authorization header does not hold a token, as Bearer or as the password of Basic."
 
     /// The token has expired.
     TOKEN_EXPIRED = 401 "token-expired" "The token has expired"

@@ -17,7 +17,7 @@ use tower_http::{
 
 use super::{
     api::{
-        content_encoding, counter, delete, end, health, history, publish,
+        content_encoding, counter, delete, end, health, history, ntfy, publish,
         response::{self, PAGE_COST, Responses},
         syndication, watch,
     },
@@ -76,6 +76,16 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
             post(publish::publish).put(publish::publish).delete(delete::delete),
         )
         .route("/streams/{name}/end", post(end::end))
+        // As to an ntfy server.
+        .route("/", post(ntfy::publish_json).put(ntfy::publish_json))
+        .route("/streams", post(ntfy::publish_json).put(ntfy::publish_json))
+        .route(
+            request_log::FILE_OR_TOPIC,
+            get(files::file_or_not_found).post(ntfy::publish).put(ntfy::publish),
+        )
+        .route("/{topic}/publish", get(ntfy::publish_by_get))
+        .route("/{topic}/send", get(ntfy::publish_by_get))
+        .route("/{topic}/trigger", get(ntfy::publish_by_get))
         .route("/api/publish", post(forms::publish))
         .route("/api/end", post(forms::end))
         .route(sign_in::SIGN_IN, post(sign_in::sign_in))

@@ -174,7 +174,7 @@ async fn every_address_in_problems_and_headers_begins_with_the_base_path() {
     for (method, path, slug) in [
         (Method::GET, "/streams/ci/events", "token-missing"),
         (Method::GET, "/nothing", "not-found"),
-        (Method::POST, "/streams", "method-not-allowed"),
+        (Method::PATCH, "/streams", "method-not-allowed"),
         (Method::GET, "/streams/A/events", "malformed-name"),
         (Method::GET, "/streams/none/messages", "no-such-stream"),
         (Method::POST, "/streams/ci?x", "malformed-query"),

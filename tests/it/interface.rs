@@ -48,7 +48,7 @@ const NAMES: &str = r"
     DELETE /streams/A        | - | - | 400 | problem | malformed-name
     GET /streams/A/events    | - | - | 400 | problem | malformed-name
     GET /streams/A/messages  | - | - | 400 | problem | malformed-name
-    POST /streams/           | - | x | 405 | problem | method-not-allowed | allow: GET,HEAD
+    POST /streams/           | - | x | 400 | problem | malformed-notification
     POST /streams/a/b        | - | x | 404 | problem | not-found
     GET /streams/a/messages/ | - | - | 404 | problem | no-such-stream
 ";
@@ -297,7 +297,9 @@ async fn the_number_of_streams_is_limited() {
 #[test]
 fn every_problem_is_tested() {
     /// Problems that take more than one request, with the test of each.
-    const TESTED_ELSEWHERE: [(&str, &str); 24] = [
+    const TESTED_ELSEWHERE: [(&str, &str); 26] = [
+        ("unsupported-notification", "ntfy::what_a_message_cannot_have_is_refused"),
+        ("get-needs-token", "ntfy::a_token_is_a_bearer_token_or_a_password"),
         ("too-much-for-a-key", "publish::an_upload_is_resumed_in_parts_with_keys"),
         ("incomplete-body", "publish::an_incomplete_body_is_not_published"),
         ("request-timeout", "connections::a_slow_request_body_times_out"),

@@ -29,6 +29,7 @@ mod memory;
 mod metrics;
 mod migrate;
 mod network_cuts;
+mod ntfy;
 mod page;
 mod process;
 mod proxies;

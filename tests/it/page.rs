@@ -124,7 +124,8 @@ async fn an_unknown_path_gets_a_page_or_a_problem_by_accept() {
         let problem: Value = problem.json().await.expect("JSON");
         assert_eq!(problem["type"], "/problems#not-found", "{path}");
     }
-    let posted = app.client.post(format!("{}/nothing", app.url)).send().await.expect("a response");
+    let posted =
+        app.client.post(format!("{}/nothing/here", app.url)).send().await.expect("a response");
     assert_eq!(posted.status(), StatusCode::NOT_FOUND);
 }
 
@@ -153,7 +154,7 @@ async fn unusual_request_targets_get_a_response() {
 #[tokio::test]
 async fn an_unsupported_method_gets_a_problem() {
     let app = TestApp::start(&[]).await;
-    for path in ["/", "/stream", "/health/live"] {
+    for path in ["/problems", "/stream", "/health/live"] {
         for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
             let request = app.client.request(method, format!("{}{path}", app.url));
             let response = request.send().await.expect("a response");

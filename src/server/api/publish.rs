@@ -15,6 +15,7 @@ use super::{
     body::ReadBody,
     idempotency,
     lines::{self, LineMode},
+    notification::{Notification, Parameters},
     publishing::Publishing,
     query::parameters,
 };
@@ -25,7 +26,8 @@ use crate::{
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// `POST /streams/{name}`, and the same with `?lines`
+/// `POST /streams/{name}`, and the same with `?lines`. The title, priority, tags and links of a
+/// notification may be in headers: where a tool adds a topic to an address, that may be `…/streams`.
 pub(crate) async fn publish(
     State(publishing): State<Arc<Publishing>>,
     client: Client,
@@ -45,15 +47,17 @@ pub(crate) async fn publish(
                 .map(|(stored, replayed)| respond(Json(stored), replayed)),
         };
     }
+    let notification = Notification::new(&Parameters::from_headers(&headers))?;
     let ReadBody { bytes, memory } = publishing.read(client, body).await?;
     let text = publishing.text(bytes)?;
+    let text = publishing.text(notification.text(text.into_text()).into_bytes())?;
     let appended = publishing.publish(&may, text, key, memory).await?;
     let accepted = Json(Accepted::new(appended.last));
     Ok(respond((StatusCode::CREATED, accepted), appended.replayed))
 }
 
 /// The response, with `Idempotency-Replayed: true` if the request was a retry that is already stored.
-fn respond(response: impl IntoResponse, replayed: bool) -> Response {
+pub(super) fn respond(response: impl IntoResponse, replayed: bool) -> Response {
     let mut response = response.into_response();
     if replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));

@@ -15,7 +15,10 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
-use axum_extra::headers::{Authorization, HeaderMapExt as _, authorization::Bearer};
+use axum_extra::headers::{
+    Authorization, HeaderMapExt as _,
+    authorization::{Basic, Bearer},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -48,6 +51,9 @@ struct Rules {
     clock: Clock,
 }
 
+/// What the permission to publish permits, for the detail of a problem.
+const PUBLISH: &str = "publish to, end or delete";
+
 /// The identity of a client.
 pub(crate) enum Identity {
     /// There is no access control.
@@ -78,13 +84,18 @@ impl Access {
         Ok(Self(Some(Arc::new(Rules { keys: Keys::new(secrets), cookies, public, clock }))))
     }
 
+    /// Whether there is access control.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The identity of the client that sent these headers. A token in the `Authorization` header takes
     /// precedence over one in the cookie.
     pub(crate) fn identify(&self, headers: &HeaderMap, client: Client) -> Identity {
         let Some(rules) = &self.0 else { return Identity::Unrestricted };
         if headers.contains_key(header::AUTHORIZATION) {
-            return match headers.typed_get::<Authorization<Bearer>>() {
-                Some(Authorization(bearer)) => self.verify(bearer.token()),
+            return match authorization_token(headers) {
+                Some(token) => self.verify(&token),
                 None => Identity::Anonymous(TokenError::Invalid),
             };
         }
@@ -184,7 +195,7 @@ impl Access {
         identity: &Identity,
         stream: &StreamName,
     ) -> Result<Option<Instant>, Problem> {
-        self.allow(identity, stream, "publish to, end or delete", |claims| &claims.publish)
+        self.allow(identity, stream, PUBLISH, |claims| &claims.publish)
     }
 
     fn is_public(&self, stream: &StreamName) -> bool {
@@ -221,6 +232,16 @@ impl Access {
     }
 }
 
+/// The token in the `Authorization` header: as Bearer, or as the password of Basic with any user name,
+/// which is all that some tools can send.
+fn authorization_token(headers: &HeaderMap) -> Option<String> {
+    if let Some(Authorization(bearer)) = headers.typed_get::<Authorization<Bearer>>() {
+        return Some(bearer.token().to_owned());
+    }
+    let Authorization(basic) = headers.typed_get::<Authorization<Basic>>()?;
+    Some(basic.password().to_owned())
+}
+
 impl Identity {
     /// A number for what the client may watch, equal for equal rights while this process runs.
     pub(crate) fn watch_fingerprint(&self) -> u64 {
@@ -241,6 +262,17 @@ impl Identity {
             Self::Authenticated(claims) => !claims.publish.is_empty(),
         }
     }
+
+    /// The problem for a client that may not publish to any stream.
+    pub(crate) fn refuse_publishing(&self) -> Option<Problem> {
+        match self {
+            Self::Anonymous(error) => Some(unauthorized(error)),
+            Self::Authenticated(claims) if claims.publish.is_empty() => {
+                Some(not_permitted(claims, PUBLISH))
+            }
+            Self::Unrestricted | Self::Authenticated(_) => None,
+        }
+    }
 }
 
 /// The problem for a client without a valid token.
@@ -249,7 +281,7 @@ pub(crate) fn unauthorized(error: &TokenError) -> Problem {
         TokenError::Missing => Problem::new(
             problem::TOKEN_MISSING,
             format!(
-                "Send a token as Authorization: Bearer, or sign in at {}. The operator of this \
+                "Send a token as Authorization: Bearer (or as the password of Basic), or sign in at {}. The operator of this \
                  server issues tokens.",
                 mount::address("/sign-in")
             ),
@@ -280,7 +312,7 @@ pub(crate) fn unauthorized(error: &TokenError) -> Problem {
 }
 
 /// The problem for a token that does not permit the action `what`, a verb such as "watch".
-pub(crate) fn not_permitted(Claims { name, .. }: &Claims, what: &str) -> Problem {
+fn not_permitted(Claims { name, .. }: &Claims, what: &str) -> Problem {
     let detail = format!("The token of “{name}” does not permit its holder to {what} this stream.");
     Problem::new(problem::NOT_PERMITTED, detail)
 }

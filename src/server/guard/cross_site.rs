@@ -21,10 +21,21 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(crate) async fn refuse(State(access): State<Access>, request: Request, next: Next) -> Response {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if !reads && is_cross_site(request.headers(), access.cookies_are_cross_site()) {
-        let detail = "Publish from a page of this server, or from a program.";
-        return Problem::new(problem::CROSS_SITE, detail).into_response();
+        return refusal().into_response();
     }
     next.run(request).await
+}
+
+/// Refuses a request of a page of another site, where a method that usually reads writes.
+///
+/// # Errors
+/// When it comes from such a page.
+pub(crate) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Problem> {
+    if is_cross_site(headers, true) { Err(refusal()) } else { Ok(()) }
+}
+
+fn refusal() -> Problem {
+    Problem::new(problem::CROSS_SITE, "Publish from a page of this server, or from a program.")
 }
 
 /// `cookies_are_cross_site`: whether browsers may send cookies with requests of other sites' pages.

@@ -28,6 +28,9 @@ const MAX_ID_LENGTH: usize = 64;
 /// Refusals with a 5xx status that are no failures of the server.
 const NOT_FAILURES: [Kind; 3] =
     [problem::DRAINING, problem::SERVER_FULL, problem::MEMORY_EXHAUSTED];
+/// The route of topics, which clients publish to. Read, such an address is that of a file, which has no
+/// route.
+pub(crate) const FILE_OR_TOPIC: &str = "/{topic}";
 /// A `GET` request that takes longer is logged as a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -129,7 +132,7 @@ impl RequestContext {
             id: proxy_request_id(request, trusted)
                 .unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)).into()),
             method: method_label(request.method()),
-            route: request.extensions().get().cloned(),
+            route: request.extensions().get().filter(|route| !is_file(request, route)).cloned(),
             client: request.extensions().get::<Client>().map(|client| client.address),
             identity: OnceLock::new(),
             started: Instant::now(),
@@ -198,6 +201,11 @@ impl RequestContext {
             );
         });
     }
+}
+
+fn is_file(request: &Request, route: &MatchedPath) -> bool {
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    is_read && route.as_str() == FILE_OR_TOPIC
 }
 
 /// The request id set by a trusted proxy, so that both logs can be correlated. Other clients must not

@@ -31,7 +31,7 @@ use crate::{
         api::{body::ReadBody, idempotency, response::PAGE_COST},
         client::Client,
         error::Problem,
-        guard::{Identity, MayPublish, MemoryPermit, access},
+        guard::{Identity, MayPublish, MemoryPermit},
         log::IdempotencyKey,
         mount,
         stream_path::parse_name,
@@ -117,13 +117,8 @@ impl Pages {
         let max_form = max_message.saturating_mul(6).saturating_add(1024);
         let identity = self.access.identify(headers, client);
         let max = if identity.may_publish_somewhere() { max_form } else { MAX_GUEST_BYTES };
-        let too_large = || match &identity {
-            Identity::Anonymous(error) => access::unauthorized(error),
-            Identity::Authenticated(claims) if claims.publish.is_empty() => {
-                access::not_permitted(claims, "publish to, end or delete")
-            }
-            Identity::Unrestricted | Identity::Authenticated(_) => self.publishing.too_large(),
-        };
+        let too_large =
+            || identity.refuse_publishing().unwrap_or_else(|| self.publishing.too_large());
         let key = idempotency::key(headers)?;
         let ReadBody { bytes, memory } =
             self.publishing.bodies.read(client, body, max, too_large).await?;
