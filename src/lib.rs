@@ -26,8 +26,10 @@
 //!   - `router`: every route and layer on one screen; `state`: what the handlers share;
 //!     `mount`: all of it below a base path
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
-//!     `watch`, `streams`, `counter`, `health`; and what they share: `publishing`, `cursor`, `query`, `body`,
-//!     `search`, `idempotency`, `content_encoding`, `response`
+//!     `watch`, `streams`, `counter`, `health`; `syndication`, feeds; `ntfy`, publishing as to an ntfy server;
+//!     `webhook`, a line about a payload of another program; and what they share: `publishing`,
+//!     `notification`, `cursor`, `query`, `body`, `search`, `idempotency`, `one_line`, `content_encoding`,
+//!     `response`
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
@@ -38,9 +40,9 @@
 //!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`, `postgres`: the
 //!     engines; `copy`: from one to the other; for tests `suite`, the contract as tests, and `faulty`, an
 //!     engine with faults
-//!   - `guard`: access control and limits: `access`, `token`, `cookie`; `permits` (concurrency limits),
-//!     `rates` (rate limits), `memory` (one memory budget); `cors`, `cross_site` (CSRF), `allowed_hosts`
-//!     (DNS rebinding), `security_headers`
+//!   - `guard`: access control and limits: `access`, `token`, `cookie`, `webhook` (signatures); `permits`
+//!     (concurrency limits), `rates` (rate limits), `memory` (one memory budget); `cors`, `cross_site`
+//!     (CSRF), `allowed_hosts` (DNS rebinding), `security_headers`
 //!   - `net`: connections: `listen`, `accept`, `tls`, `http`, `http2_streams`, `redirect`, `unread_body`
 //!   - `observe`: `logging`, `request_log`, `metrics`
 //!   - `config`: the options, whose docs are the manual

@@ -124,6 +124,26 @@ problems! {
         "The token was signed with a secret of this server, but it is not valid yet (nbf), lacks a \
          claim, or requires something that this server does not support (crit, aud)."
 
+    /// A webhook sends neither a token nor a signature.
+    SIGNATURE_MISSING = 401 "signature-missing" "There is neither a token nor a signature"
+        "A webhook signs what it sends with the secret that `tidings token --webhook` prints for one \
+         stream, or sends a token as Authorization: Bearer. Put one of these into its settings."
+
+    /// The signature of a webhook is not valid.
+    SIGNATURE_INVALID = 403 "signature-invalid" "The signature is not valid"
+        "The signature of the webhook was not made with the secret of this stream, or the payload was \
+         changed on its way. `tidings token --webhook` prints the secret; it changes with the secret of \
+         the server."
+
+    /// The payload of a webhook cannot be read.
+    MALFORMED_PAYLOAD = 400 "malformed-payload" "The payload cannot be read"
+        "The payload of a webhook is JSON: of GitHub, GitLab, Gitea, Alertmanager or Grafana, or any \
+         other together with ?show=, which says what to show of it."
+
+    /// The payload of a webhook is too large.
+    PAYLOAD_TOO_LARGE = 413 "payload-too-large" "The payload is too large"
+        "The payload of a webhook may have 1 MiB. Let the sender leave out what is not needed."
+
     /// The token does not fit into a cookie.
     TOKEN_TOO_LARGE = 413 "token-too-large" "The token is too large for a browser"
         "Browsers drop cookies of more than 4096 bytes without an error. Programs may send such a \

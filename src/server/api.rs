@@ -22,3 +22,4 @@ pub(crate) mod search;
 pub(crate) mod streams;
 pub(crate) mod syndication;
 pub(crate) mod watch;
+pub(crate) mod webhook;

@@ -139,7 +139,7 @@ impl Problem {
         }
         // RFC 6750, section 3.
         let challenge = match self.kind {
-            problem::TOKEN_MISSING => r#"Bearer realm="tidings""#,
+            problem::TOKEN_MISSING | problem::SIGNATURE_MISSING => r#"Bearer realm="tidings""#,
             problem::TOKEN_INVALID | problem::TOKEN_EXPIRED | problem::TOKEN_UNFIT => {
                 r#"Bearer realm="tidings", error="invalid_token""#
             }

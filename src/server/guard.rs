@@ -13,6 +13,7 @@ mod rates;
 pub(crate) mod request_limit;
 pub(crate) mod security_headers;
 mod token;
+mod webhook;
 
 pub use self::access::Access;
 pub(crate) use self::{
@@ -24,4 +25,5 @@ pub(crate) use self::{
     },
     permits::{ConcurrencyLimit, Permit},
     token::{Claims, NumericDate, Pattern, Secret, TokenError, sign},
+    webhook::{WebhookProof, webhook_secret},
 };

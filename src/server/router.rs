@@ -19,7 +19,7 @@ use super::{
     api::{
         content_encoding, counter, delete, end, health, history, ntfy, publish,
         response::{self, PAGE_COST, Responses},
-        syndication, watch,
+        syndication, watch, webhook,
     },
     client::{self, TrustedProxies},
     config::Config,
@@ -76,6 +76,7 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
             post(publish::publish).put(publish::publish).delete(delete::delete),
         )
         .route("/streams/{name}/end", post(end::end))
+        .route("/streams/{name}/webhook", post(webhook::webhook))
         // As to an ntfy server.
         .route("/", post(ntfy::publish_json).put(ntfy::publish_json))
         .route("/streams", post(ntfy::publish_json).put(ntfy::publish_json))

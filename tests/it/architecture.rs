@@ -131,7 +131,9 @@ impl Imports {
         for file in sources(&root()) {
             let module = module_of(&file);
             let code = fs::read_to_string(&file).expect("text");
-            files.insert(module, syn::parse_file(&code).expect("Rust"));
+            let code = syn::parse_file(&code);
+            let code = code.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            files.insert(module, code);
         }
         let tests: Vec<Module> =
             files.iter().flat_map(|(module, file)| test_modules(module, file)).collect();

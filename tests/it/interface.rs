@@ -297,7 +297,11 @@ async fn the_number_of_streams_is_limited() {
 #[test]
 fn every_problem_is_tested() {
     /// Problems that take more than one request, with the test of each.
-    const TESTED_ELSEWHERE: [(&str, &str); 26] = [
+    const TESTED_ELSEWHERE: [(&str, &str); 30] = [
+        ("signature-missing", "webhook::a_webhook_needs_its_secret_or_a_token"),
+        ("signature-invalid", "webhook::a_webhook_needs_its_secret_or_a_token"),
+        ("malformed-payload", "webhook::what_cannot_be_read_is_refused"),
+        ("payload-too-large", "webhook::what_cannot_be_read_is_refused"),
         ("unsupported-notification", "ntfy::what_a_message_cannot_have_is_refused"),
         ("get-needs-token", "ntfy::a_token_is_a_bearer_token_or_a_password"),
         ("too-much-for-a-key", "publish::an_upload_is_resumed_in_parts_with_keys"),

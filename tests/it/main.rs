@@ -46,3 +46,4 @@ mod support;
 mod syndication;
 mod tls;
 mod upgrade;
+mod webhook;

@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header.
+//! The `Idempotency-Key` header, and headers that are as good.
 
 use axum::http::{HeaderMap, HeaderName};
 
@@ -16,7 +16,15 @@ const MAX_KEY_LENGTH: usize = 255;
 /// # Errors
 /// When there are several, or the key is empty, too long or not printable ASCII.
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    key_in(headers, IDEMPOTENCY_KEY.as_str())
+}
+
+/// The idempotency key in the header of this name.
+///
+/// # Errors
+/// As for [`key`].
+pub(super) fn key_in(headers: &HeaderMap, name: &str) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut keys = headers.get_all(name).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let printable = |bytes: &[u8]| bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
     match key.to_str() {
@@ -27,10 +35,9 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem
         {
             Ok(Some(IdempotencyKey(text.to_owned())))
         }
-        _ => Err(malformed_key("Send one Idempotency-Key of 1 to 255 printable ASCII characters.")),
+        _ => {
+            let detail = format!("Send one {name} of 1 to 255 printable ASCII characters.");
+            Err(Problem::new(problem::MALFORMED_KEY, detail))
+        }
     }
-}
-
-fn malformed_key(detail: &str) -> Problem {
-    Problem::new(problem::MALFORMED_KEY, detail)
 }

@@ -68,14 +68,6 @@ impl Priority {
             "" | "3" | "default" => Ok(Self::Default),
             "4" | "high" => Ok(Self::High),
             "5" | "max" | "urgent" => Ok(Self::Max),
-            // The Priority header of RFC 9218, which browsers and proxies send, is about the request.
-            text if text.split([',', ';']).any(|part| {
-                let part = part.trim();
-                part == "i" || part.starts_with("i=") || part.starts_with("u=")
-            }) =>
-            {
-                Ok(Self::Default)
-            }
             _ => Err(Problem::new(
                 problem::MALFORMED_NOTIFICATION,
                 "The priority is a number from 1 to 5, or min, low, default, high, max or urgent.",
@@ -185,7 +177,6 @@ mod tests {
                 "b\nhttps://h/1\nhttps://h/3",
             ),
             (&[("action", "action=view, label=Go, url='https://h/4'")], "b", "b\nhttps://h/4"),
-            (&[("priority", "u=1, i")], "b", "b"),
         ] {
             assert_eq!(text(parameters, message), expected, "{parameters:?}");
         }

@@ -115,10 +115,8 @@ async fn store(
     key: Option<IdempotencyKey>,
     memory: impl Send + 'static,
 ) -> Result<Response, Problem> {
-    let mut text = notification.text(message.clone());
-    if text.is_empty() {
-        text = DEFAULT_MESSAGE.to_owned();
-    }
+    let text = notification.text(message.clone());
+    let text = if text.is_empty() { DEFAULT_MESSAGE.to_owned() } else { text };
     let text = publishing.text(text.into_bytes())?;
     let appended = publishing.publish(may, text, key, memory).await?;
     let published = Published::new(appended.last, may.stream(), &notification, message);

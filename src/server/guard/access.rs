@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::{
     cookie::{CookieNames, TokenTooLarge},
     token::{Claims, Keys, Pattern, Secret, TokenError},
+    webhook::WebhookProof,
 };
 use crate::{
     message::{StreamName, StreamNames},
@@ -45,6 +46,8 @@ pub struct Access(Option<Arc<Rules>>);
 /// The rules of a server with a secret.
 struct Rules {
     keys: Keys,
+    /// From which the secrets of webhooks are derived, the current one first.
+    secrets: Vec<Secret>,
     cookies: CookieNames,
     /// The streams that can be watched without a token.
     public: Vec<Pattern>,
@@ -81,7 +84,8 @@ impl Access {
             return Ok(Self(None));
         }
         let cookies = CookieNames::new(secrets, partitioned_cookies)?;
-        Ok(Self(Some(Arc::new(Rules { keys: Keys::new(secrets), cookies, public, clock }))))
+        let (keys, secrets) = (Keys::new(secrets), secrets.to_vec());
+        Ok(Self(Some(Arc::new(Rules { keys, secrets, cookies, public, clock }))))
     }
 
     /// Whether there is access control.
@@ -196,6 +200,30 @@ impl Access {
         stream: &StreamName,
     ) -> Result<Option<Instant>, Problem> {
         self.allow(identity, stream, PUBLISH, |claims| &claims.publish)
+    }
+
+    /// Checks what proves that `body` comes from the webhook of a stream.
+    fn verify_webhook(
+        &self,
+        proof: WebhookProof,
+        stream: &StreamName,
+        body: &[u8],
+    ) -> Result<(), Problem> {
+        let Some(rules) = &self.0 else {
+            let detail = "This server has no secret, and so cannot check a signature. Remove the \
+                          secret from the settings of the webhook, or start the server with \
+                          --secret-file.";
+            return Err(Problem::new(problem::SIGNATURE_INVALID, detail));
+        };
+        if rules.secrets.iter().any(|secret| proof.is_valid(secret, stream, body)) {
+            request_log::record_identity("webhook");
+            return Ok(());
+        }
+        let detail = format!(
+            "Give the webhook the secret that `tidings token --webhook {stream}` prints on the \
+             server. A proxy in between must not change the payload."
+        );
+        Err(Problem::new(problem::SIGNATURE_INVALID, detail))
     }
 
     fn is_public(&self, stream: &StreamName) -> bool {
@@ -350,6 +378,22 @@ impl MayPublish {
             Identity::Unrestricted | Identity::Anonymous(_) => Publisher::Address(client.address),
         };
         Ok(Self { stream, publisher, expires_at })
+    }
+
+    /// The permission of the webhook of a stream, which has its secret. Its publish rate is that of a token
+    /// with the name `webhook of {stream}`.
+    ///
+    /// # Errors
+    /// When it does not prove that it has.
+    pub(crate) fn as_webhook(
+        access: &Access,
+        proof: WebhookProof,
+        stream: StreamName,
+        body: &[u8],
+    ) -> Result<Self, Problem> {
+        access.verify_webhook(proof, &stream, body)?;
+        let publisher = Publisher::Token(format!("webhook of {stream}"));
+        Ok(Self { stream, publisher, expires_at: None })
     }
 
     pub(crate) fn stream(&self) -> &StreamName {

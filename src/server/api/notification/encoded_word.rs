@@ -35,7 +35,7 @@ fn next_word(text: &str) -> Option<(&str, String, &str)> {
         else {
             return None;
         };
-        let Some((encoded, after)) = rest.split_once("?=") else { return None };
+        let (encoded, after) = rest.split_once("?=")?;
         let bytes = match encoding {
             "B" | "b" => STANDARD.decode(encoded).ok(),
             "Q" | "q" => decode_quoted(encoded),
