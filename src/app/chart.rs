@@ -9,10 +9,15 @@
 
 mod shape;
 
-use leptos::prelude::*;
+use std::sync::Arc;
+
+use leptos::{prelude::*, reactive::graph::untrack, tachys::renderer::types::Element};
 
 use self::shape::shape;
-use super::{ansi, content::html};
+use super::{
+    ansi,
+    content::{Derived, Follow, Following},
+};
 use crate::feed::Feed;
 
 /// The number of newest messages that are considered, and so the maximum number of points.
@@ -100,14 +105,39 @@ impl Series {
         format!("{point} {point}")
     }
 
-    /// The figure as HTML; empty without a number. Nothing in it needs escaping.
-    fn figure(&self) -> String {
-        let Some(&newest) = self.0.last() else { return String::new() };
-        let newest = decimal(newest);
+    fn description(&self) -> String {
         let (lowest, highest) = (decimal(self.lowest()), decimal(self.highest()));
-        let (points, newest_point) = (self.points(), self.newest_point());
+        format!("Chart of the newest numbers, from {lowest} to {highest}; now {}", self.newest())
+    }
+
+    fn newest(&self) -> String {
+        self.0.last().map(|&number| decimal(number)).unwrap_or_default()
+    }
+
+    fn range(&self) -> String {
+        format!("{} to {}", decimal(self.lowest()), decimal(self.highest()))
+    }
+
+    /// What changes in the figure with the numbers: an element, one of its attributes, or else its
+    /// content, and the text there, which needs no escaping.
+    fn parts(&self) -> [(&'static str, Option<&'static str>, String); 5] {
+        [
+            ("strong", None, self.newest()),
+            ("span", None, self.range()),
+            ("svg", Some("aria-label"), self.description()),
+            (".line", Some("points"), self.points()),
+            (".dot", Some("points"), self.newest_point()),
+        ]
+    }
+
+    /// The figure as HTML; empty without a number.
+    fn figure(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let [newest, range, description, points, newest_point] = self.parts().map(|part| part.2);
         format!(
-            r#"<figure class="chart"><figcaption><strong>{newest}</strong><span>{lowest} to {highest}</span></figcaption><svg role="img" aria-label="Chart of the newest numbers, from {lowest} to {highest}; now {newest}" viewBox="-6 -6 612 108" preserveAspectRatio="none"><polyline class="line" points="{points}"/><polyline class="dot" points="{newest_point}"/></svg></figure>"#
+            r#"<figure class="chart"><figcaption><strong>{newest}</strong><span>{range}</span></figcaption><svg role="img" aria-label="{description}" viewBox="-6 -6 612 108" preserveAspectRatio="none"><polyline class="line" points="{points}"/><polyline class="dot" points="{newest_point}"/></svg></figure>"#
         )
     }
 }
@@ -130,6 +160,40 @@ fn decimal(thousandths: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// The figure, as the content of an element.
+#[derive(Clone)]
+struct Figure(Derived<Series>);
+
+impl Follow for Figure {
+    fn push_html(&self, html: &mut String) {
+        *html += &untrack(|| (self.0)()).figure();
+    }
+
+    /// Changes the parts of a figure that is there: screen readers may be at it.
+    fn follow(self, frame: &Element, from_server: bool) -> RenderEffect<()> {
+        let frame = frame.clone();
+        let mut shown = if from_server { untrack(|| (self.0)()) } else { Series::default() };
+        RenderEffect::new(move |_| {
+            let series = (self.0)();
+            if series == shown {
+                return;
+            }
+            if series.0.is_empty() || shown.0.is_empty() {
+                frame.set_inner_html(&series.figure());
+            } else {
+                for (selector, attribute, text) in series.parts() {
+                    let Ok(Some(part)) = frame.query_selector(selector) else { continue };
+                    match attribute {
+                        Some(name) => drop(part.set_attribute(name, &text)),
+                        None => part.set_text_content(Some(&text)),
+                    }
+                }
+            }
+            shown = series;
+        })
+    }
+}
+
 /// The chart. Empty, and hidden by the style sheet, while the newest messages do not share a number.
 #[component]
 pub fn Chart(
@@ -138,8 +202,8 @@ pub fn Chart(
     /// Whether one message is enough to draw a chart, whatever its text.
     single_is_enough: bool,
 ) -> impl IntoView {
-    let figure = html(move || Series::from_feed(&feed.read(), single_is_enough).figure());
-    view! { <div class="chart-frame" inner_html=figure></div> }
+    let figure = Figure(Arc::new(move || Series::from_feed(&feed.read(), single_is_enough)));
+    view! { <div class="chart-frame" inner_html=Following(figure)></div> }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Draft,
     browser::{self, Failure},
-    content::{escape_into, text},
+    content::{content, escape_into},
 };
 use crate::{message::EventId, problem};
 
@@ -133,7 +133,7 @@ pub fn Composer(
             sending.set(false);
         });
     };
-    let label = text(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
+    let label = content(move || if sending.get() { "Sending…" } else { "Send" }.to_owned());
 
     view! {
         <form class="composer" method="post" action=action on:submit:capture=send>
@@ -150,7 +150,7 @@ pub fn Composer(
                 inner_html=as_content(&draft)
             ></textarea>
             <button type="submit" inner_html=label></button>
-            <p id="problem" role="alert" inner_html=text(move || problem.get())></p>
+            <p id="problem" role="alert" inner_html=content(move || problem.get())></p>
             <p id="keys">"Ctrl+Enter or ⌘+Enter sends"</p>
         </form>
     }

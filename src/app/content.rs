@@ -29,9 +29,17 @@ pub(super) trait Follow: Clone + Send + 'static {
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()>;
 }
 
-/// Content that follows signals, for the `inner_html` of an element; a text also for an attribute.
+/// The content of an element, for its `inner_html`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Following<T>(pub(super) T);
+
+impl<T: Follow> IntoAttributeValue for Following<T> {
+    type Output = Self;
+
+    fn into_attribute_value(self) -> Self {
+        self
+    }
+}
 
 impl<T: Follow> InnerHtmlValue for Following<T> {
     type AsyncOutput = Self;
@@ -85,20 +93,24 @@ pub(super) struct Text {
     is_html: bool,
 }
 
-/// A text that follows signals, as the content of an element, where it is escaped, or the value of an
-/// attribute.
-pub(super) fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
-    Following(Text { derived: Arc::new(move || Some(of())), is_html: false })
+/// A text that follows signals, as the value of an attribute.
+pub(super) fn text(of: impl Fn() -> String + Send + Sync + 'static) -> Text {
+    Text { derived: Arc::new(move || Some(of())), is_html: false }
+}
+
+/// A boolean attribute, such as `hidden`, that follows signals.
+pub(super) fn flag(of: impl Fn() -> bool + Send + Sync + 'static) -> Text {
+    Text { derived: Arc::new(move || of().then(String::new)), is_html: false }
+}
+
+/// A text that follows signals, as the content of an element; it is escaped.
+pub(super) fn content(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
+    Following(text(of))
 }
 
 /// HTML that follows signals, as the content of an element.
 pub(super) fn html(of: impl Fn() -> String + Send + Sync + 'static) -> Following<Text> {
-    Following(Text { derived: Arc::new(move || Some(of())), is_html: true })
-}
-
-/// A boolean attribute, such as `hidden`, that follows signals.
-pub(super) fn flag(of: impl Fn() -> bool + Send + Sync + 'static) -> Following<Text> {
-    Following(Text { derived: Arc::new(move || of().then(String::new)), is_html: false })
+    Following(Text { is_html: true, ..text(of) })
 }
 
 impl Text {
@@ -108,7 +120,7 @@ impl Text {
 
     /// Writes the text if it has changed: the value of an attribute, or else the content of an element,
     /// which replaces everything that extensions have added to the element.
-    fn follow(
+    fn show_in(
         self,
         attribute: Option<&str>,
         element: &Element,
@@ -143,11 +155,11 @@ impl Follow for Text {
     }
 
     fn follow(self, element: &Element, from_server: bool) -> RenderEffect<()> {
-        self.follow(None, element, from_server)
+        self.show_in(None, element, from_server)
     }
 }
 
-impl AttributeValue for Following<Text> {
+impl AttributeValue for Text {
     type AsyncOutput = Self;
     type State = RenderEffect<()>;
     type Cloneable = Self;
@@ -158,17 +170,17 @@ impl AttributeValue for Following<Text> {
     }
 
     fn to_html(self, key: &str, buf: &mut String) {
-        AttributeValue::to_html(self.0.get_untracked(), key, buf);
+        AttributeValue::to_html(self.get_untracked(), key, buf);
     }
 
     fn to_template(_: &str, _: &mut String) {}
 
     fn hydrate<const FROM_SERVER: bool>(self, key: &str, element: &Element) -> Self::State {
-        self.0.follow(Some(key), element, FROM_SERVER)
+        self.show_in(Some(key), element, FROM_SERVER)
     }
 
     fn build(self, element: &Element, key: &str) -> Self::State {
-        self.0.follow(Some(key), element, false)
+        self.show_in(Some(key), element, false)
     }
 
     fn rebuild(self, _: &str, _: &mut Self::State) {}

@@ -8,7 +8,7 @@
 use leptos::{prelude::*, reactive::graph::untrack, tachys::renderer::types::Element};
 
 use super::{
-    content::{Derived, Follow, Following},
+    content::{Derived, Follow},
     days::Line,
     row::{RowContext, message_time, push_html, time_zone, utc},
     subscription::Subscription,
@@ -31,14 +31,6 @@ type Key = (bool, u64);
 
 /// The keys and elements of the lines that a list shows. (Extensions may have added other elements.)
 type ShownLines = Vec<(Key, Element)>;
-
-impl IntoAttributeValue for Following<List> {
-    type Output = Self;
-
-    fn into_attribute_value(self) -> Self {
-        self
-    }
-}
 
 impl Follow for List {
     fn push_html(&self, html: &mut String) {

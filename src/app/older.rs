@@ -6,7 +6,7 @@ use leptos::{ev::MouseEvent, html, prelude::*};
 
 use super::{
     browser,
-    content::{Following, flag, text},
+    content::{Following, content, flag, text},
     days::{Line, lines},
     list::List,
     row::{RowContext, time_zone},
@@ -155,7 +155,7 @@ pub fn OlderMessages(
             }
         });
     };
-    let label = text(move || {
+    let label = content(move || {
         let label = match older.read().state(&feed.read()) {
             State::Idle => "Older messages",
             State::Loading => "Loading…",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leptos::{attr::custom::custom_attribute, ev::KeyboardEvent, html::Div, prelude::*};
 
 use super::{
-    content::{Following, flag, html, text},
+    content::{Following, content, flag, html, text},
     days::{Line, lines},
     list::List,
     older::{Older, OlderMessages},
@@ -129,7 +129,7 @@ pub fn Rows(
                 class="newest"
                 on:click:capture=to_newest
                 hidden=nothing_new
-                inner_html=text(move || messages(feed.read().waiting(), "new "))
+                inner_html=content(move || messages(feed.read().waiting(), "new "))
             ></button>
         </div>
         <p class="log-foot" inner_html=foot></p>

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::{
     connection::ConnectionStatus,
-    content::{flag, text},
+    content::{content, flag, text},
     subscription::Subscription,
 };
 use crate::feed::Feed;
@@ -56,7 +56,7 @@ pub fn Status(
         !pausable || closed && !feed.read().paused()
     });
     // One button for all three actions, so that a change does not lose the keyboard's focus.
-    let label = text(move || {
+    let label = content(move || {
         let label = match status() {
             _ if feed.read().paused() => "Resume",
             ConnectionStatus::Ended => "Watch again",
@@ -80,9 +80,9 @@ pub fn Status(
                 class="state"
                 role="status"
                 data-beat=text(move || subscription.beats().to_string())
-                inner_html=text(move || state_and_label(status(), &feed.read()).1.to_owned())
+                inner_html=content(move || state_and_label(status(), &feed.read()).1.to_owned())
             ></p>
-            <span class="detail" inner_html=text(move || detail(status(), &feed.read()))></span>
+            <span class="detail" inner_html=content(move || detail(status(), &feed.read()))></span>
             <button type="button" class="retry" on:click:capture=move |_| subscription.retry_now()>
                 "Retry now"
             </button>
