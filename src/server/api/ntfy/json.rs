@@ -24,7 +24,7 @@ use crate::{
         error::Problem,
         guard::{Access, Identity, MayPublish},
         mount,
-        stream_path::malformed_name,
+        stream_path::parse_name,
     },
 };
 
@@ -48,7 +48,7 @@ pub(crate) async fn publish_json(
     let ReadBody { bytes, memory } = read(&publishing, &identity, client, body).await?;
     let json: PublishJson = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
     drop(bytes);
-    let stream = json.topic.parse().map_err(|_| malformed_name())?;
+    let stream = parse_name(&json.topic)?;
     let may = MayPublish::check(&access, &identity, client, stream)?;
     let mut parameters = Parameters::from_headers(&headers);
     let Tags(tags) = json.tags;
