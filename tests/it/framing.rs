@@ -104,7 +104,7 @@ async fn an_embedded_page_shows_the_stream_alone() {
             "<base target=\"_blank\"",
             "data-page=\"/t/streams/ci?embed\"",
             "\"events\":\"/t/streams/ci/events\"",
-            "\"composer\":false",
+            "\"stream\":null",
             "<a href=\"/t/streams/ci\">ci</a>",
             "<a href=\"/t/streams/ci?embed\" target=\"_self\">Reload the page",
         ] {
