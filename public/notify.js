@@ -61,13 +61,15 @@ const forget = () => {
   notification = undefined;
 };
 
-const onMessage = ({ lastEventId, data }) => {
+const onMessage = async ({ lastEventId, data }) => {
   const place = Number(lastEventId.split("-")[1]);
   if (place <= newest) return;
   newest = place;
   if (!isHidden()) return;
+  const message = visible(data);
+  if (root.dataset.finding !== undefined && !(await import("./find.js")).matches(message)) return;
   count++;
-  text = visible(data);
+  text = message;
   if (!timer) show();
 };
 

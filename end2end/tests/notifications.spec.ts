@@ -62,6 +62,20 @@ test.describe("permitted", () => {
     await expect.poll(async () => (await shown(page)).slice(3)).toEqual(["ci: 5 new messages | bye"]);
   });
 
+  test("a filter holds for notifications too", async ({ page, start }) => {
+    const server = await start(...IN_MEMORY);
+    const stream = await open(page, server);
+    await stream.button(ON).click();
+    await expect(stream.button(OFF)).toBeVisible();
+    await page.keyboard.press("/");
+    await page.keyboard.type("error");
+    await server.publish("ci", "another error");
+    await stream.shows(["another error"]);
+    await show(page, "hidden");
+    await server.publish("ci", "all is well", "an \x1b[31mError\x1b[0m");
+    await expect.poll(async () => (await shown(page)).slice(1)).toEqual(["ci | an Error"]);
+  });
+
   test("they are for one stream, last, and keep the connection of a hidden tab", async ({ context, start }) => {
     const server = await start(...IN_MEMORY);
     const page = await context.newPage();

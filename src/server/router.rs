@@ -43,10 +43,19 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
     let security = SecurityHeaders::new(hsts, &FrameAncestors::new(&config.frame_ancestors));
     let limited = from_fn_with_state(app.clone(), request_limit::limit_concurrency);
     let reads = |cost| from_fn_with_state((Responses::from_ref(app), cost), response::limit_reads);
+    let decoding = ServiceBuilder::new()
+        .map_request(content_encoding::normalize)
+        .map_response(content_encoding::unsupported)
+        .layer(RequestDecompressionLayer::new())
+        .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
+            request.map(Body::new)
+        });
+    // JSON, as to an ntfy server.
+    let notify = || post(ntfy::publish_json).put(ntfy::publish_json);
     // What pages of other origins may read, if they are allowed to.
     let reading = Router::new()
         .route(counter::PATH, get(counter::stream))
-        .route(pages::STREAMS, get(pages::streams))
+        .route(pages::STREAMS, get(pages::streams).merge(notify().layer(decoding.clone())))
         .route("/streams/{name}/events", get(watch::watch))
         .route("/streams/{name}/messages", get(history::history).route_layer(reads(PAGE_COST)))
         .route("/streams/{name}/feed.atom", get(syndication::atom).route_layer(reads(PAGE_COST)))
@@ -59,13 +68,6 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
     let reading =
         if allow_origin.is_empty() { reading } else { reading.layer(cors::layer(allow_origin)) };
 
-    let decoding = ServiceBuilder::new()
-        .map_request(content_encoding::normalize)
-        .map_response(content_encoding::unsupported)
-        .layer(RequestDecompressionLayer::new())
-        .map_request(|request: axum::http::Request<DecompressionBody<Body>>| {
-            request.map(Body::new)
-        });
     let pages = pages::paths(&Arc::<Site>::from_ref(app));
     let others = pages
         .iter()
@@ -78,8 +80,7 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
         .route("/streams/{name}/end", post(end::end))
         .route("/streams/{name}/webhook", post(webhook::webhook))
         // As to an ntfy server.
-        .route("/", post(ntfy::publish_json).put(ntfy::publish_json))
-        .route("/streams", post(ntfy::publish_json).put(ntfy::publish_json))
+        .route("/", notify())
         .route(
             request_log::FILE_OR_TOPIC,
             get(files::file_or_not_found).post(ntfy::publish).put(ntfy::publish),
