@@ -1,7 +1,11 @@
-//! The command line of the Tidings server: serves, copies a store, or makes a token.
+//! The program: runs the server, or a subcommand (publish, watch, copy, token, completions, man).
 
 // The printing macros panic when standard output or standard error is closed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod command_line;
+mod manual;
+mod terminal;
 
 use std::{
     io::{self, Write as _, stderr, stdout},
@@ -10,11 +14,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use tidings::server::{
-    CliCommand, Clock, Config, CopyOptions, Failure, Listeners, Server, Shutdown, Site, Streams,
-    Supervisor, Telemetry,
+    Clock, Config, CopyOptions, Failure, Listeners, Server, Shutdown, Site, Streams, Supervisor,
+    Telemetry,
 };
 use tokio::runtime::Runtime;
+
+use self::command_line::{CliCommand, CommandLine};
 
 /// Connections hold buffers of 8 KiB and use little of them: with jemalloc the unused part takes no
 /// memory.
@@ -25,6 +32,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let result = match CliCommand::from_command_line() {
         CliCommand::Serve(config) => serve(*config),
+        CliCommand::Publish(publish) => terminal::publish(*publish),
+        CliCommand::Watch(watch) => terminal::watch(*watch),
+        CliCommand::Completions(completions) => {
+            completions.print(CommandLine::command()).map(|()| ExitCode::SUCCESS)
+        }
+        CliCommand::Man(man) => man.print(CommandLine::command()).map(|()| ExitCode::SUCCESS),
         CliCommand::Copy(copy) => copy_store(*copy),
         CliCommand::Token(token) => token.make().and_then(|token| {
             print_line(&token).context("the token cannot be written to standard output")?;

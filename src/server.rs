@@ -27,7 +27,7 @@ mod supervisor;
 
 pub use self::{
     clock::Clock,
-    config::{CliCommand, Config, CopyOptions},
+    config::{Config, CopyOptions, TokenOptions},
     guard::Access,
     net::Listeners,
     observe::Telemetry,

@@ -1,5 +1,5 @@
-//! Command line and environment variables. The docs of the option fields are the manual, which
-//! `tidings --help` prints.
+//! The options of the server: flags and environment variables. The docs of the option fields are the
+//! manual, which `tidings --help` prints.
 
 mod access;
 mod copy;
@@ -9,28 +9,19 @@ mod tls;
 mod token;
 mod values;
 
-use std::{
-    io::{Write as _, stderr},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{
-    Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    builder::{RangedU64ValueParser, Resettable},
-    parser::ValueSource,
-};
+use clap::{Parser, builder::RangedU64ValueParser};
 
-pub use self::copy::CopyOptions;
 use self::values::{StoreParser, listen_address};
 pub(crate) use self::{
     access::{AccessOptions, SecretOptions},
     database::DatabaseOptions,
     limits::LimitOptions,
     tls::TlsOptions,
-    token::TokenOptions,
     values::{Age, Rate, Size, Span},
 };
+pub use self::{copy::CopyOptions, token::TokenOptions};
 use super::{
     guard::cors::Origin,
     log::Store,
@@ -163,81 +154,6 @@ pub struct Config {
     pub tls: TlsOptions,
 }
 
-/// A live message page: publishers send messages, and browsers show them as they arrive.
-///
-/// Messages belong to named streams. A publisher is a client that writes to a stream, a watcher one
-/// that has an event stream (SSE) open. A token names the streams that a client may publish to or
-/// watch.
-///
-/// Every option can also be set by its environment variable; the flag wins. Durations: 50ms, 15s,
-/// 2m, 30d. Sizes: 65536, 500KB, 16MiB.
-#[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
-struct CommandLine {
-    #[command(subcommand)]
-    task: Option<Subcommands>,
-    #[command(flatten)]
-    config: Config,
-}
-
-#[derive(Debug, Subcommand)]
-enum Subcommands {
-    Copy(Box<CopyOptions>),
-    Token(TokenOptions),
-}
-
-/// What to run, from the command line.
-#[derive(Debug)]
-pub enum CliCommand {
-    /// The server.
-    Serve(Box<Config>),
-    /// The subcommand that copies a store.
-    Copy(Box<CopyOptions>),
-    /// The subcommand that prints a token.
-    Token(TokenOptions),
-}
-
-impl CliCommand {
-    /// Reads the command line and the environment. On an error it prints it to standard error and
-    /// exits with status 2.
-    pub fn from_command_line() -> Self {
-        let matches = CommandLine::command()
-            .mut_args(ignore_empty_variable)
-            .mut_subcommands(|command| command.mut_args(ignore_empty_variable))
-            .get_matches();
-        let CommandLine { task, config } =
-            CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let is_visible = matches.value_source("data") == Some(ValueSource::CommandLine);
-        let (command, checked) = match task {
-            Some(Subcommands::Token(token)) => (Self::Token(token), Ok(())),
-            Some(Subcommands::Copy(copy)) => {
-                let checked = copy.check();
-                (Self::Copy(copy), checked)
-            }
-            None => {
-                let checked = config.check(is_visible);
-                (Self::Serve(Box::new(config)), checked)
-            }
-        };
-        if let Err(error) = checked {
-            // Standard error may be closed; the exit status still reports the error.
-            let _ = writeln!(stderr(), "tidings: {error}");
-            // As for any other mistake in the command line.
-            std::process::exit(2);
-        }
-        command
-    }
-}
-
-/// An empty environment variable, which compose files set, counts as unset. Not that of a secret:
-/// an empty secret is an error, so that a lost secret does not leave the server open.
-fn ignore_empty_variable(arg: Arg) -> Arg {
-    let variable = arg.get_env().and_then(std::env::var_os);
-    let is_secret = arg.get_id().as_str().contains("secret");
-    let ignored = variable.is_some_and(|value| value.is_empty()) && !is_secret;
-    if ignored { arg.env(Resettable::Reset) } else { arg }
-}
-
 impl Config {
     /// The addresses to listen on, and the TLS files.
     pub fn addresses(&self) -> Addresses {
@@ -262,7 +178,10 @@ impl Config {
 
     /// Checks options that depend on each other. `is_visible`: whether other users of the machine can
     /// read the store's URL, because it is on the command line.
-    fn check(&self, is_visible: bool) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When they contradict each other, with the reason.
+    pub fn check(&self, is_visible: bool) -> Result<(), String> {
         self.database.check(&self.data)?;
         if is_visible {
             DatabaseOptions::check_visible(&self.data, "--data")?;

@@ -93,6 +93,11 @@ fn forbidden_imports_are_absent() {
         &["axum", "tokio", "leptos", "server", "app", "feed", "message", "problem"],
         &[],
     );
+    let ours = ["server", "app", "feed", "problem", "base_path"];
+    imports.assert_never("terminal", &[&ours[..], &["axum", "leptos", "hyper"]].concat(), &[]);
+    for room in ["server", "app", "feed", "problem", "message", "base_path"] {
+        imports.assert_never(room, &["terminal", "command_line", "reqwest"], &[]);
+    }
     imports.assert_never("", &["web_sys"], &["app::browser", "app::subscription"]);
     imports.assert_never("server", &["app"], &["server::pages"]);
     imports.assert_never("server", &["feed"], &[]);

@@ -44,6 +44,7 @@ mod store;
 mod stream;
 mod support;
 mod syndication;
+mod terminal;
 mod tls;
 mod upgrade;
 mod webhook;

@@ -7,6 +7,7 @@ pub(crate) mod faults;
 pub(crate) mod process;
 pub(crate) mod reconnecting;
 pub(crate) mod table;
+pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod tls;
 

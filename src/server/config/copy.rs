@@ -40,7 +40,10 @@ impl CopyOptions {
     }
 
     /// Checks options that depend on each other.
-    pub(super) fn check(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When they contradict each other, with the reason.
+    pub fn check(&self) -> Result<(), String> {
         DatabaseOptions::check_visible(&self.from, "--from")?;
         DatabaseOptions::check_visible(&self.to, "--to")?;
         let problem = match (&self.from, &self.to) {

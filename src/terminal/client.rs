@@ -1,0 +1,247 @@
+//! One request to the server, and what its failure means.
+
+use std::{error::Error, fs, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    redirect,
+};
+use serde::Deserialize;
+use tidings::message::StreamName;
+use tokio_rustls::rustls;
+
+use super::{
+    Stop,
+    config_file::{Target, TokenSource},
+};
+
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// A client of one stream.
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// The address of the stream.
+    url: String,
+    /// The address of the server, for people.
+    server: String,
+    token: TokenSource,
+}
+
+/// Why an attempt failed.
+pub(super) enum AttemptError {
+    /// The server would refuse it again.
+    Refused {
+        /// The end of the problem's `type`, if it is a problem of Tidings.
+        slug: String,
+        text: String,
+    },
+    /// Trying again may help. It may have been stored.
+    Temporary {
+        why: String,
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+        /// Whether the attempt was cut off after its time.
+        timed_out: bool,
+    },
+}
+
+/// A problem document (RFC 9457).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    r#type: String,
+    title: String,
+    detail: String,
+}
+
+impl Client {
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub(super) fn new(target: Target, stream: &StreamName) -> Result<Self, Stop> {
+        let Target { url, token } = target;
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
+            // A token is sent nowhere else, and a redirected POST may become a GET.
+            .redirect(redirect::Policy::none());
+        // Where there is no encryption, a system without certificates does.
+        let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        let http = builder
+            .build()
+            .map_err(|error| Stop::Failed(format!("no HTTP client: {}", innermost(&error))))?;
+        let server = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, url: format!("{server}/streams/{stream}"), server, token })
+    }
+
+    /// Posts `body` to the stream's address with this ending, such as `?lines`; returns the answer.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, AttemptError> {
+        let mut request = self.request(Method::POST, path)?.timeout(timeout).body(body);
+        request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let response = self.answered(request).await?;
+        self.read(response).await
+    }
+
+    /// Opens the event stream after a cursor, sent as `Last-Event-ID`, or as a word in the query.
+    /// `None`: the stream has ended, and the cursor is its end.
+    pub(super) async fn events(
+        &self,
+        cursor: Option<String>,
+        word: &str,
+        timeout: Duration,
+    ) -> Result<Option<Response>, AttemptError> {
+        let path = format!("/events?last_event_id={word}");
+        let request = self.request(Method::GET, &path)?.header(ACCEPT, "text/event-stream");
+        let request = match cursor {
+            Some(cursor) => request.header("last-event-id", cursor),
+            None => request,
+        };
+        let answered = tokio::time::timeout(timeout, self.answered(request)).await;
+        let response = answered.unwrap_or_else(|_| {
+            let why = format!("{} does not answer", self.server);
+            Err(AttemptError::Temporary { why, retry_after: None, timed_out: true })
+        })?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if !has_type(response.headers(), "text/event-stream") {
+            return Err(self.not_tidings(response.status()));
+        }
+        Ok(Some(response))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, AttemptError> {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        let token = match &self.token {
+            TokenSource::None => return Ok(request),
+            TokenSource::Value(token) => token.clone(),
+            TokenSource::File(file) => fs::read_to_string(file).map_err(|error| {
+                refused(format!("the token file {} cannot be read: {error}", file.display()))
+            })?,
+        };
+        let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+            .map_err(|_| refused("the token has characters that no token has".to_owned()))?;
+        header.set_sensitive(true);
+        Ok(request.header(AUTHORIZATION, header))
+    }
+
+    /// Sends a request; an answer that is not a success is an error.
+    async fn answered(&self, request: RequestBuilder) -> Result<Response, AttemptError> {
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let headers = response.headers();
+        if status.is_redirection() {
+            let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
+            return Err(refused(format!("{} redirects to {to}; set --url to it", self.server)));
+        }
+        let retry_after =
+            headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let is_problem = has_type(headers, "application/problem+json");
+        // A problem whose text is cut off is still one.
+        let body =
+            if is_problem { self.read(response).await.unwrap_or_default() } else { Bytes::new() };
+        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let text = if is_problem {
+            format!("{}: {}", problem.title, problem.detail)
+        } else {
+            format!("{} answers {status}", self.server)
+        };
+        // What a server or a proxy answers when it is too busy, about to stop, or has lost what is behind
+        // it. Also 500: repeating is safe, since the server knows the key.
+        if matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504) {
+            let retry_after = retry_after.map(Duration::from_secs);
+            return Err(AttemptError::Temporary { why: text, retry_after, timed_out: false });
+        }
+        if !is_problem {
+            return Err(self.not_tidings(status));
+        }
+        let slug = problem.r#type.rsplit('#').next().unwrap_or_default().to_owned();
+        let hint = match slug.as_str() {
+            "token-missing" => " (set TIDINGS_TOKEN or --token-file)",
+            _ => "",
+        };
+        Err(AttemptError::Refused { slug, text: format!("{text}{hint}") })
+    }
+
+    /// Reads an answer.
+    async fn read(&self, mut response: Response) -> Result<Bytes, AttemptError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unanswered(&error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(refused(format!("{} answers too much", self.server)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.into())
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> AttemptError {
+        let server = &self.server;
+        if error.is_builder() {
+            return refused(format!("the request cannot be sent: {}", innermost(error)));
+        }
+        if let Some(certificate) = certificate_error(error) {
+            return refused(format!("the certificate of {server} is not accepted: {certificate}"));
+        }
+        let why = if error.is_timeout() {
+            format!("{server} does not answer")
+        } else {
+            format!("{server} cannot be reached ({})", innermost(error))
+        };
+        AttemptError::Temporary { why, retry_after: None, timed_out: error.is_timeout() }
+    }
+
+    fn not_tidings(&self, status: StatusCode) -> AttemptError {
+        refused(format!("{} answers {status}, and not as Tidings does; check --url", self.server))
+    }
+}
+
+fn refused(text: String) -> AttemptError {
+    AttemptError::Refused { slug: String::new(), text }
+}
+
+fn has_type(headers: &HeaderMap, media_type: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| value.split(';').next() == Some(media_type))
+}
+
+/// The cause that says most.
+fn innermost(error: &dyn Error) -> &dyn Error {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
+/// The certificate that was not accepted: trying again does not help.
+fn certificate_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        let found = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        if let Some(found @ rustls::Error::InvalidCertificate(_)) = found {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}

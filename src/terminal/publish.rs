@@ -1,0 +1,163 @@
+//! `tidings publish`: a message, lines, or the output of a command.
+
+use std::{io, sync::Arc};
+
+use super::{
+    Stop,
+    batch::random_key,
+    child::Child,
+    client::Client,
+    config_file::Target,
+    input::{LineReader, read_message},
+    options::PublishOptions,
+    queue::Queue,
+    retry::Retrying,
+    signals::Signals,
+    spool::Spool,
+    status::{Status, grouped},
+    upload::{Uploaded, upload},
+};
+
+/// The exit status when all lines are stored, but some are not as they were read.
+const ALTERED: u8 = 4;
+
+/// The message of a command that printed nothing.
+const NO_OUTPUT: &str = "(no output)";
+
+/// Publishes; returns the exit status.
+///
+/// # Errors
+/// When not all of it is stored.
+pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<u8, Stop> {
+    let PublishOptions { stream, text, lines, run, spool, spool_limit, server } = options;
+    let client = Client::new(Target::find(&server)?, &stream)?;
+    let retrying = Retrying { client: &client, status, limit: server.retry_for };
+    if spool.is_some() && !lines && run.is_none() {
+        return Err(Stop::Failed("--spool is for --lines and --run".to_owned()));
+    }
+    let queue = match spool {
+        Some(path) => Queue::in_file(Spool::open(&path, &stream, spool_limit.as_u64())?),
+        None => Queue::in_memory(),
+    };
+    match run {
+        Some(command) => run_command(&command, &retrying, queue).await,
+        None if lines => publish_lines(&retrying, queue).await,
+        None => {
+            let text = text.map_or_else(|| read_message(status), Ok)?;
+            retrying.post("", &random_key(), text.into()).await?;
+            Ok(0)
+        }
+    }
+}
+
+async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop> {
+    let status = retrying.status;
+    let queue = Arc::new(queue);
+    if queue.waiting() > 0 {
+        status.note(&format!("{} lines are in the spool", grouped(queue.waiting())));
+    }
+    let mut signals = listen()?;
+    let started = LineReader::start(io::stdin(), |_| {}, Arc::clone(&queue));
+    let reader = started.map_err(|error| Stop::Failed(format!("no thread: {error}")))?;
+    let mut uploaded = Uploaded::default();
+    let mut signal = None;
+    let result = {
+        let mut uploading = std::pin::pin!(upload(retrying, &queue, &mut uploaded));
+        loop {
+            tokio::select! {
+                result = &mut uploading => break result,
+                next = signals.next() => {
+                    if signal.replace(next).is_some() {
+                        break Err(Stop::GaveUp("stopped".to_owned()));
+                    }
+                    // What has been read is published.
+                    queue.close();
+                }
+            }
+        }
+    };
+    tell(status, uploaded, queue.waiting());
+    result?;
+    if let Some(signal) = signal {
+        return Ok(signal.exit_code());
+    }
+    if let Ok(Err(error)) = reader.done.await {
+        return Err(Stop::Failed(format!("the standard input cannot be read: {error}")));
+    }
+    Ok(if uploaded.altered > 0 { ALTERED } else { 0 })
+}
+
+/// Says what the server has altered, and what is not acknowledged.
+fn tell(status: &Status, uploaded: Uploaded, waiting: u64) {
+    status.clear();
+    if uploaded.altered > 0 {
+        status.note(&format!(
+            "{} of {} lines are not as they were read: cut, because they were too long, or with \
+             replacement characters, because they were not UTF-8",
+            grouped(uploaded.altered),
+            grouped(uploaded.taken)
+        ));
+    }
+    if waiting > 0 {
+        status.note(&format!(
+            "{} lines are acknowledged; {} that were read are not",
+            grouped(uploaded.taken),
+            grouped(waiting)
+        ));
+    }
+}
+
+fn listen() -> Result<Signals, Stop> {
+    Signals::listen().map_err(|error| Stop::Failed(format!("cannot listen for signals: {error}")))
+}
+
+/// Runs a command and publishes its output; returns the command's exit status. A failure to publish is
+/// told and does not change it: the command is what was asked for.
+async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop> {
+    let status = retrying.status;
+    let queue = Arc::new(queue);
+    let mut signals = listen()?;
+    let started = Child::start(command, Arc::clone(&queue));
+    let mut child =
+        started.map_err(|error| Stop::Failed(format!("the command cannot be run: {error}")))?;
+    let mut uploaded = Uploaded::default();
+    let mut result = None;
+    let mut uploading = Box::pin(upload(retrying, &queue, &mut uploaded));
+    // The command runs on when publishing has failed.
+    let ended = {
+        let mut ended = std::pin::pin!(child.wait(&mut signals, status));
+        loop {
+            tokio::select! {
+                ended = &mut ended => break ended,
+                failed = &mut uploading, if result.is_none() => {
+                    if let Err(stop) = &failed {
+                        status.note(&format!("not published any more: {}", stop.text().unwrap_or_default()));
+                    }
+                    queue.close();
+                    result = Some(failed);
+                }
+            }
+        }
+    };
+    queue.close();
+    let finish = async {
+        if result.is_none() {
+            result = Some(uploading.as_mut().await);
+            if let Some(Err(stop)) = &result {
+                status.note(stop.text().unwrap_or_default());
+            }
+        }
+        if matches!(result, Some(Ok(())))
+            && let Err(stop) = retrying.end(&ended.closing_text(), NO_OUTPUT).await
+        {
+            status.note(&format!("the stream is not ended: {}", stop.text().unwrap_or_default()));
+        }
+    };
+    tokio::select! {
+        () = finish => {}
+        _ = signals.next() => status.note("stopped before all was published"),
+    }
+    drop(uploading);
+    tell(status, uploaded, queue.waiting());
+    Ok(ended.exit_code())
+}

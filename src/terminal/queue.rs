@@ -1,0 +1,190 @@
+//! The lines that are not acknowledged yet, between the thread that reads them and the upload.
+//!
+//! Bounded: when it is full, the reading thread waits, and so does whoever writes the input.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::Notify, task::block_in_place};
+
+use super::{
+    batch::{Batch, Lines, random_key},
+    spool::Spool,
+};
+
+/// The most bytes of lines in memory. The last lines may exceed it.
+const MAX_MEMORY: usize = 4 * 1024 * 1024;
+
+/// The queue. One thread pushes, one task takes.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Wakes the task: there are lines, or no more will come.
+    filled: Notify,
+    /// Wakes the thread: there is room.
+    drained: Condvar,
+}
+
+struct State {
+    store: Store,
+    /// No more lines come.
+    is_closed: bool,
+    /// Why lines could not be stored.
+    error: Option<io::Error>,
+}
+
+/// Where the lines are.
+enum Store {
+    Memory(Memory),
+    Spool(Spool),
+}
+
+#[derive(Default)]
+struct Memory {
+    waiting: VecDeque<Lines>,
+    bytes: usize,
+    count: u64,
+    /// The number of lines in the batch that is not acknowledged yet.
+    in_flight: u64,
+}
+
+impl Queue {
+    pub(super) fn in_memory() -> Self {
+        Self::new(Store::Memory(Memory::default()))
+    }
+
+    pub(super) fn in_file(spool: Spool) -> Self {
+        Self::new(Store::Spool(spool))
+    }
+
+    fn new(store: Store) -> Self {
+        Self {
+            state: Mutex::new(State { store, is_closed: false, error: None }),
+            filled: Notify::new(),
+            drained: Condvar::new(),
+        }
+    }
+
+    /// Adds lines; waits while there is no room. Lines that come after [`close`](Self::close), or after
+    /// an error, are dropped.
+    pub(super) fn push(&self, lines: &Lines) {
+        let is_full = |state: &mut State| {
+            !state.is_closed && state.error.is_none() && !state.store.has_room(lines.bytes.len())
+        };
+        let waited = self.drained.wait_while(self.lock(), is_full);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if !state.is_closed && state.error.is_none() {
+            if let Err(error) = state.store.push(lines) {
+                state.error = Some(error);
+            }
+            self.filled.notify_one();
+        }
+    }
+
+    /// No more lines come, and what comes is dropped.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.filled.notify_one();
+        self.drained.notify_all();
+    }
+
+    /// The next batch, as soon as there is a line. `None`: there will be none.
+    ///
+    /// # Errors
+    /// When the spool cannot be read or written.
+    pub(super) async fn next(&self) -> io::Result<Option<Batch>> {
+        loop {
+            let ready = block_in_place(|| {
+                let mut state = self.lock();
+                match (state.error.take(), state.store.begin_batch()) {
+                    (Some(error), _) => Err(error),
+                    (None, Ok(None)) if state.is_closed => Ok(Some(None)),
+                    (None, batch) => Ok(batch?.map(Some)),
+                }
+            })?;
+            if let Some(batch) = ready {
+                return Ok(batch);
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// The batch that [`next`](Self::next) returned is stored by the server.
+    ///
+    /// # Errors
+    /// When the spool cannot be written.
+    pub(super) fn acknowledge(&self) -> io::Result<()> {
+        block_in_place(|| self.lock().store.acknowledge())?;
+        self.drained.notify_all();
+        Ok(())
+    }
+
+    /// The number of lines that are not acknowledged.
+    pub(super) fn waiting(&self) -> u64 {
+        match &self.lock().store {
+            Store::Memory(memory) => memory.count + memory.in_flight,
+            Store::Spool(spool) => spool.waiting(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    fn has_room(&self, bytes: usize) -> bool {
+        match self {
+            Self::Memory(memory) => memory.bytes < MAX_MEMORY,
+            Self::Spool(spool) => spool.has_room(bytes),
+        }
+    }
+
+    fn push(&mut self, lines: &Lines) -> io::Result<()> {
+        match self {
+            Self::Memory(memory) => {
+                memory.push(lines);
+                Ok(())
+            }
+            Self::Spool(spool) => spool.push(lines),
+        }
+    }
+
+    fn begin_batch(&mut self) -> io::Result<Option<Batch>> {
+        match self {
+            Self::Memory(memory) => Ok(memory.begin_batch()),
+            Self::Spool(spool) => spool.begin_batch(),
+        }
+    }
+
+    fn acknowledge(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory(memory) => {
+                memory.in_flight = 0;
+                Ok(())
+            }
+            Self::Spool(spool) => spool.acknowledge(),
+        }
+    }
+}
+
+impl Memory {
+    fn push(&mut self, lines: &Lines) {
+        self.bytes += lines.bytes.len();
+        self.count += lines.count;
+        match self.waiting.back_mut() {
+            Some(last) if last.can_take(lines.count, lines.bytes.len()) => last.append(lines),
+            _ => self.waiting.push_back(lines.clone()),
+        }
+    }
+
+    fn begin_batch(&mut self) -> Option<Batch> {
+        let Lines { count, bytes } = self.waiting.pop_front()?;
+        self.bytes -= bytes.len();
+        self.count -= count;
+        self.in_flight = count;
+        Some(Batch { key: random_key(), count, body: bytes.into() })
+    }
+}

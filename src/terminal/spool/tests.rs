@@ -1,0 +1,119 @@
+use std::{fs, path::Path};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn open(path: &Path, limit: u64) -> Spool {
+    let stream = "log".parse().expect("a name");
+    Spool::open(path, &stream, limit).unwrap_or_else(|stop| panic!("{stop:?}"))
+}
+
+fn lines(text: &str) -> Lines {
+    Lines { count: text.lines().count() as u64, bytes: text.as_bytes().to_vec() }
+}
+
+fn refusal(opened: Result<Spool, Stop>) -> String {
+    opened.err().and_then(|stop| Some(stop.text()?.to_owned())).expect("a refusal")
+}
+
+#[test]
+fn a_batch_keeps_its_key_and_its_lines_until_it_is_acknowledged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spool");
+    let mut spool = open(&path, 1 << 20);
+    assert_eq!(spool.begin_batch().expect("a file"), None);
+    spool.push(&lines("one\n")).expect("a file");
+    spool.push(&lines("two\nthree\n")).expect("a file");
+    let first = spool.begin_batch().expect("a file").expect("a batch");
+    assert_eq!((first.count, &first.body[..]), (3, &b"one\ntwo\nthree\n"[..]));
+    // Lines that come while it is under way are not part of it, also not for the next process.
+    spool.push(&lines("four\n")).expect("a file");
+    drop(spool);
+    let mut spool = open(&path, 1 << 20);
+    assert_eq!(spool.waiting(), 4);
+    assert_eq!(spool.begin_batch().expect("a file"), Some(first));
+    spool.acknowledge().expect("a file");
+    drop(spool);
+    let mut spool = open(&path, 1 << 20);
+    let second = spool.begin_batch().expect("a file").expect("a batch");
+    assert_eq!(&second.body[..], b"four\n");
+    spool.acknowledge().expect("a file");
+    assert_eq!(spool.waiting(), 0);
+    assert_eq!(fs::read(&path).expect("a file"), b"tidings spool 1 log\n");
+}
+
+#[test]
+fn one_publisher_and_one_stream_use_a_spool() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spool");
+    let spool = open(&path, 100);
+    let stream = "log".parse().expect("a name");
+    assert!(refusal(Spool::open(&path, &stream, 100)).contains("another publisher"));
+    drop(spool);
+    let other = "other".parse().expect("a name");
+    assert!(refusal(Spool::open(&path, &other, 100)).contains("another stream"));
+    fs::write(&path, "my precious notes, longer than a header").expect("a file");
+    assert!(refusal(Spool::open(&path, &stream, 100)).contains("not a spool"));
+}
+
+#[test]
+fn acknowledged_lines_are_removed_from_a_file_that_is_never_empty() {
+    const LIMIT: u64 = 1_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spool");
+    let mut spool = open(&path, LIMIT);
+    let (mut pushed, mut received) = (0, Vec::new());
+    while pushed < 500 {
+        while spool.has_room(7) {
+            spool.push(&lines(&format!("{pushed:06}\n"))).expect("a file");
+            pushed += 1;
+        }
+        let batch = spool.begin_batch().expect("a file").expect("a batch");
+        received.extend_from_slice(&batch.body);
+        spool.acknowledge().expect("a file");
+        // Lines, and a batch with its acknowledgement.
+        assert!(fs::metadata(&path).expect("a file").len() < LIMIT + 200);
+        if pushed % 7 == 0 {
+            drop(spool);
+            spool = open(&path, LIMIT);
+        }
+    }
+    while let Some(batch) = spool.begin_batch().expect("a file") {
+        received.extend_from_slice(&batch.body);
+        spool.acknowledge().expect("a file");
+    }
+    let expected: Vec<_> = (0..pushed).map(|number| format!("{number:06}\n")).collect();
+    assert!(received == expected.concat().as_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    /// Whatever the end of the file is after a crash: the whole frames before it are kept.
+    #[test]
+    fn a_torn_end_is_dropped(cut in 0..180_usize, rubbish in prop::collection::vec(any::<u8>(), 0..40)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("spool");
+        let mut spool = open(&path, 1 << 20);
+        let mut ends = vec![(spool.end, 0)];
+        for number in 0..8 {
+            spool.push(&lines(&format!("{number:02}\n"))).expect("a file");
+            ends.push((spool.end, number + 1));
+        }
+        drop(spool);
+        let mut bytes = fs::read(&path).expect("a file");
+        let start = "tidings spool 1 log\n".len();
+        bytes.truncate((start + cut).min(bytes.len()));
+        let kept = bytes.len() as u64;
+        bytes.extend_from_slice(&rubbish);
+        fs::write(&path, &bytes).expect("a file");
+        let expected = ends.iter().rev().find(|(end, _)| *end <= kept).expect("the header").1;
+        let mut spool = open(&path, 1 << 20);
+        prop_assert_eq!(spool.waiting(), expected);
+        spool.push(&lines("next\n")).expect("a file");
+        let batch = spool.begin_batch().expect("a file").expect("a batch");
+        let text = (0..expected).map(|number| format!("{number:02}\n")).collect::<Vec<_>>().concat() + "next\n";
+        prop_assert_eq!(&batch.body[..], text.as_bytes());
+    }
+}

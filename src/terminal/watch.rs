@@ -1,0 +1,260 @@
+//! `tidings watch`: follows a stream through lost connections, by its cursor.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Response;
+use serde::Deserialize;
+use tidings::message::{
+    END_EVENT, EventId, NEW_MESSAGE, PING, PING_INTERVAL_MS, RESET, ResetReason, STALE_PING,
+};
+use tokio::time::timeout;
+
+use super::{
+    MAX_MESSAGE_BYTES, Stop,
+    backoff::Backoff,
+    client::{AttemptError, Client},
+    config_file::Target,
+    exec::Exec,
+    options::{From, WatchOptions},
+    output::{Format, Output},
+    retry::Patience,
+    sse::{Event, Parser},
+    state::{Place, StateFile},
+    status::Status,
+};
+
+/// A connection on which nothing arrived for two and a half pings is given up.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS * 5 / 2);
+/// How long the server may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS);
+/// A connection on which something arrived this long after it opened is stable: the back-off restarts.
+const STABLE_AFTER: Duration = Duration::from_millis(PING_INTERVAL_MS);
+/// While messages keep coming, the place is kept this often.
+const SAVE_INTERVAL: Duration = Duration::from_millis(250);
+/// The most bytes of an event: the longest message, and room for its fields.
+const MAX_EVENT: usize = MAX_MESSAGE_BYTES + 1024;
+
+/// A watcher of a stream.
+pub(super) struct Watch<'a> {
+    client: Client,
+    status: &'a Status,
+    output: Output,
+    state: Option<StateFile>,
+    from: From,
+    retry_for: Option<Duration>,
+    /// The id of the last message, or where the server said to continue.
+    cursor: Option<EventId>,
+    /// Whether the cursor has moved since it was kept, and when that was.
+    is_unsaved: bool,
+    saved_at: Instant,
+    /// Whether the server has said that new messages may be missing.
+    is_stale: bool,
+}
+
+/// Why a connection is over.
+enum Closed {
+    /// The stream has ended.
+    Ended,
+    Lost(String),
+}
+
+impl<'a> Watch<'a> {
+    /// # Errors
+    /// When the configuration, the state or the output cannot be used.
+    pub(super) fn new(options: WatchOptions, status: &'a Status) -> Result<Self, Stop> {
+        let WatchOptions { stream, from, json, times, state, output, exec, exec_fail, server } =
+            options;
+        let client = Client::new(Target::find(&server)?, &stream)?;
+        let state = state.map(|path| StateFile::new(path, stream));
+        let kept = state.as_ref().map(StateFile::read).transpose()?.flatten();
+        let format = match (json, times) {
+            (true, _) => Format::Json,
+            (false, true) => Format::TextWithTimes,
+            (false, false) => Format::Text,
+        };
+        let output = match (exec, output) {
+            (Some(command), _) => Output::Exec(Exec { command, on_failure: exec_fail }),
+            (None, Some(path)) => Output::file(&path, format, kept.and_then(|kept| kept.length))?,
+            (None, None) => Output::stdout(format),
+        };
+        let cursor = kept.and_then(|kept| kept.cursor);
+        let mut watch = Self {
+            client,
+            status,
+            output,
+            state,
+            from,
+            retry_for: server.retry_for,
+            cursor,
+            is_unsaved: kept.is_none(),
+            saved_at: Instant::now(),
+            is_stale: false,
+        };
+        // The length of the output before the first message.
+        watch.save()?;
+        Ok(watch)
+    }
+
+    /// Prints messages until the stream ends.
+    ///
+    /// # Errors
+    /// When the server refuses for good, `--retry-for` is over, or the output fails.
+    pub(super) async fn run(mut self) -> Result<(), Stop> {
+        let mut backoff = Backoff::default();
+        let mut patience = Patience::new(self.retry_for);
+        loop {
+            let (why, retry_after) = match self.connect(&patience).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(response)) => {
+                    self.status.recovered();
+                    let opened = Instant::now();
+                    let closed = self.read(response).await?;
+                    self.save()?;
+                    patience = Patience::new(self.retry_for);
+                    if opened.elapsed() >= STABLE_AFTER {
+                        backoff.reset();
+                    }
+                    match closed {
+                        Closed::Ended => return Ok(()),
+                        Closed::Lost(why) => (why, None),
+                    }
+                }
+                Err(AttemptError::Refused { text, .. }) => return Err(Stop::Refused(text)),
+                Err(AttemptError::Temporary { why, retry_after, .. }) => (why, retry_after),
+            };
+            let pause = backoff.next_pause(retry_after);
+            if patience.is_over() {
+                return Err(patience.stop(&why));
+            }
+            self.status.wait(&why, patience.cap(pause)).await;
+        }
+    }
+
+    async fn connect(&self, patience: &Patience) -> Result<Option<Response>, AttemptError> {
+        let after = match (self.cursor, self.from) {
+            (Some(cursor), _) | (None, From::After(cursor)) => Some(cursor.to_string()),
+            (None, From::Earliest | From::Latest) => None,
+        };
+        let word = if self.from == From::Latest { "latest" } else { "earliest" };
+        self.client.events(after, word, patience.cap(CONNECT_TIMEOUT)).await
+    }
+
+    /// Prints the events of a connection until it is over.
+    async fn read(&mut self, mut response: Response) -> Result<Closed, Stop> {
+        let mut parser = Parser::new(MAX_EVENT);
+        loop {
+            let wait = if self.is_unsaved { SAVE_INTERVAL } else { SILENCE_TIMEOUT };
+            let chunk = match timeout(wait, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(Closed::Lost("the connection was closed".to_owned())),
+                Ok(Err(_)) => return Ok(Closed::Lost("the connection was lost".to_owned())),
+                // The messages have stopped coming for now.
+                Err(_) if self.is_unsaved => {
+                    self.save()?;
+                    continue;
+                }
+                Err(_) => return Ok(Closed::Lost("the connection is silent".to_owned())),
+            };
+            let parsed = parser.push(&chunk);
+            while let Some(event) = parser.next() {
+                if let Some(closed) = self.apply(event)? {
+                    self.output.flush()?;
+                    return Ok(closed);
+                }
+            }
+            if parsed.is_err() {
+                return Err(Stop::Failed("the server sends an event that is too long".to_owned()));
+            }
+            self.output.flush()?;
+            if self.is_unsaved && self.saved_at.elapsed() >= SAVE_INTERVAL {
+                self.save()?;
+            }
+        }
+    }
+
+    /// Applies an event. Returns why the connection is over, if it is.
+    fn apply(&mut self, Event { kind, data, id }: Event) -> Result<Option<Closed>, Stop> {
+        let id: Option<EventId> = id.parse().ok();
+        match kind.as_str() {
+            NEW_MESSAGE | END_EVENT => {
+                let Some(id) = id.filter(|id| Some(*id) != self.cursor) else { return Ok(None) };
+                let is_end = kind == END_EVENT;
+                self.output.message(id, &data, is_end, self.status)?;
+                self.move_to(id);
+                self.fresh();
+                if is_end {
+                    self.output.flush()?;
+                    self.status.note(&format!("the stream has ended: {data}"));
+                    return Ok(Some(Closed::Ended));
+                }
+                if self.output.is_exec() {
+                    self.save()?;
+                }
+            }
+            RESET => return Ok(self.reset(&data)),
+            PING => {
+                if let Some(id) = id {
+                    self.move_to(id);
+                }
+                if data == STALE_PING && !std::mem::replace(&mut self.is_stale, true) {
+                    self.status.note("may be out of date: the server cannot reach its database");
+                } else if data != STALE_PING {
+                    self.fresh();
+                }
+            }
+            // Not known yet when this was written.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// The cursor is not in the log of the server: all messages that it has follow.
+    fn reset(&mut self, data: &str) -> Option<Closed> {
+        /// The data of a reset.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Reset {
+            reason: String,
+        }
+        let Reset { reason } = serde_json::from_str(data).unwrap_or_default();
+        if reason == ResetReason::Expired.as_str() {
+            // The next attempt is refused, unless the token has been replaced. The cursor stays.
+            return Some(Closed::Lost("the token has expired".to_owned()));
+        }
+        // What was printed comes before it.
+        let _ = self.output.flush();
+        self.status.note(match reason.as_str() {
+            "deleted" => "the stream was deleted; what follows is a new one",
+            "trimmed" => "messages were lost before this point: the server no longer has them",
+            _ => {
+                "messages were lost before this point, or are repeated: the server does not know \
+                 the last one"
+            }
+        });
+        self.move_to(EventId::BEGINNING);
+        None
+    }
+
+    fn move_to(&mut self, id: EventId) {
+        self.is_unsaved |= self.cursor != Some(id);
+        self.cursor = Some(id);
+    }
+
+    fn fresh(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.status.note("up to date again");
+        }
+    }
+
+    /// Keeps the place, after everything before it has been written.
+    fn save(&mut self) -> Result<(), Stop> {
+        if !std::mem::take(&mut self.is_unsaved) {
+            return Ok(());
+        }
+        self.saved_at = Instant::now();
+        self.output.flush()?;
+        let Some(state) = &self.state else { return Ok(()) };
+        let length = self.output.sync()?;
+        state.write(Place { cursor: self.cursor, length })
+    }
+}

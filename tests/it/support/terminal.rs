@@ -1,0 +1,157 @@
+//! `tidings publish` and `tidings watch` as child processes.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    built_site,
+    process::{Server, program, tidings},
+};
+
+/// A server that is killed and started again at the same address, with the same store.
+pub(crate) struct Restartable {
+    folder: TempDir,
+    site: TempDir,
+    address: String,
+    flags: Vec<String>,
+    server: Option<Server>,
+}
+
+impl Restartable {
+    pub(crate) fn new(flags: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder, site: built_site(), address, flags, server: None }
+    }
+
+    pub(crate) fn start(&mut self) {
+        let mut command = tidings();
+        command.args(["--listen", &self.address, "--site-root"]).arg(self.site.path());
+        command.arg("--data").arg(self.path("tidings.db")).args(&self.flags);
+        self.server = Some(Server::spawn(&mut command));
+    }
+
+    pub(crate) fn started(flags: &[&str]) -> Self {
+        let mut server = Self::new(flags);
+        server.start();
+        server
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.server.take().expect("it runs").kill();
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A path in the folder of the test.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command of the program for this server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = terminal();
+        command.env("TIDINGS_URL", self.url()).args(arguments);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().expect("a process")
+    }
+
+    /// The texts of the stream `news`, and the closing text.
+    pub(crate) async fn log(&self) -> (Vec<String>, Option<String>) {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = format!("{}/streams/news/messages", self.url());
+        let log = super::read_history(&client, &url).await;
+        let page = client.get(format!("{url}?after=latest")).send().await;
+        let page: Value = page.expect("a response").json().await.expect("JSON");
+        let end = page["ended"]["data"].as_str().map(str::to_owned);
+        (log.into_iter().map(|(_, text)| text).collect(), end)
+    }
+}
+
+/// The program, without a configuration.
+pub(crate) fn terminal() -> Command {
+    let mut command = Command::new(program());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", path).env("HOME", "/nowhere");
+    command
+}
+
+/// A process whose output goes to files.
+pub(crate) struct Running {
+    pub(crate) process: Child,
+}
+
+impl Running {
+    /// Starts a command whose standard output is appended to a file, and whose input is a pipe.
+    pub(crate) fn start(command: &mut Command, output: &Path) -> Self {
+        let file = fs::OpenOptions::new().create(true).append(true).open(output).expect("a file");
+        let process = command.stdin(Stdio::piped()).stdout(file).stderr(Stdio::inherit()).spawn();
+        Self { process: process.expect("a process") }
+    }
+
+    pub(crate) fn write(&mut self, text: &str) {
+        let stdin: &mut ChildStdin = self.process.stdin.as_mut().expect("a pipe");
+        stdin.write_all(text.as_bytes()).expect("it reads");
+        stdin.flush().expect("it reads");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// Kills it (SIGKILL).
+    pub(crate) fn kill(mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("an end");
+    }
+
+    /// Closes its input and waits for its exit status.
+    pub(crate) fn finish(mut self) -> Option<i32> {
+        drop(self.process.stdin.take());
+        self.wait()
+    }
+
+    /// Waits for its exit status.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        super::process::exit_status(&mut self.process)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until a condition holds; panics after a minute.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a file contains a text.
+pub(crate) fn contains(path: &Path, text: &str) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+}
