@@ -1,6 +1,6 @@
 //! One request to the server, and what its failure means.
 
-use std::{error::Error, fs, time::Duration};
+use std::{error::Error, fs, io, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -230,18 +230,13 @@ fn innermost(error: &dyn Error) -> &dyn Error {
     innermost
 }
 
-/// The certificate that was not accepted: trying again does not help.
-fn certificate_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let found = error
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-        if let Some(found @ rustls::Error::InvalidCertificate(_)) = found {
-            return Some(found);
-        }
-        source = error.source();
+/// The certificate that was not accepted, if that is the cause: trying again does not help.
+fn certificate_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return Some(found);
     }
-    None
+    // The source of an I/O error is that of the error in it, and not that error.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let found = inner.and_then(|inner| certificate_error(inner));
+    found.or_else(|| error.source().and_then(certificate_error))
 }

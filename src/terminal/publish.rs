@@ -54,7 +54,7 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
     let status = retrying.status;
     let queue = Arc::new(queue);
     if queue.waiting() > 0 {
-        status.note(&format!("{} lines are in the spool", grouped(queue.waiting())));
+        status.note(&format!("lines in the spool: {}", grouped(queue.waiting())));
     }
     let mut signals = listen()?;
     let started = LineReader::start(io::stdin(), |_| {}, Arc::clone(&queue));
@@ -100,7 +100,7 @@ fn tell(status: &Status, uploaded: Uploaded, waiting: u64) {
     }
     if waiting > 0 {
         status.note(&format!(
-            "{} lines are acknowledged; {} that were read are not",
+            "lines acknowledged: {}; read, but not acknowledged: {}",
             grouped(uploaded.taken),
             grouped(waiting)
         ));

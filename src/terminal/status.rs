@@ -42,7 +42,8 @@ impl Status {
     pub(super) fn note(&self, text: &str) {
         let mut state = self.lock();
         clear(&mut state);
-        let _ = writeln!(io::stderr(), "tidings: {}", plain(text));
+        // In one write, so that the lines of several processes are not mixed.
+        let _ = io::stderr().write_all(format!("tidings: {}\n", plain(text)).as_bytes());
     }
 
     /// Replaces the line of progress, not more often than the eye follows.
@@ -86,17 +87,13 @@ impl Status {
         if state.outage.take().is_some() {
             drop(state);
             self.note("the server answers again");
-        } else if self.shows_progress {
-            clear(&mut state);
         }
     }
 
     #[expect(clippy::unused_self, reason = "the lock of `state` belongs to it")]
     fn draw(&self, state: &mut State, text: &str) {
         (state.is_drawn, state.drawn_at) = (true, Some(Instant::now()));
-        let mut stderr = io::stderr();
-        let _ = write!(stderr, "{CLEAR_LINE}tidings: {}", plain(text));
-        let _ = stderr.flush();
+        let _ = io::stderr().write_all(format!("{CLEAR_LINE}tidings: {}", plain(text)).as_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -27,7 +27,8 @@ use super::{
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS * 5 / 2);
 /// How long the server may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS);
-/// A connection on which something arrived this long after it opened is stable: the back-off restarts.
+/// A connection that was open for this long, or has brought a message, has proved itself: the back-off
+/// restarts.
 const STABLE_AFTER: Duration = Duration::from_millis(PING_INTERVAL_MS);
 /// While messages keep coming, the place is kept this often.
 const SAVE_INTERVAL: Duration = Duration::from_millis(250);
@@ -107,11 +108,11 @@ impl<'a> Watch<'a> {
                 Ok(None) => return Ok(()),
                 Ok(Some(response)) => {
                     self.status.recovered();
-                    let opened = Instant::now();
+                    let (opened, cursor) = (Instant::now(), self.cursor);
                     let closed = self.read(response).await?;
                     self.save()?;
                     patience = Patience::new(self.retry_for);
-                    if opened.elapsed() >= STABLE_AFTER {
+                    if opened.elapsed() >= STABLE_AFTER || self.cursor != cursor {
                         backoff.reset();
                     }
                     match closed {

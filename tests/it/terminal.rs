@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::support::{
     lines, seeded_rng,
     terminal::{Restartable, Running, contains, terminal, wait_until},
+    tls::{CertificateFiles, Identity},
 };
 
 const SECRET: &str = "a secret of a length that is enough";
@@ -104,7 +105,7 @@ fn a_refusal_gives_its_reason_and_a_status() {
     ] {
         let output = with_input(&mut server.command(arguments), b"line\n");
         let (code, reason) = match arguments.len() {
-            7 => (3, "cannot be reached"),
+            7 => (3, "given up"),
             _ => (1, "TIDINGS_TOKEN"),
         };
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
@@ -174,6 +175,21 @@ async fn the_address_and_the_token_come_from_the_environment_or_a_file() {
         printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let texts: Vec<_> = texts.iter().map(|entry| entry["data"].as_str().expect("text")).collect();
     assert_eq!(texts, ["1", "2", "3", "End of the stream"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_ends_it() {
+    let files = CertificateFiles::of(&Identity::new());
+    let (certificate, key) = (files.certificate(), files.key());
+    let server = Restartable::started(&["--tls-cert", &certificate, "--tls-key", &key]);
+    let url = server.url().replace("http://127.0.0.1", "https://localhost");
+    let publish = ["publish", "news", "x", "--url", &url];
+    let untrusted = server.run(&publish);
+    assert_eq!(untrusted.status.code(), Some(1), "{}", stderr(&untrusted));
+    assert!(stderr(&untrusted).contains("certificate"), "{}", stderr(&untrusted));
+    let trusted = server.command(&publish).env("SSL_CERT_FILE", &certificate).output();
+    let trusted = trusted.expect("a process");
+    assert_eq!(trusted.status.code(), Some(0), "{}", stderr(&trusted));
 }
 
 /// The whole: a publisher, and a watcher that is killed too, while the server is killed again and again.

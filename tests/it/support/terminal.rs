@@ -3,18 +3,19 @@
 use std::{
     fs,
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use reqwest::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
     built_site,
     process::{Server, program, tidings},
+    tls::free_port,
 };
 
 /// A server that is killed and started again at the same address, with the same store.
@@ -28,8 +29,7 @@ pub(crate) struct Restartable {
 
 impl Restartable {
     pub(crate) fn new(flags: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
+        let address = format!("127.0.0.1:{}", free_port());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a folder");
         Self { folder, site: built_site(), address, flags, server: None }
@@ -73,13 +73,16 @@ impl Restartable {
         self.command(arguments).stdin(Stdio::null()).output().expect("a process")
     }
 
-    /// The texts of the stream `news`, and the closing text.
+    /// The texts of the stream `news`, if it exists, and the closing text.
     pub(crate) async fn log(&self) -> (Vec<String>, Option<String>) {
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let url = format!("{}/streams/news/messages", self.url());
+        let page = client.get(format!("{url}?after=latest")).send().await.expect("a response");
+        if page.status() == StatusCode::NOT_FOUND {
+            return (Vec::new(), None);
+        }
+        let page: Value = page.json().await.expect("JSON");
         let log = super::read_history(&client, &url).await;
-        let page = client.get(format!("{url}?after=latest")).send().await;
-        let page: Value = page.expect("a response").json().await.expect("JSON");
         let end = page["ended"]["data"].as_str().map(str::to_owned);
         (log.into_iter().map(|(_, text)| text).collect(), end)
     }
