@@ -50,13 +50,16 @@
 //!     `shutdown`: graceful shutdown as a value; `error`: problem responses; `client`: the address of a
 //!     client, also behind proxies; `streams`: the log and the hub, opened together
 //!   - `simulation`: for tests: the hub and event streams over the engine with faults, on a paused clock
+//! - `src/main.rs`, `command_line`, `manual`: the program: the server, or a subcommand
+//! - `src/terminal`: `tidings publish` and `tidings watch`, clients of the HTTP interface; part of the
+//!   program and not of this library
 //! - `src/browser`: the crate that becomes the wasm
 //! - `benches`: the server under load, beside a baseline
 //!
 //! # What never imports what
 //!
-//! `main → server → {app (pages only), feed, message}`; `app → {feed, message}`;
-//! `feed → message`; `filter → escapes`; `message` and `escapes →` nothing of ours; these, `base_path` and
+//! `main → {server, terminal}`; `server → {app (pages only), feed, message}`; `app → {feed, message}`;
+//! `{feed, terminal} → message`; `filter → escapes`; `message` and `escapes →` nothing of ours; these, `base_path` and
 //! `problem` are for both sides. No two modules import each other, and each room of the server imports only
 //! those below it, in the order of `LAYERS` in the test: `config` is near the top, imported only by what
 //! assembles the server. `web_sys` stays inside `app::subscription` and `app::browser`; the log knows

@@ -35,6 +35,8 @@ pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
         "the server cannot be stripped; strip comes with the C compiler's binutils",
     )?;
 
+    write_manual(&server, &folder)?;
+
     let archive = format!("{name}.tar.gz");
     tar(&dist, &name, &archive)?;
     let sum = output(Command::new("sha256sum").arg(&archive).current_dir(&dist))
@@ -44,6 +46,21 @@ pub(crate) fn pack(build: &Build) -> Result<PathBuf> {
     fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     print!("{sum}");
     Ok(dist.join(archive))
+}
+
+/// Writes the manual pages and the completions, which the executable prints.
+fn write_manual(server: &Path, folder: &Path) -> Result<()> {
+    let mut man = Command::new(server);
+    run(man.arg("man").arg(folder.join("man")), "the manual pages cannot be written")?;
+    let completions = folder.join("completions");
+    fs::create_dir(&completions).map_err(|error| format!("{}: {error}", completions.display()))?;
+    for (shell, name) in [("bash", "tidings"), ("zsh", "_tidings"), ("fish", "tidings.fish")] {
+        let script = output(Command::new(server).args(["completions", shell]))
+            .ok_or_else(|| format!("there are no completions for {shell}"))?;
+        let file = completions.join(name);
+        fs::write(&file, script).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Reproducible archive: the same files give the same bytes, on any machine and at any time.
