@@ -61,6 +61,8 @@ async fn the_history_is_merged_by_time_and_each_id_resumes_all_streams() {
     for name in ["a", "b", "c"] {
         app.end(name).await;
     }
+    // What is accepted in the millisecond in which a reader comes is not history for it.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     let mut all = all_events(app.get("/streams/a,b,c/events").await).await;
     for event in &mut all {
         event.retry = None;
