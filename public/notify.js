@@ -35,7 +35,7 @@ const refusal = () => {
 };
 
 // A text as the page shows it: without escape sequences.
-const visible = (data) => data.replace(/\x1b(?:\[[ -?]*[@-~]|[\]PX^_][^\x00-\x1f]*(?:\x07|\x1b\\)|[ -/]*[0-~])?/g, "");
+const visible = (data) => data.replace(/\x1b(?:\[[ -?]*[@-~]?|[\]PX^_][^\x00-\x1f]*(?:\x07|\x1b\\)|[ -/]*[0-~])?/g, "");
 
 const show = () => {
   timer = undefined;
@@ -67,7 +67,10 @@ const onMessage = async ({ lastEventId, data }) => {
   newest = place;
   if (!isHidden()) return;
   const message = visible(data);
+  const { signal } = connection;
   if (root.dataset.finding !== undefined && !(await import("./find.js")).matches(message)) return;
+  // Meanwhile the tab may have been shown, or notifications turned off.
+  if (!isHidden() || signal.aborted) return;
   count++;
   text = message;
   if (!timer) show();
@@ -89,7 +92,8 @@ const onVisibility = () => isHidden() || forget();
 export const start = () => {
   const reason = refusal();
   if (reason || Notification.permission !== "granted") {
-    say(reason ?? "Notifications are on, but the browser no longer allows them for this site.");
+    delete root.dataset.notify;
+    say(reason ?? "The browser no longer allows notifications for this site.");
     return false;
   }
   // A hidden tab then keeps its connection.

@@ -148,7 +148,8 @@ impl Feed {
                 return self.show_deletion(index);
             }
             Event::Reset(_) => {
-                stream.cursor = None;
+                // Another log of the same name follows, which may be open again.
+                (stream.cursor, stream.ended) = (None, false);
                 RowContent::Lost
             }
         };

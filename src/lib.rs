@@ -19,7 +19,7 @@
 //!     whether it is set as a log
 //!   - [`app::snapshot`]: the JSON element in which a page carries its snapshot
 //!   - [`app::loader`]: the scripts of a page: `loader.js` hydrates the islands, and recovers where that
-//!     fails; `page.js` does what works without the wasm; `list.js` shows the live list of the streams
+//!     fails; `page.js` does what works without the wasm; `stream_list.js` shows the live list of the streams
 //!   - [`app::connection`]: when to connect, back off and disconnect; pure
 //!   - [`app::subscription`]: carries that out with an `EventSource`
 //! - `server`: the server, in rooms

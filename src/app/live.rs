@@ -39,8 +39,9 @@ pub fn LiveStream(
     }
 }
 
-/// The notice on a page that is not live and so does not show `what`, because hydration or the wasm has failed: the page's script
-/// shows it at once; if the script does not run, the style sheet shows it after a while.
+/// The notice on a page that is not live and so does not show `what`, because hydration or the wasm has
+/// failed: the page's script shows it at once; if the script does not run, the style sheet shows it after a
+/// while.
 pub(super) fn not_live(
     what: &'static str,
     address: String,

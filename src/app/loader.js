@@ -51,7 +51,7 @@ const isUntouched = (island) => {
   return count === Number(island.dataset.nodes);
 };
 
-// The rows of a page, which the wasm updates, or those of the list, which list.js updates.
+// The rows of a page, which the wasm updates, or those of the list, which stream_list.js updates.
 const LOG = ".live .log, .streams";
 const ROWS = ".live .log > div > ol:last-of-type, .streams";
 

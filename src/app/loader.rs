@@ -12,7 +12,7 @@ use super::{Assets, StyleSheet};
 /// The script that hydrates the page, the one of the live list, and the one of what works without the
 /// wasm.
 static LOADER: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("loader.js")));
-static LIST: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("list.js")));
+static LIST: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("stream_list.js")));
 static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.js")));
 
 /// A script without comments and indentation.

@@ -35,7 +35,13 @@
 
   // Turns the notifications of this stream on or off. Their code is loaded when they are first wanted.
   const notify = async (button) => {
-    const { ask, stop } = await import(button.dataset.module);
+    let ask, stop;
+    try {
+      ({ ask, stop } = await import(button.dataset.module));
+    } catch {
+      button.parentElement.querySelector(".notify-note").textContent = "This cannot be loaded now. Try again later.";
+      return;
+    }
     if (root.dataset.notify !== undefined) {
       stop();
       stored((storage) => storage.removeItem(notifyKey));
@@ -94,18 +100,29 @@
     if (notifyButton) notify(notifyButton);
   });
 
+  // Notifications are on: from the beginning, because a tab that is opened in the background would otherwise let its
+  // connection go.
+  const notifies = stream && stored((storage) => storage.getItem(notifyKey)) !== null;
+  if (notifies) root.dataset.notify = "";
+
   addEventListener("DOMContentLoaded", async () => {
     // The title begins with a number while there are messages that the reader has not seen.
     const icon = document.querySelector("link[rel=icon]");
-    const { href } = icon;
+    const href = icon?.href;
     const mark = () => {
       const marked = document.title.startsWith("(");
       icon.href = marked ? href.replace(".svg", "-unread.svg") : href;
     };
-    new MutationObserver(mark).observe(document.querySelector("title"), { childList: true });
+    if (icon) new MutationObserver(mark).observe(document.querySelector("title"), { childList: true });
 
+    if (!notifies) return;
     const button = document.querySelector("button.notify");
-    if (button && stored((storage) => storage.getItem(notifyKey)) !== null) (await import(button.dataset.module)).start();
+    try {
+      (await import(button.dataset.module)).start();
+    } catch {
+      // Without the script, or on a page without the button, there are none.
+      delete root.dataset.notify;
+    }
   });
 
   // Submits the form of the composer, as its button would; and the key that opens the filter, unless the

@@ -1,6 +1,6 @@
 //! The live part of the list of the streams: the island with the connection and its status.
 //!
-//! The rows are not in it: the server renders them, and a script that only this page has (`list.js`)
+//! The rows are not in it: the server renders them, and a script that only this page has (`stream_list.js`)
 //! updates them, so that no other page loads the code for it.
 
 use leptos::prelude::*;

@@ -57,11 +57,6 @@ pub fn StreamsPage(
     let data = LiveData { snapshot, base: base.clone(), ..LiveData::default() };
     let (some, none) = introduction(&visitor);
     let rows = streams.len();
-    let more = more.then(|| {
-        view! {
-            <p class="hint">{format!("These are the {rows} with the newest activity; there are more.")}</p>
-        }
-    });
     let zone = (rows > 0).then(|| view! { <p class="hint zone">"Times are in UTC."</p> });
     view! {
         <main class="listing">
@@ -83,7 +78,9 @@ pub fn StreamsPage(
             <ul class="streams" data-rows=rows.to_string()>
                 {streams.into_iter().map(|summary| row(&base, &summary)).collect_view()}
             </ul>
-            {more}
+            <p class="hint most" hidden=!more>
+                "The list has at most 1000 streams: those with the newest activity."
+            </p>
             {zone}
             {template(&base)}
         </main>
@@ -107,7 +104,7 @@ fn introduction(visitor: &Visitor) -> (&'static str, &'static str) {
     }
 }
 
-/// A row. The page's script (`list.js`) writes the same contents into it.
+/// A row. The page's script (`stream_list.js`) writes the same contents into it.
 fn row(base: &BasePath, summary: &Summary) -> impl IntoView + use<> {
     let Summary { name, messages, watchers, ended, last } = summary;
     let (state, state_in_words) = if *ended { ("ended", "Ended") } else { ("open", "Open") };

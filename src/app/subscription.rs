@@ -1,5 +1,5 @@
 //! The `EventSource` of a page: reconnects as its [`ConnectionPolicy`] decides, and applies events to
-//! the feed. The page's scripts get it too (`tidings:source`), for the events that they show.
+//! the feed. The page's scripts get it too (`tidings:connected`), for the events that they show.
 //!
 //! Nothing here runs on a server, since effects do not. This module and
 //! `browser` are the only ones that use `web_sys` directly.

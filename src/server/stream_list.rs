@@ -63,8 +63,8 @@ struct Shared {
     /// Tells the cursors of this process from those of others.
     epoch: u64,
     state: Mutex<ListState>,
-    /// When the last successful read of the log began. Locked while the log is read: whoever waits
-    /// meanwhile shares the next read.
+    /// When the last successful read of the log began. Locked while the log is read: those
+    /// that wait meanwhile share the next read.
     read_at: tokio::sync::Mutex<Option<Instant>>,
     /// What wakes the readers; each has a receiver, so that it counts them.
     progress: watch::Sender<Progress>,

@@ -1,6 +1,7 @@
 // Minifies, hashes and precompresses a built site, as `cargo leptos build --release --precompress` does
-// with libraries that take minutes to compile: minifies the scripts and the style sheet, names the one that
-// loads the wasm, the wasm and the style sheet after their content, lists the names for the server (hash.txt), and compresses every file.
+// with libraries that take minutes to compile: minifies the scripts and the style sheet; names the script that
+// loads the wasm, the wasm and the style sheet after their content; lists the names for the server (hash.txt);
+// and compresses every file.
 
 import { browserslistToTargets, transform } from "lightningcss";
 import { createHash } from "node:crypto";
@@ -52,7 +53,8 @@ async function compress(file) {
   await writeFile(`${file}.gz`, await promisify(gzip)(content, { level: constants.Z_BEST_COMPRESSION }));
 }
 
-await Promise.all([minifyScript(path("js")), minifyScript(join(site, "find.js")), minifyStyle()]);
+const modules = (await readdir(site)).filter((file) => extname(file) === ".js").map((file) => join(site, file));
+await Promise.all([path("js"), ...modules].map(minifyScript).concat(minifyStyle()));
 const hashes = await Promise.all(["js", "wasm", "css"].map(nameByContent));
 const entries = await readdir(site, { recursive: true, withFileTypes: true });
 const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));

@@ -10,7 +10,7 @@
   const MAX_ROWS = 1000;
   // How long a pointer must rest before rows move.
   const REST_MS = 3_000;
-  // As the server strips them (ansi.rs).
+  // As the server strips them (escapes.rs).
   const ESCAPE_SEQUENCES = /\x1b(?:[\]PX^_](?:[^\x00-\x1f]*(?:\x07|\x1b\\))?|\[[ -?]*[@-~]?|[ -/]*[0-~]?)/g;
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
   const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -22,6 +22,8 @@
   let frame;
   let timer;
   let movedAt = -REST_MS;
+  // The list that they are about: a page that has failed gets another one.
+  let followed;
 
   const list = () => document.querySelector(".streams");
   const rows = () => new Map([...list().children].map((row) => [row.dataset.stream, row]));
@@ -61,13 +63,13 @@
   const order = (row) => [Date.parse(row.querySelector("time").dateTime) || 0, row.dataset.stream];
   const compare = ([one, oneName], [other, otherName]) => other - one || (oneName < otherName ? -1 : 1);
 
-  const isInUse = () => list().contains(document.activeElement) || performance.now() - movedAt < REST_MS;
-
   // Moves the rows to their places.
   const arrange = () => {
     if (!list()) return;
     clearTimeout(timer);
-    if (isInUse()) {
+    // When the focus leaves, the rows are arranged.
+    if (list().contains(document.activeElement)) return;
+    if (performance.now() - movedAt < REST_MS) {
       timer = setTimeout(arrange, REST_MS);
       return;
     }
@@ -78,6 +80,7 @@
       if (row === next) next = next.nextElementSibling;
       else list().insertBefore(row, next);
     }
+    if (ordered.length > MAX_ROWS) document.querySelector(".listing .most").hidden = false;
     while (next) {
       const removed = next;
       next = next.nextElementSibling;
@@ -111,7 +114,7 @@
     } catch (error) {
       // Other programs have changed the rows. The next heartbeat finds that their number is wrong, and the
       // page recovers.
-      list().dataset.rows = "";
+      list().dataset.rows = "unknown";
       console.warn("Tidings: the list cannot be updated.", error);
     }
   };
@@ -128,6 +131,11 @@
 
   const follow = (source) => {
     if (!list()) return;
+    if (list() !== followed) {
+      followed = list();
+      changes.clear();
+      unconfirmed = undefined;
+    }
     if (!source.url.includes("last_event_id=")) expectAll();
     source.addEventListener("stream", ({ data }) => {
       const stream = JSON.parse(data);
