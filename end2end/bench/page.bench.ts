@@ -124,8 +124,8 @@ test("a filter over 100,000 messages", async ({ browser, start }) => {
     let requests = 0;
     await timed("the API, until it is done", async () => {
       for (let before: string | null = "latest"; before; requests++) {
-        const page = await fetch(`${server.url}/streams/long/messages?before=${before}&contains=needle`);
-        before = ((await page.json()) as { next: string | null }).next;
+        const answer: Response = await fetch(`${server.url}/streams/long/messages?before=${before}&contains=needle`);
+        before = ((await answer.json()) as { next: string | null }).next;
       }
     });
     const page = await browser.newPage();

@@ -211,8 +211,8 @@ for (const [width, height] of [[1280, 800], [390, 844]] as const) {
         await several.isLive();
         await nothingToFind(page, "a wall of one stream");
         await picture("wall-of-one");
-        const size = (of: Page) => several.rows.last().locator("p").evaluate((p) => parseFloat(getComputedStyle(p).fontSize));
-        const large = await size(page);
+        const size = () => several.rows.last().locator("p").evaluate((p) => parseFloat(getComputedStyle(p).fontSize));
+        const large = await size();
         expect(large).toBeGreaterThan(width > 1000 ? 26 : 17);
         await expect(page.getByRole("banner")).toHaveCount(0);
         await expect(page.getByRole("textbox")).toHaveCount(0);
