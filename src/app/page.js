@@ -137,18 +137,24 @@
     find(link);
   });
 
-  // The style sheet hides the number while the page is not connected.
-  addEventListener("tidings:connected", ({ detail }) =>
+  // The number of readers is not known while the page is not connected, also if it is paused.
+  const watchers = () => document.querySelector(".stream-head .watchers");
+  const forgetWatchers = () => watchers()?.setAttribute("data-unknown", "");
+  addEventListener("offline", forgetWatchers);
+  addEventListener("tidings:connected", ({ detail }) => {
+    forgetWatchers();
+    detail.addEventListener("error", forgetWatchers);
     detail.addEventListener("watchers", ({ data }) => {
-      const line = document.querySelector(".stream-head .watchers");
+      const line = watchers();
       // This page is one of them.
       const others = data - 1;
       if (!line) return;
       line.dataset.now = data;
+      delete line.dataset.unknown;
       line.textContent =
         others < 1 ? "No other reader is connected now."
         : others === 1 ? "One other reader is connected now."
         : `${others} other readers are connected now.`;
-    }),
-  );
+    });
+  });
 }
