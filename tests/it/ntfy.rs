@@ -26,9 +26,12 @@ const SHAPES: &str = r#"
     POST /streams/alerts | title: Ours & tags: ok & priority: min | too | 201 | json | {"id":"T-14","at":"AT"}
     POST /alerts    | idempotency-key: k1 | once | 200 | json | {"id":"T-15",… | idempotency-replayed: (no such header)
     POST /alerts    | idempotency-key: k1 | once | 200 | json | {"id":"T-15",… | idempotency-replayed: true
+    POST /          | x-email: a@h & x-call: 1 | {"topic":"alerts","message":"null","actions":null,"tags":null} | 200 | json | {"id":"T-16",…
+    POST /          | - | {"topic":"alerts","actions":[{"action":"view","url":null},{"action":"view","url":"https://h/9"}]} | 200 | json | {"id":"T-17",…
+    POST /streams/alerts | x-email: a@h & x-priority: Normal & priority: Normal & filename: f & delay: 1h & x-title: no & t: no | plain | 201 | json | {"id":"T-18",…
 "#;
 
-const TEXTS: [&str; 15] = [
+const TEXTS: [&str; 18] = [
     "Backup done",
     "⚠️ 💀 [urgent] Access detected\nAct now.",
     "🎉 [high] From Python\ndone\n#db1\nhttps://h/1\nhttps://h/2",
@@ -44,16 +47,18 @@ const TEXTS: [&str; 15] = [
     "🚀 [high] Apprise\nsent",
     "🆗 [min] Ours\ntoo",
     "once",
+    "null",
+    "triggered\nhttps://h/9",
+    "plain",
 ];
 
 const REFUSALS: &str = r#"
     POST /alerts    | in: 30 min         | x | 422 | problem | unsupported-notification delay
     POST /alerts?delay=9am | -           | x | 422 | problem | unsupported-notification
-    POST /alerts    | x-email: a@h       | x | 422 | problem | unsupported-notification e-mail
+    POST /alerts    | email: a@h         | x | 422 | problem | unsupported-notification e-mail
     POST /alerts    | filename: a.jpg    | \xff\xd8 | 422 | problem | unsupported-notification Attach
     POST /alerts    | cache: no          | x | 422 | problem | unsupported-notification stored
     POST /alerts?template=github | -     | {} | 422 | problem | unsupported-notification webhook
-    POST /streams/alerts | x-delay: 1h   | x | 422 | problem | unsupported-notification
     POST /          | - | {"topic":"alerts","message":"x","delay":"30min"} | 422 | problem | unsupported-notification
     POST /          | - | {"topic":"alerts","call":"yes"} | 422 | problem | unsupported-notification
     POST /alerts    | priority: 6        | x | 400 | problem | malformed-notification 5
@@ -61,6 +66,8 @@ const REFUSALS: &str = r#"
     POST /          | - | hello          | 400 | problem | malformed-notification topic
     POST /          | - | {"message":"x"} | 400 | problem | malformed-notification topic
     POST /          | - | {"topic":"alerts","title":{}} | 400 | problem | malformed-notification
+    POST /          | - | {"topic":"alerts","actions":"{x*1000}"} | 400 | problem | malformed-notification
+    POST /          | - | {"topic":"alerts","title":"{x*16385}"} | 400 | problem | malformed-notification besides
     POST /          | - | -              | 400 | problem | malformed-notification
     POST /          | - | {"topic":"Alerts"} | 400 | problem | malformed-name
     POST /alerts?x=y | -                 | x | 400 | problem | malformed-query Known

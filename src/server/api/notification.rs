@@ -16,6 +16,8 @@ pub(crate) use self::{
 use super::one_line::one_line;
 use crate::{problem, server::error::Problem};
 
+/// The most tags that are kept.
+pub(crate) const MAX_TAGS: usize = 100;
 /// The longest title, tag or link that is kept, in characters.
 const MAX_FIELD: usize = 1024;
 
@@ -88,7 +90,7 @@ impl Notification {
         let mut notification = Self {
             title: text(Parameter::Title),
             priority: Priority::parse(parameters.get(Parameter::Priority).trim())?,
-            tags: tags.filter(|tag| !tag.is_empty()).collect(),
+            tags: tags.filter(|tag| !tag.is_empty()).take(MAX_TAGS).collect(),
             click: Some(text(Parameter::Click)).filter(|click| !click.is_empty()),
             links: Vec::new(),
         };
@@ -180,6 +182,13 @@ mod tests {
         ] {
             assert_eq!(text(parameters, message), expected, "{parameters:?}");
         }
+    }
+
+    #[test]
+    fn tags_are_bounded() {
+        let mut given = Parameters::default();
+        given.set(Parameter::Tags, "a,".repeat(100_000));
+        assert_eq!(Notification::new(&given).expect("a notification").tags.len(), MAX_TAGS);
     }
 
     #[test]

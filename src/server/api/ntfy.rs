@@ -37,6 +37,9 @@ use crate::{
     },
 };
 
+/// The most bytes of a message that the response repeats: those that ntfy allows one. Memory is reserved for
+/// the request, not for a response, which a client may read late.
+const MAX_REPEATED_BYTES: usize = 4096;
 /// The text of a notification that has none.
 const DEFAULT_MESSAGE: &str = "triggered";
 
@@ -115,11 +118,15 @@ async fn store(
     key: Option<IdempotencyKey>,
     memory: impl Send + 'static,
 ) -> Result<Response, Problem> {
-    let text = notification.text(message.clone());
+    let mut repeated = message[..message.floor_char_boundary(MAX_REPEATED_BYTES)].to_owned();
+    if repeated.is_empty() {
+        DEFAULT_MESSAGE.clone_into(&mut repeated);
+    }
+    let text = notification.text(message);
     let text = if text.is_empty() { DEFAULT_MESSAGE.to_owned() } else { text };
     let text = publishing.text(text.into_bytes())?;
     let appended = publishing.publish(may, text, key, memory).await?;
-    let published = Published::new(appended.last, may.stream(), &notification, message);
+    let published = Published::new(appended.last, may.stream(), &notification, repeated);
     Ok(respond(Json(published), appended.replayed))
 }
 
@@ -134,6 +141,7 @@ struct Published<'request> {
     topic: &'request StreamName,
     #[serde(skip_serializing_if = "str::is_empty")]
     title: &'request str,
+    /// Its beginning, where it is longer than [`MAX_REPEATED_BYTES`].
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u8>,
@@ -151,7 +159,6 @@ impl<'request> Published<'request> {
         message: String,
     ) -> Self {
         let Notification { title, priority, tags, click, .. } = notification;
-        let message = if message.is_empty() { DEFAULT_MESSAGE.to_owned() } else { message };
         Self {
             id,
             time: id.millis / 1000,

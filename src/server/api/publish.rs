@@ -27,7 +27,8 @@ use crate::{
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// `POST /streams/{name}`, and the same with `?lines`. The title, priority, tags and links of a
-/// notification may be in headers: where a tool adds a topic to an address, that may be `…/streams`.
+/// notification may be in headers without `X-`: where a tool adds a topic to an address, that may be
+/// `…/streams`.
 pub(crate) async fn publish(
     State(publishing): State<Arc<Publishing>>,
     client: Client,
@@ -47,7 +48,7 @@ pub(crate) async fn publish(
                 .map(|(stored, replayed)| respond(Json(stored), replayed)),
         };
     }
-    let notification = Notification::new(&Parameters::from_headers(&headers))?;
+    let notification = Notification::new(&Parameters::from_stream_headers(&headers))?;
     let ReadBody { bytes, memory } = publishing.read(client, body).await?;
     let text = publishing.text(bytes)?;
     let text = publishing.text(notification.text(text.into_text()).into_bytes())?;

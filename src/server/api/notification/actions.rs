@@ -41,9 +41,9 @@ fn address(action: &str) -> Option<String> {
 #[derive(Deserialize)]
 struct Action<'json> {
     #[serde(borrow, default)]
-    action: Cow<'json, str>,
+    action: Option<Cow<'json, str>>,
     #[serde(borrow, default)]
-    url: Cow<'json, str>,
+    url: Option<Cow<'json, str>>,
 }
 
 impl<'de> Deserialize<'de> for Actions {
@@ -69,9 +69,8 @@ impl<'de> Visitor<'de> for ActionsVisitor {
             if count > MAX_ACTIONS {
                 return Err(de::Error::invalid_length(count, &self));
             }
-            if action == "view" && !url.is_empty() {
-                addresses.push(url.into_owned());
-            }
+            let is_view = action.is_some_and(|action| action == "view");
+            addresses.extend(url.filter(|url| is_view && !url.is_empty()).map(Cow::into_owned));
         }
         Ok(Actions(addresses))
     }

@@ -29,13 +29,14 @@ fn decode_bytes(bytes: &[u8]) -> String {
 /// The text before the next encoded word that can be decoded, its decoded text, and the text after it.
 fn next_word(text: &str) -> Option<(&str, String, &str)> {
     for (start, mark) in text.match_indices("=?") {
-        let mut parts = text[start + mark.len()..].splitn(3, '?');
-        let (Some(charset), Some(encoding), Some(rest)) =
-            (parts.next(), parts.next(), parts.next())
+        // None of the parts has a question mark, so that no part of the text is looked at many times.
+        let mut parts = text[start + mark.len()..].splitn(4, '?');
+        let [Some(charset), Some(encoding), Some(encoded), Some(rest)] =
+            std::array::from_fn(|_| parts.next())
         else {
             return None;
         };
-        let (encoded, after) = rest.split_once("?=")?;
+        let Some(after) = rest.strip_prefix('=') else { continue };
         let bytes = match encoding {
             "B" | "b" => STANDARD.decode(encoded).ok(),
             "Q" | "q" => decode_quoted(encoded),

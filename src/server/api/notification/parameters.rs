@@ -3,7 +3,7 @@
 
 use axum::http::HeaderMap;
 
-use super::encoded_word;
+use super::{Priority, encoded_word};
 use crate::{problem, server::error::Problem};
 
 /// A parameter.
@@ -61,6 +61,17 @@ const NAMES: [(Parameter, &[&str]); COUNT] = [
     ),
 ];
 
+/// The headers that have an effect at `/streams/{name}`, whose requests need not be meant for ntfy: no short
+/// names, and none with `X-`, which programs and proxies add for reasons of their own.
+const OF_STREAMS: [(&str, Parameter); 6] = [
+    ("title", Parameter::Title),
+    ("priority", Parameter::Priority),
+    ("tags", Parameter::Tags),
+    ("click", Parameter::Click),
+    ("attach", Parameter::Attach),
+    ("actions", Parameter::Actions),
+];
+
 impl Parameter {
     /// The parameter of this name, in lower case.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
@@ -79,14 +90,35 @@ impl Parameter {
 pub(crate) struct Parameters([String; COUNT]);
 
 impl Parameters {
-    /// The parameters among these headers.
+    /// The parameters among the headers of a request that publishes as to ntfy.
+    ///
+    /// `X-Email` and `X-Call` are none: proxies that sign people in add the first one to every request, and
+    /// it would be refused.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let mut parameters = Self::default();
         for (name, value) in headers {
             let Some(parameter) = Parameter::of_name(name.as_str()) else { continue };
+            let is_unsupported = matches!(parameter, Parameter::Email | Parameter::Call);
+            if is_unsupported && name.as_str().starts_with("x-") {
+                continue;
+            }
             let value = encoded_word::header_text(value.as_bytes());
             if parameter != Parameter::Priority || !is_of_request(&value) {
                 parameters.fill(parameter, value);
+            }
+        }
+        parameters
+    }
+
+    /// The parameters among the headers of a request to `/streams/{name}`: those in [`OF_STREAMS`]. Nothing
+    /// there is refused; a priority that cannot be parsed has no effect.
+    pub(crate) fn from_stream_headers(headers: &HeaderMap) -> Self {
+        let mut parameters = Self::default();
+        for (name, parameter) in OF_STREAMS {
+            let Some(value) = headers.get(name) else { continue };
+            let value = encoded_word::header_text(value.as_bytes());
+            if parameter != Parameter::Priority || Priority::parse(value.trim()).is_ok() {
+                parameters.set(parameter, value);
             }
         }
         parameters

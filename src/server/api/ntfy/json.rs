@@ -5,14 +5,14 @@ use std::{fmt, sync::Arc};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::{
     Deserialize,
-    de::{self, Deserializer, SeqAccess, Visitor},
+    de::{Deserializer, SeqAccess, Visitor},
 };
 
 use super::{
     super::{
         body::ReadBody,
         idempotency,
-        notification::{Actions, Notification, Parameter, Parameters},
+        notification::{Actions, MAX_TAGS, Notification, Parameter, Parameters},
         publishing::Publishing,
     },
     store,
@@ -32,8 +32,8 @@ use crate::{
 const MAX_GUEST_BYTES: usize = 4096;
 /// How many bytes the fields besides the message may have.
 const MAX_OTHER_BYTES: usize = 16 * 1024;
-/// The most tags that are read.
-const MAX_TAGS: usize = 100;
+/// How much of an error is shown, in characters: it repeats a value that is not of the expected type.
+const MAX_ERROR: usize = 200;
 
 /// `POST` or `PUT` of JSON to `/` or `/streams`. Headers hold what the JSON does not.
 pub(crate) async fn publish_json(
@@ -52,7 +52,7 @@ pub(crate) async fn publish_json(
     let may = MayPublish::check(&access, &identity, client, stream)?;
     let mut parameters = Parameters::from_headers(&headers);
     let Tags(tags) = json.tags;
-    for (parameter, value) in [
+    let fields = [
         (Parameter::Title, json.title.0),
         (Parameter::Priority, json.priority.0),
         (Parameter::Tags, tags.join(",")),
@@ -63,13 +63,20 @@ pub(crate) async fn publish_json(
         (Parameter::Email, json.email.0),
         (Parameter::Call, json.call.0),
         (Parameter::Cache, json.cache.0),
-    ] {
+    ];
+    let links = json.actions.map_or_else(Vec::new, |Actions(links)| links);
+    let values = fields.iter().map(|(_, value)| value).chain(&links);
+    if values.map(String::len).sum::<usize>() > MAX_OTHER_BYTES {
+        let detail =
+            format!("The fields besides the message may have at most {MAX_OTHER_BYTES} bytes.");
+        return Err(Problem::new(problem::MALFORMED_NOTIFICATION, detail));
+    }
+    for (parameter, value) in fields {
         if !value.is_empty() {
             parameters.set(parameter, value);
         }
     }
     let mut notification = Notification::new(&parameters)?;
-    let Actions(links) = json.actions;
     notification.add_links(links);
     let message = match json.message.0 {
         message if message.is_empty() => parameters.take_message(),
@@ -93,6 +100,7 @@ async fn read(
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {
+    let error: String = error.to_string().chars().take(MAX_ERROR).collect();
     let detail = format!(
         "Send a JSON object with at least the field topic, in UTF-8 ({error}); or POST plain text to {}.",
         mount::address("/{topic}")
@@ -119,7 +127,7 @@ struct PublishJson {
     #[serde(default)]
     filename: Scalar,
     #[serde(default)]
-    actions: Actions,
+    actions: Option<Actions>,
     #[serde(default)]
     delay: Scalar,
     #[serde(default)]
@@ -194,7 +202,7 @@ impl<'de> Visitor<'de> for TagsVisitor {
     type Value = Tags;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MAX_TAGS} tags")
+        f.write_str("a list of tags")
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Tags, E> {
@@ -208,10 +216,9 @@ impl<'de> Visitor<'de> for TagsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Tags, A::Error> {
         let mut tags = Vec::new();
         while let Some(Scalar(tag)) = elements.next_element()? {
-            if tags.len() == MAX_TAGS {
-                return Err(de::Error::invalid_length(MAX_TAGS + 1, &self));
+            if tags.len() < MAX_TAGS {
+                tags.push(tag);
             }
-            tags.push(tag);
         }
         Ok(Tags(tags))
     }
