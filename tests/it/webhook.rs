@@ -270,6 +270,12 @@ async fn a_webhook_needs_its_secret_or_a_token() {
             }
         }
     }
+    // Who has no secret is refused before the payload is read.
+    let large = "x".repeat(2 * 1024 * 1024);
+    for headers in [[("x-gitlab-token", "guess")], [("x-hub-signature-256", "sha256=00")]] {
+        let (_, slug) = slug(send(&app, "", &headers, &large).await).await;
+        assert_eq!(slug, "signature-invalid", "{headers:?}");
+    }
     // The secret of one stream is not that of another.
     let url = format!("{}/streams/ci2/webhook", app.url);
     let request = app.client.post(url).header("x-hub-signature-256", &signature).body(body.clone());

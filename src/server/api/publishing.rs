@@ -75,6 +75,21 @@ impl Publishing {
         memory: impl Send + 'static,
     ) -> Result<Appended, Problem> {
         self.admit(may)?;
+        self.publish_admitted(may, text, key, memory).await
+    }
+
+    /// Publishes one message that [`admit`](Self::admit) has counted. The reservation `memory` is held until
+    /// the message is stored.
+    ///
+    /// # Errors
+    /// When the log refuses the message.
+    pub(super) async fn publish_admitted(
+        &self,
+        may: &MayPublish,
+        text: MessageText,
+        key: Option<IdempotencyKey>,
+        memory: impl Send + 'static,
+    ) -> Result<Appended, Problem> {
         let (log, stream) = (self.log.clone(), may.stream().clone());
         let append = async move { log.append(stream, text, key).await };
         let appended = hold_until_done(memory, append).await?;

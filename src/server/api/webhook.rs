@@ -43,6 +43,8 @@ use crate::{
 
 /// The most bytes of a payload. (GitHub's have up to 25 MiB, and usually 10 to 30 KiB.)
 const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+/// The size in bytes from which a payload is read on a thread of its own, which takes a millisecond or more.
+const LARGE_PAYLOAD: usize = 64 * 1024;
 /// How a payload ends that was cut to the size of a message.
 const ELLIPSIS: &str = "…";
 
@@ -63,28 +65,42 @@ pub(crate) async fn webhook(
         let detail = format!("A payload may have at most {MAX_PAYLOAD_BYTES} bytes.");
         Problem::new(problem::PAYLOAD_TOO_LARGE, detail)
     };
-    let ReadBody { bytes, mut memory } =
+    let ReadBody { bytes, memory } =
         publishing.bodies.read(client, body, MAX_PAYLOAD_BYTES, too_large).await?;
     let may = match authorization {
-        Authorization::Token(may) => may,
+        Authorization::Checked(may) => may,
         Authorization::Proof(proof) => MayPublish::as_webhook(&access, proof, stream, &bytes)?,
     };
-    let json = json_of(&headers, bytes, &mut memory)?;
-    let text = options.text(sender, &headers, &json, publishing.max_message_bytes)?;
+    publishing.admit(&may)?;
+    let (is_large, max) = (bytes.len() > LARGE_PAYLOAD, publishing.max_message_bytes);
+    // The memory goes with the bytes, since the thread goes on when the client is gone.
+    let read = move || {
+        let mut memory = memory;
+        let json = json_of(&headers, bytes, &mut memory)?;
+        options.text(sender, &headers, &json, max).map(|text| (text, memory))
+    };
+    let (text, memory) = if is_large {
+        let failed = |_| Err(Problem::new(problem::INTERNAL, "The server's log has the cause."));
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(failed)?
+    } else {
+        read()?
+    };
     let text = publishing.text(text.into_bytes())?;
-    let appended = publishing.publish(&may, text, key, memory).await?;
+    let appended = publishing.publish_admitted(&may, text, key, memory).await?;
     let accepted = Json(Accepted::new(appended.last));
     Ok(respond((StatusCode::CREATED, accepted), appended.replayed))
 }
 
 /// What a sender is allowed to publish by.
 enum Authorization {
-    Token(MayPublish),
-    /// To be checked when the payload has arrived.
+    /// By a token, or by the secret itself.
+    Checked(MayPublish),
+    /// By a signature, to be checked when the payload has arrived.
     Proof(WebhookProof),
 }
 
 impl Authorization {
+    /// Checks all that can be checked before the payload is read.
     fn of(
         access: &Access,
         headers: &HeaderMap,
@@ -93,11 +109,14 @@ impl Authorization {
     ) -> Result<Self, Problem> {
         let has_token = headers.contains_key(header::AUTHORIZATION);
         if let Some(proof) = WebhookProof::from_headers(headers).filter(|_| !has_token) {
-            return Ok(Self::Proof(proof));
+            if proof.is_of_body() && access.is_restricted() {
+                return Ok(Self::Proof(proof));
+            }
+            return MayPublish::as_webhook(access, proof, stream.clone(), &[]).map(Self::Checked);
         }
         let identity = access.identify(headers, client);
         let may = MayPublish::check(access, &identity, client, stream.clone());
-        may.map(Self::Token).map_err(|problem| {
+        may.map(Self::Checked).map_err(|problem| {
             if problem.kind() != problem::TOKEN_MISSING {
                 return problem;
             }

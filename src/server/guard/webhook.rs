@@ -2,7 +2,7 @@
 //!
 //! The secret of a stream's webhook is derived from the server's secret, so that nothing is stored: it is
 //! `HMAC(secret, "webhook:" + name)`, in hexadecimal. (No token has a signature over such a text, since a
-//! token has no colon.) Whoever has it can publish to that one stream as its webhook, and nothing else.
+//! token has no colon.) With it one can publish to that one stream, as its webhook, and nothing else.
 
 use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -43,6 +43,11 @@ impl WebhookProof {
         let signature = signature.map(|bytes| bytes.map(Self::Signature));
         let proof = signature.or_else(|| Some(hex(GITLAB_TOKEN, "")?.map(Self::Secret)))?;
         Some(proof.unwrap_or(Self::Malformed))
+    }
+
+    /// Whether the body is needed to check it.
+    pub(crate) fn is_of_body(self) -> bool {
+        matches!(self, Self::Signature(_))
     }
 
     /// Whether it proves that the sender of `body` has the secret of the stream's webhook, which is derived

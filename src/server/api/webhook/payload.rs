@@ -67,18 +67,18 @@ struct Walk<'walk> {
 }
 
 impl Walk<'_> {
-    /// The walk of an element, which has one of `positions` and comes after `before` others. `None` if
+    /// The walk of an element, whose position or key `is_here` recognises, and which comes after `before` others. `None` if
     /// nothing of it is needed.
     fn element<'next>(
         &'next mut self,
-        positions: &[&str],
+        is_here: impl Fn(&str) -> bool,
         key: &'next str,
         before: usize,
     ) -> Option<Walk<'next>> {
         let (mut shown_in, mut wanted) = (self.shown_in.clone(), Vec::new());
         for (text, path) in &self.wanted {
             match path {
-                [position, rest @ ..] if positions.contains(position) => match rest {
+                [position, rest @ ..] if is_here(position) => match rest {
                     [] => shown_in.push(*text),
                     rest => wanted.push((*text, rest)),
                 },
@@ -128,6 +128,13 @@ impl Walk<'_> {
 const LAST: &str = "-1";
 /// The number of elements.
 const COUNT: &str = "#";
+
+/// The number that a position is, as [`usize`] writes it.
+fn number(position: &str) -> Option<usize> {
+    let is_number = position.starts_with(|first: char| first.is_ascii_digit());
+    let is_padded = position.len() > 1 && position.starts_with('0');
+    position.parse().ok().filter(|_| is_number && !is_padded)
+}
 
 /// Appends as much as a field may have.
 fn push(field: &mut String, text: &str) {
@@ -183,8 +190,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
         let mut count = 0;
         loop {
-            let position = count.to_string();
-            let found = match self.element(&[&position, LAST], "", count) {
+            let is_here = |position: &str| position == LAST || number(position) == Some(count);
+            let found = match self.element(is_here, "", count) {
                 Some(walk) => elements.next_element_seed(walk)?.is_some(),
                 None => elements.next_element::<IgnoredAny>()?.is_some(),
             };
@@ -200,7 +207,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
         let mut count = 0;
         while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
-            match self.element(&[&key], &key, count) {
+            match self.element(|wanted| wanted == key, &key, count) {
                 Some(walk) => entries.next_value_seed(walk)?,
                 None => drop(entries.next_value::<IgnoredAny>()?),
             }
@@ -239,6 +246,8 @@ mod tests {
             ("list.-1", "y=0"),
             ("list.-1.k", ""),
             ("list.3", ""),
+            ("list.00", ""),
+            ("list.+1", ""),
             ("deep.0.0.0", "x"),
         ] {
             let found = Payload(JSON.as_bytes()).fields([path, "a.b", path]).expect("JSON");
