@@ -26,6 +26,7 @@ use leptos_axum::{
 
 use super::{
     api::{
+        content_encoding::Uncompressed,
         counter::Counter,
         publishing::Publishing,
         response::{self, LIST_COST, PAGE_COST, Responses},
@@ -157,12 +158,16 @@ impl Pages {
         };
         let options = self.site.leptos_options().clone();
         let app = move || App(AppProps { options: options.clone() }).into_any();
+        let may_compress = parts.uri.query().is_none_or(is_plain);
         let request = Request::from_parts(parts, body);
         let mut page = render_app_async_with_context(context, app)(request).await;
         page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
         if as_text {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             page.headers_mut().insert(header::CONTENT_TYPE, text);
+        }
+        if !may_compress {
+            page.extensions_mut().insert(Uncompressed);
         }
         if let Some(problem) = visit.problem.get() {
             problem.apply_to(&mut page);
@@ -206,6 +211,17 @@ impl Pages {
         };
         Assets { style, script: address(script), wasm: address(wasm) }
     }
+}
+
+/// Whether a query has no free text, which its page may repeat: only which messages to show, and how.
+fn is_plain(query: &str) -> bool {
+    let names = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name @ ("at" | "before" | "view"), _)) => Some(name),
+        None if pair == "embed" => Some(pair),
+        _ => None,
+    });
+    let names: Vec<_> = names.collect();
+    names.iter().enumerate().all(|(at, name)| name.is_some() && !names[..at].contains(name))
 }
 
 impl Visit {

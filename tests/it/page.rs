@@ -201,6 +201,14 @@ async fn only_pages_are_compressed_on_the_fly() {
         let vary: Vec<_> = page.headers().get_all("vary").iter().collect();
         assert_eq!(vary, ["accept", "accept-encoding"], "{path}");
     }
+    // Where text of the request may be beside messages, the size must not tell what is in both.
+    for (query, is_compressed) in
+        [("before=latest&view=log", true), ("find=words", false), ("before=latest&other", false)]
+    {
+        let page = app.get_with(&format!("/streams/news?{query}"), &[gzip, BROWSER]).await;
+        let encoding = page.headers().contains_key("content-encoding");
+        assert_eq!(encoding, is_compressed, "{query}");
+    }
     let text = app.get_with("/", &[gzip, ("accept", "text/plain")]).await;
     assert!(!text.headers().contains_key("content-encoding"), "a page that is requested as text");
     for path in ["/stream", "/streams/news/messages", "/health/live", "/nothing"] {

@@ -53,9 +53,9 @@ where
 }
 
 /// Compresses pages. Nothing else: the files of the site are compressed when they are built, event
-/// streams must not wait in a compressor's buffer, and other responses are small. No page holds both text
-/// from its request and a secret, so compression does not leak one (BREACH). One case is left: a client
-/// that may publish to a stream but not watch it, and that can observe the traffic of a watcher, could
+/// streams must not wait in a compressor's buffer, and other responses are small. Nor is a page that has text
+/// of its request beside messages, whose size would tell whether that text is in one of them (BREACH): see
+/// [`Uncompressed`]. One case is left: a client that may publish to a stream but not watch it, and that can observe the traffic of a watcher, could
 /// learn about messages from the size of the watcher's pages.
 ///
 /// A page is compressed completely before it is sent, so that a slow reader does not hold the memory of
@@ -71,10 +71,15 @@ pub(crate) async fn compress(accept_encoding: Option<HeaderValue>, response: Res
     }
 }
 
+/// Extension of a response that must not be compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uncompressed;
+
 fn compression() -> CompressionLayer<impl Predicate> {
-    let is_page = |_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions| {
+    let is_page = |_: StatusCode, _: Version, headers: &HeaderMap, extensions: &Extensions| {
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         content_type.is_some_and(|value| value.starts_with(b"text/html"))
+            && extensions.get::<Uncompressed>().is_none()
     };
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page)
 }
