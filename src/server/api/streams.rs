@@ -135,6 +135,7 @@ impl Listing {
             }
             Err(problem) => return Err(problem),
         };
+        limits.read(client.address, LIST_COST)?;
         let permit = limits.watch(client.address)?;
         if cursor.is_resumed() {
             events.metrics.resumed();

@@ -1,5 +1,7 @@
 //! Watching a stream: the endpoint of its event stream (SSE).
 
+use std::num::NonZeroU32;
+
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
@@ -55,6 +57,9 @@ pub(crate) async fn watch(
             return Err(Problem::new(problem::MALFORMED_QUERY, detail));
         }
         let cursors = cursor.parse_all(&streams)?;
+        // Starting them reads as many pages of history.
+        let number = u32::try_from(streams.as_slice().len()).unwrap_or(u32::MAX);
+        limits.read(client.address, NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))?;
         let permit = limits.watch(client.address)?;
         if cursors.iter().copied().any(is_resumed) {
             events.metrics.resumed();

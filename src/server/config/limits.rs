@@ -47,7 +47,8 @@ pub struct LimitOptions {
     #[arg(long, env = "TIDINGS_PUBLISH_RATE", default_value = "200", value_name = "NUMBER")]
     pub publish_rate: Rate,
 
-    /// The maximum number of event streams (SSE) that may be open at the same time
+    /// The maximum number of event streams (SSE) that may be open at the same time. One that has the
+    /// messages of several streams counts as one
     #[arg(long, env = "TIDINGS_MAX_WATCHERS", default_value = "10000", value_name = "NUMBER",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub max_watchers: u64,
@@ -76,7 +77,7 @@ pub struct LimitOptions {
     pub max_requests_per_address: u64,
 
     /// The maximum number of pages of the site or of the history that one address may read per second;
-    /// the list of streams counts for five. A burst of ten seconds' worth is allowed. 0 sets no limit
+    /// the list of streams counts for five, and a search for ten. A burst of ten seconds' worth is allowed. 0 sets no limit
     #[arg(long, env = "TIDINGS_READ_RATE", default_value = "50", value_name = "NUMBER")]
     pub read_rate: Rate,
 
