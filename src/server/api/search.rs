@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::timeout;
+
 use super::response::MAX_TEXT_BYTES;
 use crate::{
     filter::{Filter, FilterError, MAX_BYTES, MAX_WORDS},
@@ -25,7 +27,7 @@ pub(crate) const SEARCH_COST: NonZeroU32 = NonZeroU32::new(9).expect("not zero")
 /// The most messages that a search examines, and about how many bytes of them.
 const MAX_EXAMINED: usize = 20_000;
 const MAX_EXAMINED_BYTES: usize = 8 * 1024 * 1024;
-/// About how long a search takes at most, however slow the store is.
+/// About how long a search takes at most, however slow the store is, unless its first read takes longer.
 const MAX_TIME: Duration = Duration::from_secs(2);
 /// How much is read at a time. Together with what was found it fits into the memory that is reserved for a
 /// page. Between two reads other requests have their turn.
@@ -48,8 +50,8 @@ pub(crate) struct Found {
 /// match, or until it has examined as many as a request may.
 ///
 /// # Errors
-/// As of a read. A read that fails after others did not ends the search: the next one, which goes on there,
-/// returns the error.
+/// As of the first read. Another one that fails, or takes too long, ends the search: the next one, which goes
+/// on there, returns the error.
 pub(crate) async fn search(
     log: &Log,
     stream: &StreamName,
@@ -62,10 +64,14 @@ pub(crate) async fn search(
     let (mut examined_bytes, mut found_bytes) = (0, 0);
     let is_backward = matches!(range, Range::Before(_));
     loop {
-        let mut page = match log.read(stream, range, BATCH).await {
-            Ok(page) => page,
-            Err(error) if found.examined == 0 => return Err(error),
-            Err(_) => break,
+        let read = log.read(stream, range, BATCH);
+        let mut page = if found.examined == 0 {
+            read.await?
+        } else {
+            match timeout(MAX_TIME.saturating_sub(start.elapsed()), read).await {
+                Ok(Ok(page)) => page,
+                _ => break,
+            }
         };
         found.end = page.end;
         // The closest to the cursor is the last one, to take from the end.
