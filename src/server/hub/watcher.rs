@@ -8,8 +8,9 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Hub, LagHandle, Tail, backoff::Backoff, tail::TailRead};
+use super::{Hub, HubInner, LagHandle, Tail, backoff::Backoff, tail::TailRead};
 use crate::{
     message::{END_EVENT, EventId, Message, NEW_MESSAGE, ResetReason, StreamName},
     server::{
@@ -42,6 +43,8 @@ pub(crate) struct Watcher {
     lag: LagHandle,
     /// Whether the log had more than the last page.
     more: bool,
+    /// Whether the last batch said so.
+    said_more: bool,
     /// The number of streams that its reader watches together, each of which has a share of a batch.
     sharers: u8,
     /// When the log first lacked messages that must exist, until it has them.
@@ -108,6 +111,7 @@ impl Watcher {
             position: Position::NO_STREAM,
             lag,
             more: false,
+            said_more: false,
             sharers: sharers.max(1),
             stalled_since: None,
             backoff: Backoff::default(),
@@ -120,7 +124,10 @@ impl Watcher {
                 Err(WatchError::Log(ReadError::Behind)) if begun.elapsed() < START_TIMEOUT => {
                     watcher.pause().await;
                 }
-                Ok(Some(first)) => return Ok(Start::Watching(first, watcher)),
+                Ok(Some(first)) => {
+                    watcher.said_more = first.more;
+                    return Ok(Start::Watching(first, watcher));
+                }
                 Ok(None) => return Ok(Start::Finished),
                 Err(error) => return Err(error),
             }
@@ -165,7 +172,8 @@ impl Watcher {
     }
 
     /// The following frames as they arrive, in batches of about [`response::BATCH_BYTES`] bytes, or of a
-    /// share of that.
+    /// share of that. If the last batch said that the log had more and that has gone, an empty batch says
+    /// so.
     pub(crate) fn frames(self) -> impl Stream<Item = Batch> {
         stream::unfold(self, |mut watcher| async move {
             let batch = watcher.next_batch().await?;
@@ -184,7 +192,11 @@ impl Watcher {
                 TailRead::Frames { bytes: frames, messages, generation, seq, ended } => {
                     self.set_position(Position { generation: Some(generation), seq });
                     self.ended = ended;
+                    self.said_more = false;
                     return Some(Batch { frames, messages, ..Batch::default() });
+                }
+                TailRead::UpToDate if std::mem::take(&mut self.said_more) => {
+                    return Some(Batch::default());
                 }
                 TailRead::UpToDate => {
                     self.clear_backoff();
@@ -193,7 +205,8 @@ impl Watcher {
                 // Boxed: these cases are rare and their future is large. A waiting watcher stays small.
                 next @ (TailRead::ReadLog | TailRead::NotFollowed | TailRead::Deleted) => {
                     let batch = Box::pin(self.next_from_log(next)).await?;
-                    if !batch.frames.is_empty() {
+                    if !batch.frames.is_empty() || (self.said_more && !self.more) {
+                        self.said_more = batch.more;
                         return Some(batch.into());
                     }
                 }
@@ -266,29 +279,22 @@ impl Watcher {
         self.tail.as_ref().is_some_and(|tail| tail.borrow().has_generation(generation))
     }
 
-    /// Reads a page of the log. If its first message is large, memory is reserved for it, and the page
-    /// is read again.
+    /// Reads a page of the log. If its first message is large, memory is reserved for it.
     async fn read_page(&mut self, cursor: ReadCursor) -> Result<MessagePage, WatchError> {
-        let shared = Arc::clone(&self.hub.0);
-        let Bound { messages, bytes } = shared.sizes.page;
-        let sharers = usize::from(self.sharers);
-        let bound = Bound { messages: messages.div_ceil(sharers), bytes: bytes / sharers };
         self.memory = None;
-        loop {
-            let no_answer = || ReadError::Unavailable("the store does not answer".into());
-            let read = shared.log.read(&self.stream, Range::After(cursor), bound);
-            let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
-            let first = page_events(&page, cursor).next();
-            let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
-            let is_reserved = || self.memory.as_ref().is_some_and(|memory| memory.fits(length));
-            if length <= response::BATCH_BYTES || is_reserved() {
-                return Ok(page);
-            }
-            drop(page);
-            self.memory = None;
-            let memory = shared.memory.acquire(self.address, MemoryPart::Streams, length).await;
-            self.memory = Some(Box::new(memory.map_err(WatchError::Memory)?));
-        }
+        let hub = Arc::clone(&self.hub.0);
+        let read = read_page(hub, self.stream.clone(), self.address, cursor, self.sharers);
+        let (page, memory) = if self.sharers > 1 {
+            // A task, because the reader is sent the messages of other streams meanwhile: this future
+            // may not be polled for long, and must not keep a place in a queue, or a connection to the
+            // store, from those behind it.
+            let task = AbortOnDropHandle::new(tokio::spawn(read));
+            task.await.map_err(|_| ReadError::Unavailable("the read was aborted".into()))??
+        } else {
+            read.await?
+        };
+        self.memory = memory;
+        Ok(page)
     }
 
     /// Reads a page of the log into `out`; returns whether the stream exists.
@@ -388,6 +394,35 @@ impl Watcher {
         if out.frames.is_empty() && !self.ended && from == ReadCursor::Latest && page.head.seq > 0 {
             frame::cursor(&mut out.frames, page.head);
         }
+    }
+}
+
+/// Reads a page of the log for a reader of `sharers` streams. If its first message is large, memory is
+/// reserved for it, and the page is read again.
+async fn read_page(
+    hub: Arc<HubInner>,
+    stream: StreamName,
+    address: Address,
+    cursor: ReadCursor,
+    sharers: u8,
+) -> Result<(MessagePage, Option<Box<MemoryPermit>>), WatchError> {
+    let Bound { messages, bytes } = hub.sizes.page;
+    let sharers = usize::from(sharers);
+    let bound = Bound { messages: messages.div_ceil(sharers), bytes: bytes / sharers };
+    let mut memory: Option<Box<MemoryPermit>> = None;
+    loop {
+        let no_answer = || ReadError::Unavailable("the store does not answer".into());
+        let read = hub.log.read(&stream, Range::After(cursor), bound);
+        let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
+        let first = page_events(&page, cursor).next();
+        let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
+        let is_reserved = memory.as_ref().is_some_and(|memory| memory.fits(length));
+        if length <= response::BATCH_BYTES || is_reserved {
+            return Ok((page, memory));
+        }
+        drop((page, memory.take()));
+        let permit = hub.memory.acquire(address, MemoryPart::Streams, length).await;
+        memory = Some(Box::new(permit.map_err(WatchError::Memory)?));
     }
 }
 
