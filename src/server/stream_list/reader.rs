@@ -58,21 +58,16 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
         };
         list.refresh().await?;
         let mut first = Batch::default();
-        let (version, is_known) = {
-            let state = list.0.state();
-            let known = |id: EventId| id.millis == reader.epoch && state.knows(id.seq);
-            (state.version(), matches!(cursor, Some(ReadCursor::Id(id)) if known(id)))
-        };
         match cursor {
-            Some(ReadCursor::Id(id)) if is_known => {
+            Some(ReadCursor::Id(id)) if id.millis == reader.epoch => {
                 reader.position = Position::Version(id.seq);
-                let changes = reader.take();
-                if changes.is_empty() {
+                reader.take(&mut first);
+                if first.frames.is_empty() {
                     frame::cursor(&mut first.frames, id);
                 }
-                first.frames.push_str(&changes);
             }
             Some(ReadCursor::Latest) => {
+                let version = list.0.state().version();
                 reader.position = Position::Version(version);
                 frame::cursor(&mut first.frames, reader.cursor(version));
             }
@@ -80,8 +75,9 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
                 if !matches!(cursor, Some(ReadCursor::Earliest)) {
                     first.push_reset(ResetReason::UnknownCursor, None);
                 }
+                let version = list.0.state().version();
                 reader.position = Position::Listing { version, place: None };
-                first.frames.push_str(&reader.take());
+                reader.take(&mut first);
             }
         }
         Ok((first, reader))
@@ -95,9 +91,9 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
                 if progress.failed {
                     return None;
                 }
-                let frames = reader.take();
-                if !frames.is_empty() {
-                    let batch = Batch { frames, ..Batch::default() };
+                let mut batch = Batch::default();
+                reader.take(&mut batch);
+                if !batch.frames.is_empty() {
                     return Some((batch.into(), reader));
                 }
                 reader.progress.as_mut()?.changed().await.ok()?;
@@ -109,31 +105,37 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
         EventId { millis: self.epoch, seq: version }
     }
 
-    /// The next frames, about [`response::BATCH_BYTES`] bytes of them, after which the position moves.
-    /// Empty if there is nothing new.
-    fn take(&mut self) -> String {
+    /// Appends the next frames, about [`response::BATCH_BYTES`] bytes of them, after which the position
+    /// moves; none if there is nothing new. A reader so slow that deletions after its position have been
+    /// forgotten gets a reset, and all streams again.
+    fn take(&mut self, batch: &mut Batch<String>) {
         let list = self.list.clone();
         let state = list.0.state();
-        let mut frames = String::new();
+        let (Position::Listing { version, .. } | Position::Version(version)) = self.position;
+        if !state.knows(version) {
+            batch.push_reset(ResetReason::UnknownCursor, None);
+            self.position = Position::Listing { version: state.version(), place: None };
+        }
+        let frames = &mut batch.frames;
         if let Position::Listing { version, place } = &mut self.position {
             let version = *version;
             let place = place.take();
             let may_watch = &self.may_watch;
-            self.position = list_streams(&state, version, place.as_ref(), may_watch, &mut frames);
+            self.position = list_streams(&state, version, place.as_ref(), may_watch, frames);
             if let Position::Version(version) = self.position {
-                frame::event(&mut frames, LISTED, Some(self.cursor(version)), "{}");
+                frame::event(frames, LISTED, Some(self.cursor(version)), "{}");
             }
-            return frames;
+            return;
         }
-        let Position::Version(after) = self.position else { return frames };
+        let Position::Version(after) = self.position else { return };
         for (version, change) in state.changes_after(after) {
             let id = Some(self.cursor(version));
             match change {
                 Change::Stream(entry) if (self.may_watch)(&entry.info.name) => {
-                    frame::shared(&mut frames, STREAM, id, entry.encoded_data());
+                    frame::shared(frames, STREAM, id, entry.encoded_data());
                 }
                 Change::Deleted(name) if (self.may_watch)(name) => {
-                    frame::event(&mut frames, DELETED, id, name.as_str());
+                    frame::event(frames, DELETED, id, name.as_str());
                 }
                 Change::Stream(_) | Change::Deleted(_) => {}
             }
@@ -142,7 +144,6 @@ impl<F: Fn(&StreamName) -> bool + Send + 'static> ListReader<F> {
                 break;
             }
         }
-        frames
     }
 }
 
