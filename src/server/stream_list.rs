@@ -46,7 +46,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The log is looked at after this time though it has not said that it has changed: what other servers
 /// of the store trim is not noted.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Timeout of a read.
+/// Timeout of a read, and of the wait for the one that others have begun.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the log may fail before the readers are disconnected.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,13 +63,22 @@ struct Shared {
     /// Tells the cursors of this process from those of others.
     epoch: u64,
     state: Mutex<ListState>,
-    /// When the last successful read of the log began. Locked while the log is read: those
-    /// that wait meanwhile share the next read.
-    read_at: tokio::sync::Mutex<Option<Instant>>,
+    /// Locked while the log is read: those that wait meanwhile share the next read, or the failure of
+    /// this one.
+    last_read: tokio::sync::Mutex<LastRead>,
     /// What wakes the readers; each has a receiver, so that it counts them.
     progress: watch::Sender<Progress>,
     /// Keeps the list current while there are readers.
     task: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// When the log was read.
+#[derive(Debug, Default)]
+struct LastRead {
+    /// When the last successful read began.
+    begun: Option<Instant>,
+    /// When the last failed read ended.
+    failed: Option<Instant>,
 }
 
 /// How far the list is.
@@ -97,7 +106,7 @@ impl StreamList {
             supervisor,
             epoch: fastrand::u64(..),
             state: Mutex::default(),
-            read_at: tokio::sync::Mutex::default(),
+            last_read: tokio::sync::Mutex::default(),
             progress: watch::Sender::default(),
             task: Mutex::default(),
         }))
@@ -163,16 +172,21 @@ impl StreamList {
     /// As [`refresh`](Self::refresh); returns how many streams have changed.
     async fn read_log(&self) -> Result<usize, ReadError> {
         let asked_at = Instant::now();
-        let mut read_at = self.0.read_at.lock().await;
-        if read_at.is_some_and(|read_at| read_at > asked_at) {
+        let no_answer = || ReadError::Unavailable("the store does not answer".into());
+        let lock = timeout(READ_TIMEOUT, self.0.last_read.lock()).await;
+        let mut last_read = lock.map_err(|_| no_answer())?;
+        if last_read.begun.is_some_and(|begun| begun > asked_at) {
             return Ok(0);
         }
+        if last_read.failed.is_some_and(|failed| failed > asked_at) {
+            return Err(no_answer());
+        }
         let begun = Instant::now();
-        let no_answer = || ReadError::Unavailable("the store does not answer".into());
         let streams = timeout(READ_TIMEOUT, self.0.log.streams(usize::MAX)).await;
-        let streams = streams.map_err(|_| no_answer())??;
+        let streams = streams.unwrap_or_else(|_| Err(no_answer()));
+        let streams = streams.inspect_err(|_| last_read.failed = Some(Instant::now()))?;
         let watchers = self.0.hub.all_watchers();
-        *read_at = Some(begun);
+        last_read.begun = Some(begun);
         Ok(self.change(|state| state.set_streams(streams, &watchers)))
     }
 
