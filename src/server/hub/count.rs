@@ -32,7 +32,8 @@ const PAUSE_PER_READER: Duration = Duration::from_millis(2);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// The number of watchers of a stream, kept while a reader follows it.
+/// The number of watchers of a stream, kept from the first reader that asks for it until the stream has
+/// no watchers.
 #[derive(Debug)]
 pub(super) struct WatcherCount {
     number: watch::Sender<usize>,
@@ -49,7 +50,10 @@ impl Hub {
         frames: impl Stream<Item = Batch> + Send + 'static,
     ) -> impl Stream<Item = Batch> + Send + 'static {
         let now = self.watchers(stream);
-        merge(frames, now, self.follow_count(stream, now))
+        let mut numbers = self.follow_count(stream, now);
+        // The throttled number may be older. A reader that began with the new one would then get both.
+        let first = numbers.as_mut().map_or(now, |numbers| *numbers.borrow_and_update());
+        merge(frames, first, numbers)
     }
 
     /// Receives the number of watchers of a watched stream, which is `now`. None if it is not watched.
