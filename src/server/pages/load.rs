@@ -133,7 +133,8 @@ impl Pages {
 
     /// Several streams as they are now: the newest messages of each, of one read of each, in the order of
     /// time. Each has its share of a page, so that none pushes the others out, and the cursor of each is
-    /// that of its last message here.
+    /// that of its last message here. Large messages fill the page, up to one beyond [`MAX_TEXT_BYTES`];
+    /// what is subscribed to begins with the first message where a stream has none here.
     async fn newest_of_several(
         &self,
         names: StreamNames,
@@ -144,16 +145,25 @@ impl Pages {
             messages: NEWEST.messages / streams.len(),
             bytes: NEWEST.bytes / streams.len(),
         };
-        let mut merged = Vec::new();
+        let (mut merged, mut bytes) = (Vec::new(), 0);
         for (stream, name) in streams.iter().enumerate() {
+            if bytes >= MAX_TEXT_BYTES {
+                break;
+            }
             let page = match self.log.read(name, Range::Before(ReadCursor::Latest), share).await {
                 Ok(page) => page,
                 Err(ReadError::NoStream) => continue,
                 Err(error) => return Err(error.into()),
             };
+            let mut messages = snapshot_messages(page.messages, page.end, stream);
+            let mut first = messages.len();
+            while first > 0 && bytes < MAX_TEXT_BYTES {
+                first -= 1;
+                bytes += messages[first].message.data.len();
+            }
             // The messages of a stream keep their order, even if the clock was set back between them.
             let mut time = 0;
-            for message in snapshot_messages(page.messages, page.end, stream) {
+            for message in messages.drain(first..) {
                 time = message.message.id.millis.max(time);
                 merged.push((time, message));
             }
