@@ -4,7 +4,7 @@ use std::{future::pending, sync::Arc};
 
 use tokio::sync::watch;
 
-/// The sending end, for an engine; a cheap clone. To note costs next to nothing while nobody listens.
+/// The sending end, for an engine; a cheap clone. To note costs next to nothing without listeners.
 #[derive(Clone, Debug)]
 pub(crate) struct Activity(Arc<watch::Sender<()>>);
 
