@@ -48,7 +48,7 @@ const TEXTS: [&str; 18] = [
     "🆗 [min] Ours\ntoo",
     "once",
     "null",
-    "triggered\nhttps://h/9",
+    "https://h/9",
     "plain",
 ];
 
