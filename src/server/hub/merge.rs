@@ -372,3 +372,6 @@ fn parts(frames: &[u8]) -> VecDeque<Part> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;

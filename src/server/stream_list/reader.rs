@@ -175,3 +175,58 @@ impl<F> Drop for ListReader<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use super::{super::state::MAX_DELETIONS, *};
+    use crate::{
+        message::RESET,
+        server::{
+            guard::MemoryBudget,
+            hub::{BufferSizes, Hub},
+            log::{Log, RetentionLimits, StreamInfo, faulty::Faulty},
+            shutdown::Shutdown,
+            supervisor::Supervisor,
+        },
+    };
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_all_streams_again() {
+        let limits = RetentionLimits {
+            messages: 1,
+            age: Duration::MAX,
+            bytes: 1,
+            streams: 1,
+            keys: 1,
+            all_keys: 1,
+        };
+        let log = Log::Faulty(Faulty::new(0, limits, true));
+        let supervisor = Supervisor::new(Shutdown::default());
+        let memory = MemoryBudget::new(64 * 1024 * 1024, 64 * 1024);
+        let sizes = BufferSizes::with_all_tails(usize::MAX);
+        let hub = Hub::new(log.clone(), supervisor.clone(), memory, sizes);
+        let list = StreamList::new(log, hub, supervisor);
+        let latest = Some(ReadCursor::Latest);
+        let start = ListReader::start(&list, latest, 0, |_: &StreamName| true).await;
+        let (_, mut reader) = start.expect("a list");
+        list.change(|state| {
+            // Each replaces the one before.
+            for n in 0..MAX_DELETIONS + 2 {
+                let name = format!("s{n}").parse().expect("a name");
+                let stream = StreamInfo { name, messages: 1, ended: false, last: None };
+                state.set_streams(vec![stream], &HashMap::new());
+            }
+        });
+        let mut batch = Batch::default();
+        reader.take(&mut batch);
+        assert_eq!(batch.reset, Some(ResetReason::UnknownCursor));
+        let (mut kinds, mut frames) = (Vec::new(), batch.frames.as_str());
+        while let Some((frame, rest)) = frame::split_first(frames) {
+            kinds.push(frame.kind);
+            frames = rest;
+        }
+        assert_eq!(kinds, [RESET, STREAM, LISTED]);
+    }
+}

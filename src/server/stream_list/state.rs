@@ -16,7 +16,7 @@ use crate::{
 
 /// How many deletions are remembered. A reader that was disconnected for more of them gets all streams
 /// again.
-const MAX_DELETIONS: usize = 1000;
+pub(super) const MAX_DELETIONS: usize = 1000;
 
 /// What stands around the JSON of an entry, which is one line, in an event.
 const DATA_FIELD: &str = "data: ";
