@@ -372,6 +372,3 @@ fn parts(frames: &[u8]) -> VecDeque<Part> {
     }
     parts
 }
-
-#[cfg(test)]
-mod tests;
