@@ -1,5 +1,7 @@
 //! Lines that share an idempotency key: up to 1,024, stored by the server as a whole or not at all.
 
+use std::io;
+
 use bytes::Bytes;
 
 /// The most lines that one idempotency key covers.
@@ -7,6 +9,7 @@ pub(super) const MAX_BATCH_LINES: u64 = 1024;
 /// The most bytes of lines in a batch, unless it is a single line. Invalid UTF-8 can become three times
 /// as long, and a key covers 1 MiB.
 pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
+
 /// Some lines, each with a line end; at most a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
@@ -37,7 +40,13 @@ pub(super) struct Batch {
     pub(super) body: Bytes,
 }
 
-/// A random idempotency key.
-pub(super) fn random_key() -> String {
-    format!("{:032x}", fastrand::u128(..))
+/// A random idempotency key, from the randomness of the system: the server takes a message with a key that
+/// another one had for a repetition.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn random_key() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

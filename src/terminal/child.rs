@@ -24,6 +24,9 @@ use super::{
 /// behind keeps the pipe open.
 const SILENCE: Duration = Duration::from_secs(1);
 
+const LEFT_BEHIND: &str = "a process that the command has left behind keeps its output open; what it \
+                           writes from now on is not published";
+
 /// A command that runs.
 pub(super) struct Child {
     begun: Instant,
@@ -38,6 +41,8 @@ pub(super) struct Child {
 pub(super) struct Ended {
     status: Option<ExitStatus>,
     after: Duration,
+    /// Whether a signal came after its end.
+    pub(super) is_stopped: bool,
 }
 
 impl Child {
@@ -72,7 +77,8 @@ impl Child {
         })
     }
 
-    /// Waits until the command has ended and its output has been read; passes signals on to it.
+    /// Waits until the command has ended and its output has been read; passes signals on to it. Once it has
+    /// ended, a signal is for this process: its output then does not wait for room in the queue.
     pub(super) async fn wait(&mut self, signals: &mut Signals, status: &Status) -> Ended {
         let exit = loop {
             tokio::select! {
@@ -80,14 +86,26 @@ impl Child {
                 signal = signals.next() => self.forward(signal),
             }
         };
-        let ended = Ended { status: exit.ok().and_then(Result::ok), after: self.begun.elapsed() };
-        let LineReader { done, reads } = &mut self.reader;
-        tokio::select! {
-            _ = done => {}
-            () = silence(reads) => status.note(
-                "a process that the command has left behind keeps its output open; it is not published",
-            ),
+        let status_of_it = exit.ok().and_then(Result::ok);
+        let mut ended =
+            Ended { status: status_of_it, after: self.begun.elapsed(), is_stopped: false };
+        loop {
+            let reads = self.reader.reads.clone();
+            tokio::select! {
+                _ = &mut self.reader.done => break,
+                () = silence(&reads) => {
+                    status.note(LEFT_BEHIND);
+                    break;
+                }
+                _ = signals.next() => {
+                    if std::mem::replace(&mut ended.is_stopped, true) {
+                        break;
+                    }
+                    self.reader.admit_all();
+                }
+            }
         }
+        self.reader.stop();
         ended
     }
 

@@ -1,6 +1,11 @@
 //! One request to the server, and what its failure means.
 
-use std::{error::Error, fs, io, time::Duration};
+use std::{
+    error::Error,
+    fs, io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use reqwest::{
@@ -8,7 +13,7 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tidings::message::StreamName;
 use tokio_rustls::rustls;
 
@@ -30,6 +35,31 @@ pub(super) struct Client {
     /// The address of the server, for people.
     server: String,
     token: TokenSource,
+    /// Whether Tidings has answered. Then another answer comes from what is before it, while it restarts.
+    has_answered: AtomicBool,
+}
+
+/// What is posted to a stream.
+pub(super) struct Post<'a> {
+    /// What follows the address of the stream, such as `?lines`.
+    pub(super) path: &'a str,
+    /// The idempotency key, which makes repeating safe.
+    pub(super) key: Option<&'a str>,
+    pub(super) body: Bytes,
+    /// How many lines it is. `None`: a message, or a closing text.
+    pub(super) lines: Option<u64>,
+}
+
+/// The answer to it.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    /// The id of the message or of the closing text.
+    id: Option<IgnoredAny>,
+    /// The number of lines that are stored.
+    taken: Option<u64>,
+    /// How many of them are not as they were sent.
+    #[serde(default)]
+    pub(super) altered: u64,
 }
 
 /// Why an attempt failed.
@@ -75,24 +105,38 @@ impl Client {
             .build()
             .map_err(|error| Stop::Failed(format!("no HTTP client: {}", innermost(&error))))?;
         let server = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, url: format!("{server}/streams/{stream}"), server, token })
+        let url = format!("{server}/streams/{stream}");
+        Ok(Self { http, url, server, token, has_answered: AtomicBool::new(false) })
     }
 
-    /// Posts `body` to the stream's address with this ending, such as `?lines`; returns the answer.
+    /// Posts to the stream. Only the answer of Tidings says that it is stored: a proxy may answer 200 with a
+    /// page of its own.
     pub(super) async fn post(
         &self,
-        path: &str,
-        key: Option<&str>,
-        body: Bytes,
+        Post { path, key, body, lines }: &Post<'_>,
         timeout: Duration,
-    ) -> Result<Bytes, AttemptError> {
-        let mut request = self.request(Method::POST, path)?.timeout(timeout).body(body);
+    ) -> Result<Answer, AttemptError> {
+        let mut request = self.request(Method::POST, path)?.timeout(timeout).body(body.clone());
         request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8");
         if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+            request = request.header("idempotency-key", *key);
         }
         let response = self.answered(request).await?;
-        self.read(response).await
+        let status = response.status();
+        let answer = self.read(response).await?;
+        let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
+        let answer = answer.filter(|answer| match lines {
+            Some(_) => answer.taken.is_some(),
+            None => answer.id.is_some(),
+        });
+        let answer = answer.ok_or_else(|| self.not_tidings(status))?;
+        self.has_answered.store(true, Ordering::Relaxed);
+        if answer.taken != *lines {
+            let (taken, lines) = (answer.taken.unwrap_or_default(), lines.unwrap_or_default());
+            let text = format!("{} has stored {taken} of {lines} lines", self.server);
+            return Err(refused(text));
+        }
+        Ok(answer)
     }
 
     /// Opens the event stream after a cursor, sent as `Last-Event-ID`, or as a word in the query.
@@ -120,6 +164,7 @@ impl Client {
         if !has_type(response.headers(), "text/event-stream") {
             return Err(self.not_tidings(response.status()));
         }
+        self.has_answered.store(true, Ordering::Relaxed);
         Ok(Some(response))
     }
 
@@ -129,7 +174,11 @@ impl Client {
             TokenSource::None => return Ok(request),
             TokenSource::Value(token) => token.clone(),
             TokenSource::File(file) => fs::read_to_string(file).map_err(|error| {
-                refused(format!("the token file {} cannot be read: {error}", file.display()))
+                // It may be about to be replaced.
+                self.unexpected(format!(
+                    "the token file {} cannot be read: {error}",
+                    file.display()
+                ))
             })?,
         };
         let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim()))
@@ -148,30 +197,32 @@ impl Client {
         let headers = response.headers();
         if status.is_redirection() {
             let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
-            return Err(refused(format!("{} redirects to {to}; set --url to it", self.server)));
+            let text = format!("{} redirects to {to}; set --url to it", self.server);
+            return Err(self.unexpected(text));
         }
         let retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let is_problem = has_type(headers, "application/problem+json");
-        // A problem whose text is cut off is still one.
-        let body =
-            if is_problem { self.read(response).await.unwrap_or_default() } else { Bytes::new() };
+        let body = if has_type(headers, "application/problem+json") {
+            self.read(response).await?
+        } else {
+            Bytes::new()
+        };
         let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
-        let text = if is_problem {
+        // The types of Tidings are anchors of its documentation; those of others are not known.
+        let slug = problem.r#type.split_once('#').map(|(_, slug)| slug.to_owned());
+        let text = if slug.is_some() {
+            self.has_answered.store(true, Ordering::Relaxed);
             format!("{}: {}", problem.title, problem.detail)
         } else {
             format!("{} answers {status}", self.server)
         };
         // What a server or a proxy answers when it is too busy, about to stop, or has lost what is behind
-        // it. Also 500: repeating is safe, since the server knows the key.
-        if matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504) {
+        // it (Cloudflare: 520 to 530). Also 500: repeating is safe, since the server knows the key.
+        if matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504 | 506..=599) {
             let retry_after = retry_after.map(Duration::from_secs);
             return Err(AttemptError::Temporary { why: text, retry_after, timed_out: false });
         }
-        if !is_problem {
-            return Err(self.not_tidings(status));
-        }
-        let slug = problem.r#type.rsplit('#').next().unwrap_or_default().to_owned();
+        let Some(slug) = slug else { return Err(self.not_tidings(status)) };
         let hint = match slug.as_str() {
             "token-missing" => " (set TIDINGS_TOKEN or --token-file)",
             _ => "",
@@ -197,7 +248,8 @@ impl Client {
             return refused(format!("the request cannot be sent: {}", innermost(error)));
         }
         if let Some(certificate) = certificate_error(error) {
-            return refused(format!("the certificate of {server} is not accepted: {certificate}"));
+            let text = format!("the certificate of {server} is not accepted: {certificate}");
+            return self.unexpected(text);
         }
         let why = if error.is_timeout() {
             format!("{server} does not answer")
@@ -208,7 +260,17 @@ impl Client {
     }
 
     fn not_tidings(&self, status: StatusCode) -> AttemptError {
-        refused(format!("{} answers {status}, and not as Tidings does; check --url", self.server))
+        let server = &self.server;
+        self.unexpected(format!("{server} answers {status}, and not as Tidings does; check --url"))
+    }
+
+    /// What is a mistake of the user at first is temporary once Tidings has answered.
+    fn unexpected(&self, why: String) -> AttemptError {
+        if self.has_answered.load(Ordering::Relaxed) {
+            AttemptError::Temporary { why, retry_after: None, timed_out: false }
+        } else {
+            refused(why)
+        }
     }
 }
 

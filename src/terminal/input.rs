@@ -3,13 +3,13 @@
 use std::{
     io::{self, IsTerminal as _, Read},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::block_in_place};
 
 use super::{MAX_MESSAGE_BYTES, Stop, lines::LineSplitter, queue::Queue, status::Status};
 
@@ -22,6 +22,7 @@ const CHUNK: usize = 64 * 1024;
 /// # Errors
 /// When it cannot be read, is empty, not UTF-8, or longer than a message can be.
 pub(super) fn read_message(status: &Status) -> Result<String, Stop> {
+    const TOO_LONG: &str = "is longer than a message can be; with --lines each line is one";
     let stdin = io::stdin();
     if stdin.is_terminal() {
         status.note("type the message; Ctrl-D on an empty line ends it");
@@ -30,15 +31,17 @@ pub(super) fn read_message(status: &Status) -> Result<String, Stop> {
     let mut bytes = Vec::new();
     let read = stdin.lock().take(MAX_MESSAGE_BYTES as u64 + 3).read_to_end(&mut bytes);
     read.map_err(|error| failed(&format!("cannot be read: {error}")))?;
+    // With room for its line end. The cut may be within a character.
+    if bytes.len() > MAX_MESSAGE_BYTES + 2 {
+        return Err(failed(TOO_LONG));
+    }
     let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8"))?;
     let text = text
         .strip_suffix('\n')
         .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     match text.len() {
         0 => Err(failed("is empty, and it is the message")),
-        length if length > MAX_MESSAGE_BYTES => {
-            Err(failed("is longer than a message can be; with --lines each line is one"))
-        }
+        length if length > MAX_MESSAGE_BYTES => Err(failed(TOO_LONG)),
         _ => Ok(text.to_owned()),
     }
 }
@@ -48,6 +51,15 @@ pub(super) struct LineReader {
     /// The result, once the input has ended.
     pub(super) done: oneshot::Receiver<io::Result<()>>,
     pub(super) reads: Reads,
+    feed: Feed,
+}
+
+/// What a thread has read, on its way into the queue.
+#[derive(Clone)]
+struct Feed {
+    /// `None`: the input is not read further.
+    splitter: Arc<Mutex<Option<LineSplitter>>>,
+    queue: Arc<Queue>,
 }
 
 /// Counts the reads of a thread: odd while one waits for the input.
@@ -67,8 +79,9 @@ impl LineReader {
         let (sender, done) = oneshot::channel();
         let reads = Reads::default();
         let counter = Arc::clone(&reads.0);
+        let feed = Feed { splitter: Arc::new(Mutex::new(Some(LineSplitter::default()))), queue };
+        let own_feed = feed.clone();
         let run = move || {
-            let mut splitter = LineSplitter::default();
             let mut buffer = vec![0; CHUNK];
             let result = loop {
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -78,19 +91,50 @@ impl LineReader {
                     Ok(0) => break Ok(()),
                     Ok(length) => {
                         echo(&buffer[..length]);
-                        splitter.feed(&buffer[..length], &mut |lines| queue.push(&lines));
+                        if !own_feed.push(&buffer[..length]) {
+                            break Ok(());
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => break Err(error),
                 }
             };
-            splitter.finish(&mut |lines| queue.push(&lines));
-            queue.close();
+            own_feed.finish();
             // Not needed any more where the publisher has ended.
             let _ = sender.send(result);
         };
         thread::Builder::new().name("input".to_owned()).spawn(run)?;
-        Ok(Self { done, reads })
+        Ok(Self { done, reads, feed })
+    }
+
+    /// Does not wait for room in the queue any more.
+    pub(super) fn admit_all(&self) {
+        self.feed.queue.admit_all();
+    }
+
+    /// The input is not read further. All that has been read gets into the queue, also where it has no
+    /// room, and a last line without an end; then it is closed.
+    pub(super) fn stop(&self) {
+        self.admit_all();
+        block_in_place(|| self.feed.finish());
+    }
+}
+
+impl Feed {
+    /// Takes what was read; returns whether to read on.
+    fn push(&self, bytes: &[u8]) -> bool {
+        let mut splitter = self.splitter.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(splitter) = splitter.as_mut() else { return false };
+        splitter.feed(bytes, &mut |lines| self.queue.push(&lines));
+        true
+    }
+
+    fn finish(&self) {
+        let mut splitter = self.splitter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut splitter) = splitter.take() {
+            splitter.finish(&mut |lines| self.queue.push(&lines));
+            self.queue.close();
+        }
     }
 }
 

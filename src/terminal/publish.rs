@@ -4,7 +4,6 @@ use std::{io, sync::Arc};
 
 use super::{
     Stop,
-    batch::random_key,
     child::Child,
     client::Client,
     config_file::Target,
@@ -44,7 +43,7 @@ pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<
         None if lines => publish_lines(&retrying, queue).await,
         None => {
             let text = text.map_or_else(|| read_message(status), Ok)?;
-            retrying.post("", &random_key(), text.into()).await?;
+            retrying.message(text).await?;
             Ok(0)
         }
     }
@@ -71,13 +70,16 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
                         break Err(Stop::GaveUp("stopped".to_owned()));
                     }
                     // What has been read is published.
-                    queue.close();
+                    reader.stop();
                 }
             }
         }
     };
     tell(status, uploaded, queue.waiting());
     result?;
+    if queue.waiting() > 0 {
+        return Err(Stop::Failed("not all lines are acknowledged".to_owned()));
+    }
     if let Some(signal) = signal {
         return Ok(signal.exit_code());
     }
@@ -131,7 +133,7 @@ async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Re
                 ended = &mut ended => break ended,
                 failed = &mut uploading, if result.is_none() => {
                     if let Err(stop) = &failed {
-                        status.note(&format!("not published any more: {}", stop.text().unwrap_or_default()));
+                        status.note(&format!("no longer published: {}", stop.text().unwrap_or_default()));
                     }
                     queue.close();
                     result = Some(failed);
@@ -153,9 +155,15 @@ async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Re
             status.note(&format!("the stream is not ended: {}", stop.text().unwrap_or_default()));
         }
     };
+    let stopped = async {
+        if !ended.is_stopped {
+            signals.next().await;
+        }
+    };
     tokio::select! {
+        biased;
+        () = stopped => status.note("stopped before all was published"),
         () = finish => {}
-        _ = signals.next() => status.note("stopped before all was published"),
     }
     drop(uploading);
     tell(status, uploaded, queue.waiting());

@@ -1,6 +1,6 @@
 //! The lines that are not acknowledged yet, between the thread that reads them and the upload.
 //!
-//! Bounded: when it is full, the reading thread waits, and so does whoever writes the input.
+//! Bounded: when it is full, the reading thread waits, and so does the process that writes the input.
 
 use std::{
     collections::VecDeque,
@@ -31,6 +31,8 @@ struct State {
     store: Store,
     /// No more lines come.
     is_closed: bool,
+    /// Lines are taken also where there is no room.
+    admits_all: bool,
     /// Why lines could not be stored.
     error: Option<io::Error>,
 }
@@ -61,7 +63,7 @@ impl Queue {
 
     fn new(store: Store) -> Self {
         Self {
-            state: Mutex::new(State { store, is_closed: false, error: None }),
+            state: Mutex::new(State { store, is_closed: false, admits_all: false, error: None }),
             filled: Notify::new(),
             drained: Condvar::new(),
         }
@@ -71,7 +73,10 @@ impl Queue {
     /// an error, are dropped.
     pub(super) fn push(&self, lines: &Lines) {
         let is_full = |state: &mut State| {
-            !state.is_closed && state.error.is_none() && !state.store.has_room(lines.bytes.len())
+            !(state.is_closed
+                || state.admits_all
+                || state.error.is_some()
+                || state.store.has_room(lines.bytes.len()))
         };
         let waited = self.drained.wait_while(self.lock(), is_full);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +86,13 @@ impl Queue {
             }
             self.filled.notify_one();
         }
+    }
+
+    /// From now on [`push`](Self::push) does not wait for room: what has been read must not be lost when the
+    /// input is not read further.
+    pub(super) fn admit_all(&self) {
+        self.lock().admits_all = true;
+        self.drained.notify_all();
     }
 
     /// No more lines come, and what comes is dropped.
@@ -93,7 +105,7 @@ impl Queue {
     /// The next batch, as soon as there is a line. `None`: there will be none.
     ///
     /// # Errors
-    /// When the spool cannot be read or written.
+    /// When the spool cannot be read or written, or the system has no randomness for a key.
     pub(super) async fn next(&self) -> io::Result<Option<Batch>> {
         loop {
             let ready = block_in_place(|| {
@@ -119,6 +131,17 @@ impl Queue {
         block_in_place(|| self.lock().store.acknowledge())?;
         self.drained.notify_all();
         Ok(())
+    }
+
+    /// Makes a spool smaller if much of it is acknowledged.
+    ///
+    /// # Errors
+    /// When the smaller file cannot be written. The spool is as it was, and is not made smaller again.
+    pub(super) fn compact(&self) -> io::Result<()> {
+        match &mut self.lock().store {
+            Store::Memory(_) => Ok(()),
+            Store::Spool(spool) => block_in_place(|| spool.compact_if_due()),
+        }
     }
 
     /// The number of lines that are not acknowledged.
@@ -154,7 +177,7 @@ impl Store {
 
     fn begin_batch(&mut self) -> io::Result<Option<Batch>> {
         match self {
-            Self::Memory(memory) => Ok(memory.begin_batch()),
+            Self::Memory(memory) => memory.begin_batch(),
             Self::Spool(spool) => spool.begin_batch(),
         }
     }
@@ -180,11 +203,39 @@ impl Memory {
         }
     }
 
-    fn begin_batch(&mut self) -> Option<Batch> {
-        let Lines { count, bytes } = self.waiting.pop_front()?;
+    fn begin_batch(&mut self) -> io::Result<Option<Batch>> {
+        let key = random_key()?;
+        let Some(Lines { count, bytes }) = self.waiting.pop_front() else { return Ok(None) };
         self.bytes -= bytes.len();
         self.count -= count;
         self.in_flight = count;
-        Some(Batch { key: random_key(), count, body: bytes.into() })
+        Ok(Some(Batch { key, count, body: bytes.into() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread, time::Duration};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_push_that_waits_for_room_is_not_lost() {
+        let queue = Arc::new(Queue::in_memory());
+        let full = Lines { count: 1, bytes: vec![b'x'; MAX_MEMORY] };
+        queue.push(&full);
+        let waits = Arc::clone(&queue);
+        let pushing =
+            thread::spawn(move || waits.push(&Lines { count: 1, bytes: b"y\n".to_vec() }));
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(queue.waiting(), 1);
+        queue.admit_all();
+        pushing.join().expect("a push");
+        queue.close();
+        queue.push(&full);
+        assert_eq!(queue.waiting(), 2);
+        assert!(queue.next().await.expect("memory").is_some_and(|batch| batch.count == 1));
+        assert_eq!(queue.next().await.expect("memory").expect("a batch").body, "y\n");
+        assert_eq!(queue.next().await.expect("memory"), None);
     }
 }

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::{
     Stop,
     backoff::Backoff,
-    batch::random_key,
-    client::{AttemptError, Client},
+    batch::{Batch, random_key},
+    client::{Answer, AttemptError, Client, Post},
     status::Status,
 };
 
@@ -27,25 +25,38 @@ pub(super) struct Retrying<'a> {
 }
 
 impl Retrying<'_> {
-    /// Posts until it is answered. `key` makes repeating safe.
+    /// Publishes a message.
     ///
     /// # Errors
-    /// When the server refuses it for good, or the limit is over.
-    pub(super) async fn post(&self, path: &str, key: &str, body: Bytes) -> Result<Bytes, Stop> {
-        self.repeat(path, Some(key), body).await.map_err(|(_, stop)| stop)
+    /// When the server refuses it for good, the limit is over, or the system has no randomness for a key.
+    pub(super) async fn message(&self, text: String) -> Result<(), Stop> {
+        let key = random_key().map_err(|error| Stop::Failed(format!("no randomness: {error}")))?;
+        let post = Post { path: "", key: Some(&key), body: text.into(), lines: None };
+        self.repeat(&post).await.map(|_| ()).map_err(|(_, stop)| stop)
+    }
+
+    /// Publishes lines.
+    ///
+    /// # Errors
+    /// When the server refuses them for good, or the limit is over.
+    pub(super) async fn lines(&self, Batch { key, count, body }: &Batch) -> Result<Answer, Stop> {
+        let body = body.clone();
+        let post = Post { path: "?lines", key: Some(key), body, lines: Some(*count) };
+        self.repeat(&post).await.map_err(|(_, stop)| stop)
     }
 
     /// Ends the stream; that it has ended already is a success, since an earlier attempt may have done so.
     /// A stream without messages cannot be ended: it gets `placeholder` as one.
     ///
     /// # Errors
-    /// See [`post`](Self::post).
+    /// See [`message`](Self::message).
     pub(super) async fn end(&self, closing_text: &str, placeholder: &str) -> Result<(), Stop> {
-        let end = async || self.repeat("/end", None, closing_text.to_owned().into()).await;
-        let mut ended = end().await;
+        let body = closing_text.to_owned().into();
+        let end = Post { path: "/end", key: None, body, lines: None };
+        let mut ended = self.repeat(&end).await;
         if matches!(&ended, Err((slug, _)) if slug == "no-such-stream") {
-            self.post("", &random_key(), placeholder.to_owned().into()).await?;
-            ended = end().await;
+            self.message(placeholder.to_owned()).await?;
+            ended = self.repeat(&end).await;
         }
         match ended {
             Ok(_) => Ok(()),
@@ -54,18 +65,12 @@ impl Retrying<'_> {
         }
     }
 
-    async fn repeat(
-        &self,
-        path: &str,
-        key: Option<&str>,
-        body: Bytes,
-    ) -> Result<Bytes, (String, Stop)> {
+    async fn repeat(&self, post: &Post<'_>) -> Result<Answer, (String, Stop)> {
         let mut backoff = Backoff::default();
         let mut timeout = FIRST_TIMEOUT;
         let patience = Patience::new(self.limit);
         loop {
-            let attempt = self.client.post(path, key, body.clone(), patience.cap(timeout));
-            match attempt.await {
+            match self.client.post(post, patience.cap(timeout)).await {
                 Ok(answer) => {
                     self.status.recovered();
                     return Ok(answer);

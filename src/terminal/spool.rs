@@ -5,7 +5,7 @@
 //! gives the next lines an idempotency key, written and flushed before they are sent; an *acknowledgement*
 //! of the batch. After a crash the batch that was under way is sent again with the same lines and the same
 //! key, so that the server stores it once. A frame at the end that is not whole was being written and is
-//! dropped. When nothing waits the file is cut to its header; when half of it is acknowledged and it is
+//! dropped; a file that is damaged anywhere else is refused, and left as it is. When nothing waits the file is cut to its header; when half of it is acknowledged and it is
 //! half full, the rest is copied to a new file that replaces it.
 
 use std::{
@@ -47,6 +47,8 @@ pub(super) struct Spool {
     /// The batch that is under way.
     batch: Option<Pending>,
     waiting: u64,
+    /// Whether the file could not be made smaller. It is not tried again and again.
+    cannot_compact: bool,
 }
 
 /// A batch that is written, but not acknowledged.
@@ -62,7 +64,8 @@ impl Spool {
     /// Opens or creates the file, with what an earlier process has left in it.
     ///
     /// # Errors
-    /// When the file is in use, cannot be read or written, is not a spool, or belongs to another stream.
+    /// When the file is in use, damaged, cannot be read or written, is not a spool, or belongs to another
+    /// stream.
     pub(super) fn open(path: &Path, stream: &StreamName, limit: u64) -> Result<Self, Stop> {
         let failed = |why: &dyn std::fmt::Display| {
             Stop::Failed(format!("the spool {}: {why}", path.display()))
@@ -99,26 +102,33 @@ impl Spool {
             header,
             batch: None,
             waiting: 0,
+            cannot_compact: false,
         };
         spool.recover().map_err(|error| failed(&error))?;
         Ok(spool)
     }
 
-    /// Reads the frames, and cuts off what follows the last whole one.
+    /// Reads the frames, and cuts off one that was being written.
     fn recover(&mut self) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.end))?;
         let mut reader = BufReader::with_capacity(64 * 1024, self.file.try_clone()?);
         while let Some((kind, payload)) = read_frame(&mut reader)? {
             match kind {
                 LINES => self.waiting += number(&payload, 0).unwrap_or_default(),
-                BATCH => self.batch = Pending::decode(&payload),
+                BATCH => self.batch = Some(Pending::decode(&payload).ok_or(damaged(self.end))?),
                 _ => {
-                    let Some(batch) = self.batch.take() else { break };
+                    let batch = self.batch.take().ok_or(damaged(self.end))?;
                     self.acknowledged = batch.end;
                     self.waiting = self.waiting.saturating_sub(batch.count);
                 }
             }
             self.end += (FRAME_HEADER + payload.len()) as u64;
+        }
+        let mut rest = Vec::new();
+        self.file.seek(SeekFrom::Start(self.end))?;
+        (&self.file).read_to_end(&mut rest)?;
+        if !is_torn(&rest) {
+            return Err(damaged(self.end));
         }
         self.file.set_len(self.end)
     }
@@ -146,12 +156,12 @@ impl Spool {
         let known = self.batch.clone();
         let (lines, end) = self.read_lines(known.as_ref().map(|batch| batch.end))?;
         if lines.count == 0 {
-            return Ok(None);
+            return if self.waiting == 0 { Ok(None) } else { Err(damaged(self.acknowledged)) };
         }
         let key = if let Some(batch) = known {
             batch.key
         } else {
-            let batch = Pending { key: random_key(), count: lines.count, end };
+            let batch = Pending { key: random_key()?, count: lines.count, end };
             self.write(BATCH, &[&batch.encode()])?;
             self.file.sync_data()?;
             self.batch.insert(batch).key.clone()
@@ -170,10 +180,19 @@ impl Spool {
         if self.waiting == 0 {
             self.file.set_len(start)?;
             (self.acknowledged, self.end) = (start, start);
-        } else if self.end > self.limit / 2 && self.acknowledged - start > self.end / 2 {
-            self.compact()?;
         }
         Ok(())
+    }
+
+    /// Makes the file smaller if it is half full and half of it is acknowledged. Called when no batch is
+    /// under way.
+    pub(super) fn compact_if_due(&mut self) -> io::Result<()> {
+        let is_due = self.end > self.limit / 2
+            && self.acknowledged - self.header.len() as u64 > self.end / 2;
+        if !is_due || self.cannot_compact {
+            return Ok(());
+        }
+        self.compact().inspect_err(|_| self.cannot_compact = true)
     }
 
     /// Replaces the file by one without what is acknowledged. No batch is under way.
@@ -182,10 +201,12 @@ impl Spool {
         let mut file = private(&path)?;
         file.set_len(0)?;
         file.write_all(&self.header)?;
-        let mut end = self.header.len() as u64;
-        self.file.seek(SeekFrom::Start(self.acknowledged))?;
+        let (mut at, mut end) = (self.acknowledged, self.header.len() as u64);
+        self.file.seek(SeekFrom::Start(at))?;
         let mut reader = BufReader::new(self.file.try_clone()?);
-        while let Some((kind, payload)) = read_frame(&mut reader)? {
+        while at < self.end {
+            let (kind, payload) = read_frame(&mut reader)?.ok_or(damaged(at))?;
+            at += (FRAME_HEADER + payload.len()) as u64;
             if kind == LINES {
                 file.write_all(&frame(LINES, &[&payload]))?;
                 end += (FRAME_HEADER + payload.len()) as u64;
@@ -193,9 +214,9 @@ impl Spool {
         }
         file.sync_all()?;
         fs::rename(&path, &self.path)?;
-        sync_folder(&self.path)?;
+        // From here on this is the spool.
         (self.file, self.acknowledged, self.end) = (file, self.header.len() as u64, end);
-        Ok(())
+        sync_folder(&self.path)
     }
 
     /// The lines behind those that are acknowledged, up to `end`, or as many as a batch holds; and the
@@ -206,7 +227,7 @@ impl Spool {
         self.file.seek(SeekFrom::Start(at))?;
         let mut reader = BufReader::with_capacity(MAX_BATCH_BYTES, self.file.try_clone()?);
         while at < end.unwrap_or(self.end) && lines.count < MAX_BATCH_LINES {
-            let Some((kind, payload)) = read_frame(&mut reader)? else { break };
+            let (kind, payload) = read_frame(&mut reader)?.ok_or(damaged(at))?;
             at += (FRAME_HEADER + payload.len()) as u64;
             if kind != LINES {
                 continue;
@@ -280,6 +301,28 @@ fn read_frame(reader: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
     checksum.update(&payload);
     let is_whole = checksum.finalize() == u32::from_le_bytes([c0, c1, c2, c3]);
     Ok(is_whole.then_some((kind, payload)))
+}
+
+/// Whether this, at the end of a file, is a frame that was being written when the process or the machine
+/// stopped: cut short, or with zeros where nothing was written yet.
+fn is_torn(rest: &[u8]) -> bool {
+    let Some((head, payload)) = rest.split_first_chunk::<FRAME_HEADER>() else { return true };
+    let [l0, l1, l2, l3, ..] = *head;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]);
+    let behind = payload.get(length as usize..).unwrap_or_default();
+    let is_last = length <= MAX_PAYLOAD && behind.iter().all(|byte| *byte == 0);
+    // No frame ends with a zero.
+    let is_cut = length as usize > payload.len() || rest.ends_with(&[0]);
+    let is_zeros = rest.iter().all(|byte| *byte == 0);
+    // The length may be what is damaged.
+    let has_frame =
+        || (1..rest.len()).any(|at| matches!(read_frame(&mut &rest[at..]), Ok(Some(_))));
+    is_zeros || (is_last && is_cut && !has_frame())
+}
+
+fn damaged(at: u64) -> io::Error {
+    let text = format!("it is damaged at byte {at}, and what follows cannot be read");
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Fills the buffer; `None` if the file ends before.

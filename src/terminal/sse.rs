@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-/// An event as a browser would dispatch it.
+/// An event as a browser would dispatch it, but for the id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// The `event:` field; empty where there is none.
     pub(super) kind: String,
     pub(super) data: String,
-    /// The last `id:` of the stream so far; empty before the first.
+    /// The `id:` of its own block; empty where there is none. (A browser keeps the one before. Here a
+    /// cursor that a reset has replaced would come back with the next ping.)
     pub(super) id: String,
 }
 
@@ -104,9 +105,10 @@ impl Parser {
 
     fn dispatch(&mut self) {
         let (kind, mut data) = (std::mem::take(&mut self.kind), std::mem::take(&mut self.data));
+        let id = std::mem::take(&mut self.id);
         // A block without data is no event.
         if data.pop().is_some() {
-            self.events.push_back(Event { kind, data, id: self.id.clone() });
+            self.events.push_back(Event { kind, data, id });
         }
     }
 }
@@ -135,7 +137,7 @@ mod tests {
         Event { kind: kind.to_owned(), data: data.to_owned(), id: id.to_owned() }
     }
 
-    /// The examples of the standard, and what it says in prose.
+    /// The examples of the standard, and what it says in prose (but for the id of a block without one).
     #[test]
     fn events_are_those_of_the_standard() {
         for (text, events) in [
@@ -151,7 +153,11 @@ mod tests {
             ("data\n\ndata\ndata\n\ndata:\n", vec![event("", "", ""), event("", "\n", "")]),
             ("data:test\n\ndata: test\n\n", vec![event("", "test", ""), event("", "test", "")]),
             ("event: add\ndata: 7\n\ndata: 8\n\n", vec![event("add", "7", ""), event("", "8", "")]),
-            ("id: 4\n\ndata: a\n\n", vec![event("", "a", "4")]),
+            ("id: 4\n\ndata: a\n\n", vec![event("", "a", "")]),
+            (
+                "id: 4\ndata: a\n\nevent: ping\ndata: {}\n\n",
+                vec![event("", "a", "4"), event("ping", "{}", "")],
+            ),
             ("id: 4\nid: 5\0\ndata: a\n\n", vec![event("", "a", "4")]),
             ("\u{feff}data: bom\n\n\u{feff}data: no\n\n", vec![event("", "bom", "")]),
             ("event: x\n\ndata: y\n\n", vec![event("", "y", "")]),

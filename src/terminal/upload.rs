@@ -5,18 +5,14 @@
 
 use std::{fmt::Write as _, io};
 
-use serde::Deserialize;
-
 use super::{Stop, queue::Queue, retry::Retrying, status::grouped};
 
 /// What the server has acknowledged.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Uploaded {
     /// The number of lines that are stored.
-    #[serde(default)]
     pub(super) taken: u64,
     /// How many of them are not as they were sent.
-    #[serde(default)]
     pub(super) altered: u64,
 }
 
@@ -32,13 +28,15 @@ pub(super) async fn upload(
     let spool = |error: io::Error| Stop::Failed(format!("the spool cannot be used: {error}"));
     while let Some(batch) = queue.next().await.map_err(spool)? {
         retrying.status.progress(|| uploaded.progress(queue.waiting()));
-        let answer = retrying.post("?lines", &batch.key, batch.body).await?;
-        let answer: Uploaded = serde_json::from_slice(&answer).map_err(|_| {
-            Stop::Failed("the server answers, and not as Tidings does; check --url".to_owned())
-        })?;
+        let answer = retrying.lines(&batch).await?;
         queue.acknowledge().map_err(spool)?;
-        uploaded.taken += answer.taken;
+        uploaded.taken += batch.count;
         uploaded.altered += answer.altered;
+        if let Err(error) = queue.compact() {
+            retrying.status.note(&format!(
+                "the spool cannot be made smaller, until all lines in it are acknowledged: {error}"
+            ));
+        }
     }
     Ok(())
 }

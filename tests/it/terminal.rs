@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{
     lines, seeded_rng,
-    terminal::{Restartable, Running, contains, terminal, wait_until},
+    terminal::{Answers, Restartable, Running, contains, terminal, wait_until},
     tls::{CertificateFiles, Identity},
 };
 
@@ -113,6 +113,81 @@ fn a_refusal_gives_its_reason_and_a_status() {
     }
     let not_tidings = server.run(&["watch", "news", "--url", &format!("{}/streams", server.url())]);
     assert_eq!(not_tidings.status.code(), Some(1), "{}", stderr(&not_tidings));
+}
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html";
+
+#[test]
+fn only_the_answer_of_tidings_says_that_it_is_stored() {
+    for (answers, lines, reason) in [
+        (&[("200 OK", HTML, "<p>log in")][..], false, "not as Tidings does"),
+        (&[("201 Created", JSON, "{}")], false, "not as Tidings does"),
+        (&[("200 OK", JSON, r#"{"id":"1-1"}"#)], true, "not as Tidings does"),
+        (&[("200 OK", JSON, r#"{"taken":1,"altered":0}"#)], true, "stored 1 of 2 lines"),
+    ] {
+        let other = Answers::start(answers);
+        let kind = if lines { "--lines" } else { "text" };
+        let command = &mut terminal();
+        let output =
+            with_input(command.args(["publish", "news", kind, "--url", &other.url]), b"a\nb\n");
+        assert_eq!(output.status.code(), Some(1), "{answers:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(reason), "{answers:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn answers_of_a_proxy_while_the_server_restarts_do_not_end_a_publisher() {
+    let proxy = Answers::start(&[
+        // Of a load balancer.
+        ("522 Connection Timed Out", HTML, "x"),
+        ("200 OK", JSON, r#"{"taken":1,"altered":0,"last_id":"1-1"}"#),
+        ("404 Not Found", "application/problem+json", r#"{"type":"about:blank","title":"none"}"#),
+        ("200 OK", HTML, "under maintenance"),
+        ("200 OK", JSON, r#"{"taken":1,"altered":0,"last_id":"2-1"}"#),
+    ]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut publisher = Running::start(
+        terminal().args(["publish", "news", "--lines", "--url", &proxy.url]),
+        &folder.path().join("out"),
+    );
+    publisher.write("one\n");
+    wait_until("it is not published", || proxy.given() == 2);
+    publisher.write("two\n");
+    assert_eq!(publisher.finish(), Some(0));
+    assert_eq!(proxy.given(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_publisher_publishes_what_it_has_read() {
+    let mut server = Restartable::new(&[]);
+    let spool = server.path("spool");
+    let arguments = ["publish", "news", "--lines", "--spool", spool.to_str().expect("text")];
+    let mut publisher = Running::start(&mut server.command(&arguments), &server.path("out"));
+    publisher.write("first\nlast, without a line end");
+    wait_until("it is not read", || contains(&spool, "first"));
+    publisher.signal("TERM");
+    wait_until("the last line is not kept", || contains(&spool, "last, without a line end\n"));
+    server.start();
+    assert_eq!(publisher.wait(), Some(143));
+    assert_eq!(server.log().await.0, ["first", "last, without a line end"].map(str::to_owned));
+}
+
+#[test]
+fn a_signal_ends_a_publisher_whose_command_has_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    // More than is kept, from a process that the command leaves behind.
+    let command = "yes | head -c 8000000 & exit 3";
+    let mut publisher = Running::start(
+        terminal().args(["publish", "news", "--url", "http://127.0.0.1:1", "--run", command]),
+        &out,
+    );
+    wait_until("it does not wait for room", || {
+        fs::metadata(&out).is_ok_and(|out| out.len() >= 4 * 1024 * 1024)
+    });
+    publisher.signal("TERM");
+    assert_eq!(publisher.wait(), Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

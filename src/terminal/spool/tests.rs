@@ -73,6 +73,7 @@ fn acknowledged_lines_are_removed_from_a_file_that_is_never_empty() {
         received.extend_from_slice(&batch.body);
         spool.acknowledge().expect("a file");
         // Lines, and a batch with its acknowledgement.
+        spool.compact_if_due().expect("a file");
         assert!(fs::metadata(&path).expect("a file").len() < LIMIT + 200);
         if pushed % 7 == 0 {
             drop(spool);
@@ -87,12 +88,49 @@ fn acknowledged_lines_are_removed_from_a_file_that_is_never_empty() {
     assert!(received == expected.concat().as_bytes());
 }
 
+#[test]
+fn a_damaged_file_is_refused_and_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spool");
+    let mut spool = open(&path, 1 << 20);
+    let second = {
+        spool.push(&lines("first\n")).expect("a file");
+        let end = spool.end;
+        spool.push(&lines("second\n")).expect("a file");
+        spool.push(&lines("third\n")).expect("a file");
+        end
+    };
+    drop(spool);
+    let whole = fs::read(&path).expect("a file");
+    // Length, checksum, kind and text of the second frame; the text of the last.
+    let second_at = usize::try_from(second).expect("short");
+    for at in
+        [second_at, second_at + 3, second_at + 5, second_at + 8, second_at + 20, whole.len() - 2]
+    {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).expect("a file");
+        let stream = "log".parse().expect("a name");
+        let refusal = refusal(Spool::open(&path, &stream, 1 << 20));
+        assert!(refusal.contains("damaged at byte"), "{at}: {refusal}");
+        assert!(at == whole.len() - 2 || refusal.contains(&format!("byte {second},")), "{refusal}");
+        assert!(fs::read(&path).expect("a file") == bytes, "{at}");
+    }
+    // While it is in use.
+    fs::write(&path, &whole).expect("a file");
+    let mut spool = open(&path, 1 << 20);
+    let mut bytes = whole.clone();
+    bytes[second_at + 20] ^= 1;
+    fs::write(&path, &bytes).expect("a file");
+    assert!(spool.begin_batch().is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
     /// Whatever the end of the file is after a crash: the whole frames before it are kept.
     #[test]
-    fn a_torn_end_is_dropped(cut in 0..180_usize, rubbish in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn a_torn_end_is_dropped(cut in 0..180_usize, zeros in 0..8_usize) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("spool");
         let mut spool = open(&path, 1 << 20);
@@ -106,7 +144,8 @@ proptest! {
         let start = "tidings spool 1 log\n".len();
         bytes.truncate((start + cut).min(bytes.len()));
         let kept = bytes.len() as u64;
-        bytes.extend_from_slice(&rubbish);
+        // Blocks that were not written yet.
+        bytes.resize(bytes.len() + zeros, 0);
         fs::write(&path, &bytes).expect("a file");
         let expected = ends.iter().rev().find(|(end, _)| *end <= kept).expect("the header").1;
         let mut spool = open(&path, 1 << 20);

@@ -2,9 +2,14 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -85,6 +90,48 @@ impl Restartable {
         let log = super::read_history(&client, &url).await;
         let end = page["ended"]["data"].as_str().map(str::to_owned);
         (log.into_iter().map(|(_, text)| text).collect(), end)
+    }
+}
+
+/// Something before or in place of a server: gives each request the next of its answers.
+pub(crate) struct Answers {
+    pub(crate) url: String,
+    given: Arc<AtomicUsize>,
+}
+
+impl Answers {
+    /// An answer: status, media type and body.
+    pub(crate) fn start(answers: &'static [(&'static str, &'static str, &'static str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let given = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&given);
+        std::thread::spawn(move || {
+            for (status, media_type, body) in answers {
+                let (connection, _) = listener.accept().expect("a connection");
+                let mut request = BufReader::new(connection);
+                let (mut line, mut length) = (String::new(), 0);
+                while request.read_line(&mut line).expect("a request") > 2 {
+                    if let Some(value) = line.strip_prefix("content-length: ") {
+                        length = value.trim().parse().expect("a number");
+                    }
+                    line.clear();
+                }
+                request.read_exact(&mut vec![0; length]).expect("a body");
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nConnection: close\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                request.get_mut().write_all(answer.as_bytes()).expect("a reader");
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { url, given }
+    }
+
+    pub(crate) fn given(&self) -> usize {
+        self.given.load(Ordering::SeqCst)
     }
 }
 
