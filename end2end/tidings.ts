@@ -216,6 +216,19 @@ export async function show(page: Page, visibilityState: "visible" | "hidden"): P
   }, visibilityState);
 }
 
+/** Runs in a page before its scripts: makes the wasm fail when it takes the tenth message. */
+export function trapInTenthMessage(): void {
+  let taken = 0;
+  const id = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "lastEventId")!.get!;
+  Object.defineProperty(MessageEvent.prototype, "lastEventId", {
+    get() {
+      // Thrown through the wasm, like a trap: the state of the wasm stays as it was at that moment.
+      if (++taken === 10) throw new Error("planted");
+      return id.call(this);
+    },
+  });
+}
+
 /** A message page, found by roles and texts. */
 export class MessagePage {
   readonly log;

@@ -35,7 +35,7 @@ const refusal = () => {
 };
 
 // A text as the page shows it: without escape sequences.
-const visible = (data) => data.replace(/\x1b(?:\[[ -?]*[@-~]?|[\]PX^_][^\x00-\x1f]*(?:\x07|\x1b\\)|[ -/]*[0-~])?/g, "");
+const visible = (data) => data.replace(/\x1b(?:[\]PX^_](?:[^\x00-\x1f]*(?:\x07|\x1b\\))?|\[[ -?]*[@-~]?|[ -/]*[0-~]?)/g, "");
 
 const show = () => {
   timer = undefined;

@@ -2,7 +2,7 @@
 // numbers into links. Each page ends live and equal to the log, or says that it is not live.
 
 import { type Page } from "@playwright/test";
-import { MessagePage, type Server, expect, holdHydration, messages, test } from "../tidings.ts";
+import { MessagePage, type Server, expect, holdHydration, messages, test, trapInTenthMessage } from "../tidings.ts";
 
 // Expected messages: the page's script logs what failed, the browser logs traps and blocked files.
 test.use({ mayComplain: /^Tidings: the live part|^Failed to load resource|unreachable|preload|WebAssembly|Script|planted/ });
@@ -199,17 +199,7 @@ test("a full window of rows replaced by a copy", async ({ page, start }) => {
 test("a trap in the tenth message: no message is lost, draft and focus stay", async ({ page, start }) => {
   const server = await start();
   await server.publish("news", ...FIRST);
-  await page.addInitScript(() => {
-    let taken = 0;
-    const id = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "lastEventId")!.get!;
-    Object.defineProperty(MessageEvent.prototype, "lastEventId", {
-      get() {
-        // Thrown through the wasm, like a trap: the state of the wasm stays as it was at that moment.
-        if (++taken === 10) throw new Error("planted");
-        return id.call(this);
-      },
-    });
-  });
+  await page.addInitScript(trapInTenthMessage);
   const news = await MessagePage.open(page, server, "news");
   await news.isLive();
   await news.composer.fill("half written");

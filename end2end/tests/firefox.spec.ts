@@ -1,7 +1,7 @@
 // The main flows in Firefox. All else is tested in Chromium alone.
 
 import { FirefoxPage, expect, test } from "../firefox.ts";
-import { ENDLESS, type Server, messages, values } from "../tidings.ts";
+import { ENDLESS, type Server, messages, values, trapInTenthMessage } from "../tidings.ts";
 
 test.skip(!process.env.TIDINGS_FIREFOX, "TIDINGS_FIREFOX is not the path of a Firefox");
 // One worker, and so one Firefox.
@@ -227,17 +227,7 @@ test.describe("a page that is changed", () => {
   test("a trap in the tenth message: no message is lost, draft and focus stay", async ({ tab, start }) => {
     const server = await start();
     await server.publish("news", ...FIRST);
-    await tab.evaluateOnNewDocument(() => {
-      let taken = 0;
-      const id = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "lastEventId")!.get!;
-      Object.defineProperty(MessageEvent.prototype, "lastEventId", {
-        get() {
-          // Thrown through the wasm, like a trap: the state of the wasm stays as it was at that moment.
-          if (++taken === 10) throw new Error("planted");
-          return id.call(this);
-        },
-      });
-    });
+    await tab.evaluateOnNewDocument(trapInTenthMessage);
     const news = await FirefoxPage.open(tab, server, "news");
     await news.is("Live");
     await news.composer.fill("half written");

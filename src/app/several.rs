@@ -11,7 +11,7 @@ use super::{
     page_context,
     sign_in::sign_in_address,
     snapshot::LiveData,
-    stream::stale,
+    stream::notices,
     stream_address,
     view::view_links,
 };
@@ -57,18 +57,7 @@ pub fn SeveralStreamsPage(
                      the page of each stream."
                 </p>
             </header>
-            <noscript>
-                <p class="notice">
-                    "Without JavaScript this page shows the messages there were when it was loaded. \
-                     To listen live, use a terminal: "<code>{listen.clone()}</code>
-                </p>
-            </noscript>
-            <p class="notice signed-out">
-                "Your token has expired, or you have signed out in another tab. "
-                <a href=sign_in target="_blank">"Sign in"</a>
-                " in a tab of its own and come back: this page goes on where it stopped."
-            </p>
-            {stale()}
+            {notices(listen.clone(), sign_in)}
             {columns}
             <LiveStream data address />
             <footer class="more">

@@ -65,18 +65,7 @@ pub fn StreamPage(
                 <p class="watchers">{watching(watchers)}</p>
                 {find}
             </header>
-            <noscript>
-                <p class="notice">
-                    "Without JavaScript this page shows the messages there were when it was loaded. \
-                     To listen live, use a terminal: "<code>{listen.clone()}</code>
-                </p>
-            </noscript>
-            <p class="notice signed-out">
-                "Your token has expired, or you have signed out in another tab. "
-                <a href=sign_in target="_blank">"Sign in"</a>
-                " in a tab of its own and come back: this page goes on where it stopped."
-            </p>
-            {stale()}
+            {notices(listen.clone(), sign_in)}
             <LiveStream data address />
             {beginning}
             <footer class="more">
@@ -94,6 +83,25 @@ pub fn StreamPage(
                 <a href=streams>"All streams"</a>
             </footer>
         </main>
+    }
+}
+
+/// Shown where they apply: without JavaScript, signed out, out of date. `listen` is a command, `sign_in` an
+/// address.
+pub(super) fn notices(listen: String, sign_in: String) -> impl IntoView {
+    view! {
+        <noscript>
+            <p class="notice">
+                "Without JavaScript this page shows the messages there were when it was loaded. \
+                 To listen live, use a terminal: "<code>{listen}</code>
+            </p>
+        </noscript>
+        <p class="notice signed-out">
+            "Your token has expired, or you have signed out in another tab. "
+            <a href=sign_in target="_blank">"Sign in"</a>
+            " in a tab of its own and come back: this page goes on where it stopped."
+        </p>
+        {stale()}
     }
 }
 

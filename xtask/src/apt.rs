@@ -16,10 +16,20 @@ pub(crate) fn update() {
     let _ = Command::new("apt-get").arg("update").stdout(Stdio::null()).status();
 }
 
-/// Installs a package. Nothing is asked.
+/// Installs a package, and keeps Debian from starting its service meanwhile (invoke-rc.d(8)).
+const INSTALL: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap "rm $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy
+fi
+apt-get install --yes --no-install-recommends "$1"
+"#;
+
+/// Installs a package. Nothing is asked, and no service is started.
 pub(crate) fn install(package: &str) {
-    let _ = Command::new("apt-get")
-        .args(["install", "--yes", "--no-install-recommends", package])
+    let _ = Command::new("sh")
+        .args(["-c", INSTALL, "sh", package])
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -15,6 +15,7 @@ mod firefox;
 mod node;
 mod postgres;
 mod process;
+mod programs;
 mod progress;
 mod site;
 mod size;

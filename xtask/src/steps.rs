@@ -7,6 +7,7 @@ use crate::{
     build::{self, Build, Profile},
     chromium, dist, firefox, node, postgres,
     process::{cargo, exec, root, run, run_cargo, say},
+    programs,
     progress::Steps,
     site, size, smoke_test,
     tools::{self, Leptos},
@@ -44,6 +45,7 @@ pub(crate) fn test() -> Result<()> {
     let chromium = chromium::find_or_install()?;
     let firefox = firefox::find_or_install();
     let postgres = postgres::find_or_install();
+    let missing = programs::missing();
     let leptos = Leptos::find_or_install()?;
 
     steps.next("Is the code formatted?");
@@ -120,6 +122,11 @@ pub(crate) fn test() -> Result<()> {
         say(&format!(
             "!!! PostgreSQL IS MISSING !!! Its engine was not tested. Please {}.",
             postgres::ADVICE
+        ));
+    }
+    for program in missing {
+        say(&format!(
+            "!!! {program} IS MISSING !!! Tests with it were skipped. Please install it."
         ));
     }
     Ok(())

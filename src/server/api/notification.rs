@@ -106,6 +106,11 @@ impl Notification {
         self.links.extend(links.filter(|link| !link.is_empty()));
     }
 
+    /// Whether it is no more than its message.
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The text of the message: `message`, unchanged where the notification has nothing else.
     pub(crate) fn text(&self, message: String) -> String {
         let (emojis, words): (Vec<_>, Vec<_>) =

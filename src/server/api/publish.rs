@@ -50,8 +50,10 @@ pub(crate) async fn publish(
     }
     let notification = Notification::new(&Parameters::from_stream_headers(&headers))?;
     let ReadBody { bytes, memory } = publishing.read(client, body).await?;
-    let text = publishing.text(bytes)?;
-    let text = publishing.text(notification.text(text.into_text()).into_bytes())?;
+    let mut text = publishing.text(bytes)?;
+    if !notification.is_plain() {
+        text = publishing.text(notification.text(text.into_text()).into_bytes())?;
+    }
     let appended = publishing.publish(&may, text, key, memory).await?;
     let accepted = Json(Accepted::new(appended.last));
     Ok(respond((StatusCode::CREATED, accepted), appended.replayed))

@@ -2,8 +2,10 @@
 //!
 //! Without a secret there is no access control. With one, a client needs a token to publish, or to
 //! watch a stream that is not public: a program sends it in the `Authorization` header, a browser in
-//! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`], [`MayWatchAll`]), which only this module can
-//! make.
+//! a cookie. A handler needs a permission ([`MayPublish`], [`MayWatch`], [`MayWatchAll`]), which only
+//! this module can make.
+
+mod permission;
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -11,32 +13,23 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::{FromRef, FromRequestParts},
-    http::{HeaderMap, HeaderValue, header, request::Parts},
-};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum_extra::headers::{
     Authorization, HeaderMapExt as _,
     authorization::{Basic, Bearer},
 };
 use tokio::time::Instant;
 
+pub(crate) use self::permission::{MayPublish, MayWatch, MayWatchAll, Publisher};
 use super::{
     cookie::{CookieNames, TokenTooLarge},
     token::{Claims, Keys, Pattern, Secret, TokenError},
     webhook::WebhookProof,
 };
 use crate::{
-    message::{StreamName, StreamNames},
+    message::StreamName,
     problem,
-    server::{
-        client::{Address, Client},
-        clock::Clock,
-        error::Problem,
-        mount,
-        observe::request_log,
-        stream_path::{StreamPath, StreamsPath},
-    },
+    server::{client::Client, clock::Clock, error::Problem, mount, observe::request_log},
 };
 
 /// The access rules; a cheap clone. `None`: no access control.
@@ -343,139 +336,4 @@ pub(crate) fn unauthorized(error: &TokenError) -> Problem {
 fn not_permitted(Claims { name, .. }: &Claims, what: &str) -> Problem {
     let detail = format!("The token of “{name}” does not permit its holder to {what} this stream.");
     Problem::new(problem::NOT_PERMITTED, detail)
-}
-
-/// The key of the publish rate limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Publisher {
-    /// The name of a token.
-    Token(String),
-    /// The address of a client, without access control.
-    Address(Address),
-}
-
-/// The permission to publish to a stream, to end and to delete it.
-pub(crate) struct MayPublish {
-    stream: StreamName,
-    publisher: Publisher,
-    expires_at: Option<Instant>,
-}
-
-impl MayPublish {
-    /// Checks the permission of a client.
-    ///
-    /// # Errors
-    /// When it has no valid token, or one that does not permit this.
-    pub(crate) fn check(
-        access: &Access,
-        identity: &Identity,
-        client: Client,
-        stream: StreamName,
-    ) -> Result<Self, Problem> {
-        let expires_at = access.publish(identity, &stream)?;
-        let publisher = match identity {
-            Identity::Authenticated(claims) => Publisher::Token(claims.name.clone()),
-            Identity::Unrestricted | Identity::Anonymous(_) => Publisher::Address(client.address),
-        };
-        Ok(Self { stream, publisher, expires_at })
-    }
-
-    /// The permission of the webhook of a stream, which has its secret. Its publish rate is that of a token
-    /// with the name `webhook of {stream}`.
-    ///
-    /// # Errors
-    /// When it does not prove that it has.
-    pub(crate) fn as_webhook(
-        access: &Access,
-        proof: WebhookProof,
-        stream: StreamName,
-        body: &[u8],
-    ) -> Result<Self, Problem> {
-        access.verify_webhook(proof, &stream, body)?;
-        let publisher = Publisher::Token(format!("webhook of {stream}"));
-        Ok(Self { stream, publisher, expires_at: None })
-    }
-
-    pub(crate) fn stream(&self) -> &StreamName {
-        &self.stream
-    }
-
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
-    }
-
-    /// Checks that the token has not expired meanwhile: an upload may outlive it.
-    ///
-    /// # Errors
-    /// When it has expired.
-    pub(crate) fn check_not_expired(&self) -> Result<(), Problem> {
-        match self.expires_at {
-            Some(expires_at) if expires_at <= Instant::now() => {
-                Err(unauthorized(&TokenError::Expired))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for MayPublish
-where
-    Access: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
-        let Ok(client) = Client::from_request_parts(parts, state).await;
-        let access = Access::from_ref(state);
-        let identity = access.identify(&parts.headers, client);
-        Self::check(&access, &identity, client, stream)
-    }
-}
-
-/// The permission to watch a stream: its history.
-pub(crate) struct MayWatch {
-    pub(crate) stream: StreamName,
-}
-
-/// The permission to watch streams together: their events.
-pub(crate) struct MayWatchAll {
-    pub(crate) streams: StreamNames,
-    /// When the permission for the first of them ends. `None`: never.
-    pub(crate) expires_at: Option<Instant>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for MayWatch
-where
-    Access: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
-        let client = Client::from_extensions(&parts.extensions);
-        let access = Access::from_ref(state);
-        access.watch(&access.identify(&parts.headers, client), &stream)?;
-        Ok(Self { stream })
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for MayWatchAll
-where
-    Access: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let StreamsPath(streams) = StreamsPath::from_request_parts(parts, state).await?;
-        let client = Client::from_extensions(&parts.extensions);
-        let access = Access::from_ref(state);
-        let identity = access.identify(&parts.headers, client);
-        let mut expires_at = None;
-        for stream in streams.as_slice() {
-            let expiry = access.watch(&identity, stream)?;
-            expires_at = [expires_at, expiry].into_iter().flatten().min();
-        }
-        Ok(Self { streams, expires_at })
-    }
 }
