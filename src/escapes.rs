@@ -8,7 +8,8 @@ const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 7;
 
 /// A text without its escape sequences.
-pub(crate) fn strip(text: &str) -> String {
+#[must_use]
+pub fn strip(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
@@ -21,7 +22,8 @@ pub(crate) fn strip(text: &str) -> String {
 
 /// Splits a text at its first escape sequence: what precedes it, the sequence, and what follows. Without
 /// one the last two are empty.
-pub(crate) fn split_sequence(text: &str) -> (&str, &str, &str) {
+#[must_use]
+pub fn split_sequence(text: &str) -> (&str, &str, &str) {
     let (before, rest) = split(text, text.bytes().take_while(|&b| b != ESCAPE).count());
     // It is ASCII, and so does not end within a character.
     let (sequence, after) = split(rest, sequence_length(rest.as_bytes()));

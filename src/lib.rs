@@ -10,7 +10,7 @@
 //!
 //! - [`base_path`]: the path from which every address of a server begins
 //! - [`message`]: messages, event ids, stream names, and the snapshot that a page is rendered with
-//! - `escapes`: ANSI escape sequences in a text; [`filter`]: which texts a reader is looking for
+//! - [`escapes`]: ANSI escape sequences in a text; [`filter`]: which texts a reader is looking for
 //! - [`feed`]: the rows of a page: applies events; bounded and pure
 //! - [`problem`]: the table of problem types (RFC 9457)
 //! - [`app`]: the pages: routes, documents, the live island, the composer
@@ -59,7 +59,7 @@
 //! # What never imports what
 //!
 //! `main → {server, terminal}`; `server → {app (pages only), feed, message}`; `app → {feed, message}`;
-//! `{feed, terminal} → message`; `filter → escapes`; `message` and `escapes →` nothing of ours; these, `base_path` and
+//! `{feed, terminal} → message`; `{filter, terminal} → escapes`; `message` and `escapes →` nothing of ours; these, `base_path` and
 //! `problem` are for both sides. No two modules import each other, and each room of the server imports only
 //! those below it, in the order of `LAYERS` in the test: `config` is near the top, imported only by what
 //! assembles the server. `web_sys` stays inside `app::subscription` and `app::browser`; the log knows
@@ -73,7 +73,7 @@
 
 pub mod app;
 pub mod base_path;
-mod escapes;
+pub mod escapes;
 pub mod feed;
 pub mod filter;
 pub mod message;

@@ -11,7 +11,7 @@
 //!   [`batch`] at a time; [`child`] runs a command whose output they are
 //! - [`watch`]: follows a stream: [`sse`] parses it, [`output`] prints it ([`escape`]: on a terminal), or
 //!   [`exec`] runs a command for each message; [`state`] keeps the cursor
-//! - [`status`]: notes and progress on standard error; [`signals`]: SIGINT and SIGTERM
+//! - [`status`]: notes and progress on standard error; [`signals`]: SIGHUP, SIGINT and SIGTERM
 
 mod backoff;
 mod batch;
@@ -97,7 +97,7 @@ pub(crate) fn publish(options: PublishOptions) -> anyhow::Result<ExitCode> {
 /// When the runtime cannot be started. Other failures are printed and give their exit status.
 pub(crate) fn watch(options: WatchOptions) -> anyhow::Result<ExitCode> {
     let status = Status::new(true);
-    run(&status, async { Watch::new(options, &status)?.run().await.map(|()| 0) })
+    run(&status, async { Watch::new(options, &status)?.run().await })
 }
 
 fn run(

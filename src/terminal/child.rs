@@ -92,7 +92,7 @@ impl Child {
         loop {
             let reads = self.reader.reads.clone();
             tokio::select! {
-                _ = &mut self.reader.done => break,
+                _ = &mut self.reader.done => return ended,
                 () = silence(&reads) => {
                     status.note(LEFT_BEHIND);
                     break;
@@ -105,7 +105,7 @@ impl Child {
                 }
             }
         }
-        self.reader.stop();
+        self.reader.stop().await;
         ended
     }
 
@@ -140,11 +140,12 @@ fn print(bytes: &[u8]) {
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
-/// A command that runs this text with the shell.
+/// A command that runs this text with the shell. It does not get the token: what it prints is published,
+/// and what it reads comes from others.
 pub(super) fn shell(text: &str) -> Command {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let mut command = Command::new(shell);
-    command.arg(option).arg(text);
+    command.arg(option).arg(text).env_remove("TIDINGS_TOKEN");
     command
 }
 
@@ -215,6 +216,7 @@ mod unix {
                 Signal::Interrupt if !self.in_group => return,
                 Signal::Interrupt => rustix::process::Signal::INT,
                 Signal::Terminate => rustix::process::Signal::TERM,
+                Signal::Hangup => rustix::process::Signal::HUP,
             };
             let _ = if self.in_group {
                 kill_process_group(self.process, number)

@@ -19,7 +19,7 @@ use tokio_rustls::rustls;
 
 use super::{
     Stop,
-    config_file::{Target, TokenSource},
+    config_file::{Target, TokenSource, without_slash},
 };
 
 /// How long it may take to connect.
@@ -32,7 +32,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     /// The address of the stream.
     url: String,
-    /// The address of the server, for people.
+    /// The address of the server.
     server: String,
     token: TokenSource,
     /// Whether Tidings has answered. Then another answer comes from what is before it, while it restarts.
@@ -104,9 +104,14 @@ impl Client {
         let http = builder
             .build()
             .map_err(|error| Stop::Failed(format!("no HTTP client: {}", innermost(&error))))?;
-        let server = url.as_str().trim_end_matches('/').to_owned();
+        let server = without_slash(&url).to_owned();
         let url = format!("{server}/streams/{stream}");
         Ok(Self { http, url, server, token, has_answered: AtomicBool::new(false) })
+    }
+
+    /// The address of the server.
+    pub(super) fn server(&self) -> &str {
+        &self.server
     }
 
     /// Posts to the stream. Only the answer of Tidings says that it is stored: a proxy may answer 200 with a

@@ -77,7 +77,7 @@ impl ConfigFile {
     fn token_for(self, url: &Url) -> Result<TokenSource, Stop> {
         let own_url = parse_url(&self.url.unwrap_or_else(|| DEFAULT_URL.to_owned()))?;
         Ok(match (self.token_file, self.token) {
-            _ if own_url != *url => TokenSource::None,
+            _ if without_slash(&own_url) != without_slash(url) => TokenSource::None,
             (Some(file), _) => TokenSource::File(file),
             (None, Some(token)) => TokenSource::Value(token),
             (None, None) => TokenSource::None,
@@ -94,9 +94,16 @@ fn default_path() -> Option<PathBuf> {
     folder.map(|folder| folder.join("tidings/config.toml"))
 }
 
+/// The address of a server: paths are added to it.
+pub(super) fn without_slash(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
 fn parse_url(text: &str) -> Result<Url, Stop> {
+    // A user name, a query and a fragment come with what may be secret.
+    let shown = if text.contains(['@', '?', '#']) { "…" } else { text };
     let wrong = |why: &str| {
-        Stop::Failed(format!("the url {text} {why}; write it like https://tidings.example"))
+        Stop::Failed(format!("the url {shown} {why}; write it like https://tidings.example"))
     };
     let url: Url = text.parse().map_err(|_| wrong("is not one"))?;
     if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
@@ -124,7 +131,9 @@ mod tests {
                 ConfigFile { url: file.url.clone(), token: file.token.clone(), token_file: None };
             file.token_for(&parse_url(url).expect("a URL")).expect("a URL")
         };
-        assert!(matches!(token("https://a.example/t"), TokenSource::Value(_)));
+        for same in ["https://a.example/t", "https://a.example/t/", "https://A.example:443/t"] {
+            assert!(matches!(token(same), TokenSource::Value(_)), "{same}");
+        }
         for other in ["https://a.example/", "http://a.example/t", "https://b.example/t"] {
             assert!(matches!(token(other), TokenSource::None), "{other}");
         }
@@ -136,6 +145,17 @@ mod tests {
             ["localhost:3000", "tidings.example", "ftp://x", "http://u:p@x", "http://x/?a", ""]
         {
             assert!(parse_url(url).is_err(), "{url}");
+        }
+        for secret in [
+            "ftp://u:hidden@x",
+            "//u:hidden@x",
+            "http://u:hidden?p@x",
+            "http://u:p@x:hidden",
+            "http://x/?token=hidden@x",
+        ] {
+            let stop = parse_url(secret).err();
+            let text = stop.as_ref().and_then(Stop::text).expect("a text");
+            assert!(!text.contains("hidden"), "{text}");
         }
     }
 }

@@ -5,70 +5,44 @@
 //! (OSC, DCS, CSI other than SGR, C1 controls). SGR (`ESC [ … m`) only changes how text looks, and is
 //! what logs are coloured with.
 
-use std::fmt::Write as _;
-
-use anstyle_parse::{Params, Parser, Perform};
+use tidings::escapes::split_sequence;
 
 /// The text of a message for a terminal: with SGR sequences, line breaks and tabs, without other control
 /// characters and sequences. A style ends with the message.
 pub(super) fn for_terminal(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
-        return text.to_owned();
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    let mut is_styled = false;
+    while !rest.is_empty() {
+        let (before, sequence, after) = split_sequence(rest);
+        shown.extend(before.chars().filter(|&c| matches!(c, '\n' | '\t') || is_harmless(c)));
+        if is_style(sequence) {
+            shown.push_str(sequence);
+            is_styled = true;
+        }
+        rest = after;
     }
-    let mut filter = Filter::default();
-    let mut parser = Parser::<anstyle_parse::Utf8Parser>::new();
-    for byte in text.bytes() {
-        parser.advance(&mut filter, byte);
+    if is_styled {
+        shown.push_str("\x1b[0m");
     }
-    if filter.is_styled {
-        filter.text.push_str("\x1b[0m");
-    }
-    filter.text
+    shown
 }
 
 /// A text on one line, without any control character.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+pub(super) fn single_line(text: &str) -> String {
+    text.chars().map(|c| if is_harmless(c) { c } else { ' ' }).collect()
 }
 
-#[derive(Default)]
-struct Filter {
-    text: String,
-    is_styled: bool,
+/// Whether a sequence is SGR (Select Graphic Rendition; ECMA-48, section 8.3.117).
+fn is_style(sequence: &str) -> bool {
+    let parameters = sequence.strip_prefix("\x1b[").and_then(|rest| rest.strip_suffix('m'));
+    parameters.is_some_and(|text| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b';' | b':')))
 }
 
-impl Perform for Filter {
-    fn print(&mut self, c: char) {
-        // C1 controls (U+0080 to U+009F) and DEL are among them.
-        if !c.is_control() {
-            self.text.push(c);
-        }
-    }
-
-    fn execute(&mut self, byte: u8) {
-        if matches!(byte, b'\n' | b'\t') {
-            self.text.push(char::from(byte));
-        }
-    }
-
-    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
-        if action != b'm' || !intermediates.is_empty() || ignore {
-            return;
-        }
-        self.is_styled = true;
-        self.text.push_str("\x1b[");
-        for (index, param) in params.iter().enumerate() {
-            if index > 0 {
-                self.text.push(';');
-            }
-            for (index, subparam) in param.iter().enumerate() {
-                let separator = if index > 0 { ":" } else { "" };
-                // Writing to a String cannot fail.
-                let _ = write!(self.text, "{separator}{subparam}");
-            }
-        }
-        self.text.push('m');
-    }
+/// Whether a character only shows itself. Control characters do not (C0, DEL and C1), nor those that change
+/// the order of the text around them, with which a text can look like another one (bidirectional formatting,
+/// Unicode Standard Annex #9).
+fn is_harmless(c: char) -> bool {
+    !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
 }
 
 #[cfg(test)]
@@ -92,6 +66,10 @@ mod tests {
             ("\u{9b}31mc1", "31mc1"),
             ("bell\x07 back\x08\x7f nul\0 cr\rover", "bell back nul crover"),
             ("\x1bcreset", "reset"),
+            ("\x1b]0;no end", "0;no end"),
+            ("a\x1bPno end\nnext\x1b[31mred", "ano end\nnext\x1b[31mred\x1b[0m"),
+            ("\x1b\x1b]x\x07]0;shown", "]0;shown"),
+            ("user\u{202e}gpj.exe\u{2066}", "usergpj.exe"),
             ("ends in \x1b[3", "ends in "),
         ] {
             assert_eq!(for_terminal(text), shown, "{text:?}");

@@ -1,7 +1,7 @@
 //! Files that survive a crash: private ones, written and flushed as a whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -15,6 +15,22 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     sync_folder(path)
+}
+
+/// Keeps other processes of Tidings from a file, as long as what it returns is there: by a lock on another
+/// file, since this one may be replaced.
+///
+/// # Errors
+/// When another process uses it, or the lock cannot be created.
+pub(super) fn lock(path: &Path) -> io::Result<File> {
+    let lock = private(&beside(path, "lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "another process uses it"))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Flushes the entry of a file in its folder.

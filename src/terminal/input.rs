@@ -4,17 +4,20 @@ use std::{
     io::{self, IsTerminal as _, Read},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
-use tokio::{sync::oneshot, task::block_in_place};
+use tokio::{sync::oneshot, task::block_in_place, time::sleep};
 
 use super::{MAX_MESSAGE_BYTES, Stop, lines::LineSplitter, queue::Queue, status::Status};
 
 /// The most bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
+/// How long the thread has to see that it is to stop. Then it waits for the input.
+const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Reads the standard input as one message, without its last line end: the output of a command ends with
 /// one.
@@ -57,8 +60,10 @@ pub(super) struct LineReader {
 /// What a thread has read, on its way into the queue.
 #[derive(Clone)]
 struct Feed {
-    /// `None`: the input is not read further.
+    /// `None`: it is finished, and what is still read is dropped.
     splitter: Arc<Mutex<Option<LineSplitter>>>,
+    /// Whether the thread is to finish after the read that is under way.
+    is_stopped: Arc<AtomicBool>,
     queue: Arc<Queue>,
 }
 
@@ -79,11 +84,15 @@ impl LineReader {
         let (sender, done) = oneshot::channel();
         let reads = Reads::default();
         let counter = Arc::clone(&reads.0);
-        let feed = Feed { splitter: Arc::new(Mutex::new(Some(LineSplitter::default()))), queue };
+        let splitter = Arc::new(Mutex::new(Some(LineSplitter::default())));
+        let feed = Feed { splitter, is_stopped: Arc::default(), queue };
         let own_feed = feed.clone();
         let run = move || {
             let mut buffer = vec![0; CHUNK];
             let result = loop {
+                if own_feed.is_stopped.load(Ordering::Relaxed) {
+                    break Ok(());
+                }
                 counter.fetch_add(1, Ordering::Relaxed);
                 let read = input.read(&mut buffer);
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -113,10 +122,16 @@ impl LineReader {
     }
 
     /// The input is not read further. All that has been read gets into the queue, also where it has no
-    /// room, and a last line without an end; then it is closed.
-    pub(super) fn stop(&self) {
+    /// room, and a last line without an end; then it is closed. Not to be called when `done` has been
+    /// received.
+    pub(super) async fn stop(&mut self) {
+        self.feed.is_stopped.store(true, Ordering::Relaxed);
         self.admit_all();
-        block_in_place(|| self.feed.finish());
+        tokio::select! {
+            _ = &mut self.done => {}
+            // A read that waits cannot be ended.
+            () = sleep(STOP_TIMEOUT) => block_in_place(|| self.feed.finish()),
+        }
     }
 }
 

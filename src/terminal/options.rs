@@ -10,18 +10,21 @@ const PUBLISH_STATUS: &str = "\
 Exit status: 0 all of it is stored; 1 the server refused it, or something on this machine failed; 2 \
 the command line is wrong; 3 given up, and it is not known whether all of it is stored; 4 all lines \
 are stored, but some are not as they were read (cut, because they were too long, or with replacement \
-characters, because they were not UTF-8); 130 or 143 stopped by SIGINT or SIGTERM, and all that had \
-been read is stored. With --run it is that of the command, 128 and the number of the signal if one \
-ended it; what went wrong with publishing is printed.
+characters, because they were not UTF-8). With --lines 129, 130 or 143: stopped by SIGHUP (on Linux), \
+SIGINT or SIGTERM, and all that had been read is stored; a second signal gives up (3). With --run it \
+is that of the command, 128 and the number of the signal if one ended it; what went wrong with \
+publishing is printed.
 
-Environment: TIDINGS_TOKEN is the token, if the server needs one.";
+Environment: TIDINGS_TOKEN is the token, if the server needs one. The command of --run does not get it.";
 
 /// What the exit status of `tidings watch` means.
 const WATCH_STATUS: &str = "\
 Exit status: 0 the stream has ended; 1 the server refused, or something on this machine failed; 2 the \
-command line is wrong; 3 given up (--retry-for); 141 the reader of the output has closed it.
+command line is wrong; 3 given up (--retry-for); 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM; \
+141 the reader of the output has closed it. With --state or --exec a signal (SIGHUP on Linux) waits for \
+the command, and the position is kept; a second one ends it at once.
 
-Environment: TIDINGS_TOKEN is the token, if the server needs one.";
+Environment: TIDINGS_TOKEN is the token, if the server needs one. The command of --exec does not get it.";
 
 /// Where the server is, and how long to try.
 #[derive(Args, Clone, Debug)]
@@ -41,8 +44,8 @@ pub(crate) struct ServerOptions {
     #[arg(long, env = "TIDINGS_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// How long to try again when the server cannot be reached or does not accept, for example 10m;
-    /// begins anew whenever it accepts. Default: for ever
+    /// How long to try when the server cannot be reached or does not accept, for example 10m. Each request
+    /// and each lost connection has this time. Default: for ever
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(super) retry_for: Option<Duration>,
 }
@@ -64,7 +67,7 @@ pub(crate) struct PublishOptions {
 
     /// Publish each line of the standard input as a message, as soon as it is there. LF, CRLF and CR end
     /// a line, and blank lines are left out. While the server does not accept, up to 4 MiB are kept in
-    /// memory, then the input is not read on
+    /// memory, then it stops reading until there is room
     #[arg(long)]
     pub(super) lines: bool,
 
@@ -75,11 +78,14 @@ pub(crate) struct PublishOptions {
     pub(super) run: Option<String>,
 
     /// Keep lines that are not stored yet in this file and not in memory: they survive the end of this
-    /// process, and are published first when it is started again, each once. A file is for one stream
+    /// process, and are published first when it is started again. Each is stored once, if that is while
+    /// the server remembers what was under way: for a day, or for as many requests as its --keep-keys
+    /// says. A file is for one stream of one server; FILE.lock keeps a second process from it
     #[arg(long, value_name = "FILE")]
     pub(super) spool: Option<PathBuf>,
 
-    /// The maximum size of that file, for example 1GiB
+    /// The maximum size of that file, for example 1GiB. A longer line exceeds it, and what had been read
+    /// when a signal came
     #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "spool",
           value_parser = bytesize::ByteSize::from_str)]
     pub(super) spool_limit: bytesize::ByteSize,
@@ -114,15 +120,17 @@ pub(crate) struct WatchOptions {
     #[arg(long, conflicts_with = "json")]
     pub(super) times: bool,
 
-    /// Keep the place in the stream in this file: when this is started again, it continues there, and
-    /// --from does not matter. The file is written after the messages, so that after a crash the last
-    /// ones may be repeated, but none is missing
+    /// Keep the position in the stream in this file: when this is started again, it continues there, and
+    /// ignores --from. The file is written after the messages, so that after a crash the last
+    /// ones may be repeated, but none is missing. It is for one stream of one server, and one output;
+    /// FILE.lock keeps a second process from it
     #[arg(long, value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
 
-    /// Append to this file, and not to the standard output. With --state, which it needs, each message
-    /// is in the file exactly once, also after a crash: what is in the file behind the last kept place
-    /// is removed and written again. Nothing else may write to it
+    /// Append to this file, and not to the standard output. With --state, which it needs, a crash neither
+    /// repeats nor loses a message: what is in the file behind the kept position is removed and written
+    /// again. (Messages are repeated only where the server does not know the last one any more, which
+    /// standard error says.) Nothing else may write to it
     #[arg(long, value_name = "FILE", requires = "state")]
     pub(super) output: Option<PathBuf>,
 
@@ -132,7 +140,7 @@ pub(crate) struct WatchOptions {
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["json", "times", "output"])]
     pub(super) exec: Option<String>,
 
-    /// What to do when that command fails, which is told on standard error in any case. With stop and
+    /// What to do when that command fails. Standard error says so with both. With stop and
     /// --state, the same message comes first at the next start
     #[arg(long, value_name = "WHAT", default_value = "continue", requires = "exec")]
     pub(super) exec_fail: ExecFailure,

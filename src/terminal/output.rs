@@ -4,12 +4,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, IsTerminal as _, Seek as _, SeekFrom, Stdout, Write as _},
     path::Path,
+    process::ExitStatus,
 };
 
 use serde::Serialize;
 use tidings::message::EventId;
 
-use super::{Stop, escape, exec::Exec, status::Status, time::published_at};
+use super::{Stop, escape, exec, files::lock, status::Status, time::published_at};
 
 /// How a message is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,20 @@ pub(super) enum Format {
 
 /// Where messages go.
 pub(super) enum Output {
-    Stdout { writer: BufWriter<Stdout>, format: Format, is_terminal: bool },
-    File { writer: BufWriter<File>, format: Format, length: u64 },
-    Exec(Exec),
+    Stdout {
+        writer: BufWriter<Stdout>,
+        format: Format,
+        is_terminal: bool,
+    },
+    File {
+        writer: BufWriter<File>,
+        format: Format,
+        length: u64,
+        /// Keeps another watcher from the same file.
+        _lock: File,
+    },
+    /// A command that is run for each message.
+    Exec(String),
 }
 
 /// A message, as in the history of the server.
@@ -49,12 +61,13 @@ impl Output {
     /// is removed: it comes again.
     ///
     /// # Errors
-    /// When the file cannot be written, or is shorter than `length`.
+    /// When the file is in use, cannot be written, or is shorter than `length`.
     pub(super) fn file(path: &Path, format: Format, length: Option<u64>) -> Result<Self, Stop> {
         let failed = |why: &dyn std::fmt::Display| {
             Stop::Failed(format!("the output {}: {why}", path.display()))
         };
         let open = || {
+            let lock = lock(path)?;
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
             let found = file.metadata()?.len();
@@ -63,44 +76,48 @@ impl Output {
                 file.set_len(length)?;
             }
             file.seek(SeekFrom::Start(length))?;
-            Ok::<_, io::Error>((file, length, found))
+            Ok::<_, io::Error>((lock, file, length, found))
         };
-        let (file, length, found) = open().map_err(|error| failed(&error))?;
+        let (lock, file, length, found) = open().map_err(|error| failed(&error))?;
         if found < length {
             return Err(failed(&"it is shorter than the state says; was it changed?"));
         }
-        Ok(Self::File { writer: BufWriter::new(file), format, length })
+        Ok(Self::File { writer: BufWriter::new(file), format, length, _lock: lock })
     }
 
-    /// Prints a message, or the closing text.
+    /// Prints a message or the closing text, or runs the command for a message. Returns the exit status of a
+    /// command that failed.
     ///
     /// # Errors
-    /// When it cannot be written, or the command fails and that is to end the watcher.
+    /// When it cannot be written, or the command cannot be started.
     pub(super) fn message(
         &mut self,
         id: EventId,
         data: &str,
         is_end: bool,
         status: &Status,
-    ) -> Result<(), Stop> {
-        match self {
+    ) -> Result<Option<ExitStatus>, Stop> {
+        let written = match self {
             Self::Exec(_) if is_end => Ok(()),
-            Self::Exec(exec) => exec.run(id, data, status),
+            Self::Exec(command) => {
+                status.clear();
+                let exit = exec::run(command, id, data)?;
+                return Ok(Some(exit).filter(|exit| !exit.success()));
+            }
             Self::Stdout { writer, format, is_terminal } => {
-                let Some(text) = format.print(id, data, is_end, *is_terminal) else {
-                    return Ok(());
-                };
+                let text = format.print(id, data, is_end, *is_terminal).unwrap_or_default();
                 if *is_terminal {
                     status.clear();
                 }
-                writer.write_all(text.as_bytes()).map_err(|error| cannot_write(&error))
+                writer.write_all(text.as_bytes())
             }
-            Self::File { writer, format, length } => {
+            Self::File { writer, format, length, .. } => {
                 let text = format.print(id, data, is_end, false).unwrap_or_default();
                 *length += text.len() as u64;
-                writer.write_all(text.as_bytes()).map_err(|error| cannot_write(&error))
+                writer.write_all(text.as_bytes())
             }
-        }
+        };
+        written.map(|()| None).map_err(|error| cannot_write(&error))
     }
 
     /// Writes what is buffered.

@@ -35,7 +35,9 @@ pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<
         return Err(Stop::Failed("--spool is for --lines and --run".to_owned()));
     }
     let queue = match spool {
-        Some(path) => Queue::in_file(Spool::open(&path, &stream, spool_limit.as_u64())?),
+        Some(path) => {
+            Queue::in_file(Spool::open(&path, client.server(), &stream, spool_limit.as_u64())?)
+        }
         None => Queue::in_memory(),
     };
     match run {
@@ -57,7 +59,7 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
     }
     let mut signals = listen()?;
     let started = LineReader::start(io::stdin(), |_| {}, Arc::clone(&queue));
-    let reader = started.map_err(|error| Stop::Failed(format!("no thread: {error}")))?;
+    let mut reader = started.map_err(|error| Stop::Failed(format!("no thread: {error}")))?;
     let mut uploaded = Uploaded::default();
     let mut signal = None;
     let result = {
@@ -70,7 +72,7 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
                         break Err(Stop::GaveUp("stopped".to_owned()));
                     }
                     // What has been read is published.
-                    reader.stop();
+                    reader.stop().await;
                 }
             }
         }

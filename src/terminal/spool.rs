@@ -5,11 +5,12 @@
 //! gives the next lines an idempotency key, written and flushed before they are sent; an *acknowledgement*
 //! of the batch. After a crash the batch that was under way is sent again with the same lines and the same
 //! key, so that the server stores it once. A frame at the end that is not whole was being written and is
-//! dropped; a file that is damaged anywhere else is refused, and left as it is. When nothing waits the file is cut to its header; when half of it is acknowledged and it is
-//! half full, the rest is copied to a new file that replaces it.
+//! dropped; a file that is damaged anywhere else is refused, and left as it is. When nothing waits the file is
+//! cut to its header; when half of it is acknowledged and it is half full, the rest is copied to a new file that
+//! replaces it.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
@@ -19,10 +20,12 @@ use tidings::message::StreamName;
 use super::{
     Stop,
     batch::{Batch, Lines, MAX_BATCH_BYTES, MAX_BATCH_LINES, random_key},
-    files::{beside, private, sync_folder},
+    files::{beside, lock, private, sync_folder},
 };
 
 const MAGIC: &str = "tidings spool 1 ";
+/// More than the longest header has.
+const MAX_HEADER: u64 = 16 * 1024;
 /// Length and checksum of the rest, and the kind.
 const FRAME_HEADER: usize = 9;
 /// More than the longest frame has: a line of 16 MiB.
@@ -32,7 +35,7 @@ const LINES: u8 = b'L';
 const BATCH: u8 = b'B';
 const ACKNOWLEDGED: u8 = b'A';
 
-/// The lines of one stream that are not acknowledged, in a file.
+/// The lines for one stream of one server that are not acknowledged, in a file.
 pub(super) struct Spool {
     path: PathBuf,
     file: File,
@@ -65,32 +68,34 @@ impl Spool {
     ///
     /// # Errors
     /// When the file is in use, damaged, cannot be read or written, is not a spool, or belongs to another
-    /// stream.
-    pub(super) fn open(path: &Path, stream: &StreamName, limit: u64) -> Result<Self, Stop> {
+    /// stream or server.
+    pub(super) fn open(
+        path: &Path,
+        server: &str,
+        stream: &StreamName,
+        limit: u64,
+    ) -> Result<Self, Stop> {
         let failed = |why: &dyn std::fmt::Display| {
             Stop::Failed(format!("the spool {}: {why}", path.display()))
         };
-        let lock = private(&beside(path, "lock")).map_err(|error| failed(&error))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => failed(&"another publisher uses it"),
-            TryLockError::Error(error) => failed(&error),
-        })?;
+        let lock = lock(path).map_err(|error| failed(&error))?;
         let mut file = private(path).map_err(|error| failed(&error))?;
-        let header = format!("{MAGIC}{stream}\n").into_bytes();
+        let header = format!("{MAGIC}{stream} {server}\n").into_bytes();
         let mut found = Vec::new();
         let length = header.len() as u64;
-        (&mut file).take(length).read_to_end(&mut found).map_err(|error| failed(&error))?;
+        (&mut file).take(MAX_HEADER).read_to_end(&mut found).map_err(|error| failed(&error))?;
         if found.len() < header.len() && header.starts_with(&found) {
             let written = file.set_len(0).and_then(|()| write_at(&mut file, 0, &header));
             let synced = written.and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
             synced.map_err(|error| failed(&error))?;
-        } else if found != header {
-            let is_spool = found.starts_with(MAGIC.as_bytes());
-            return Err(failed(if is_spool {
-                &"it is of another stream"
-            } else {
-                &"it is not a spool"
-            }));
+        } else if !found.starts_with(&header) {
+            let other = found.strip_prefix(MAGIC.as_bytes());
+            let Some(other) = other.and_then(|other| other.split(|byte| *byte == b'\n').next())
+            else {
+                return Err(failed(&"it is not a spool"));
+            };
+            let other = String::from_utf8_lossy(other);
+            return Err(failed(&format!("it is for another stream, or another server: {other}")));
         }
         let mut spool = Self {
             path: path.to_owned(),

@@ -1,11 +1,18 @@
 //! The file in which a watcher keeps its place in the stream.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tidings::message::{EventId, StreamName};
 
-use super::{Stop, files::replace};
+use super::{
+    Stop,
+    files::{lock, replace},
+};
 
 /// The place of a watcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +27,10 @@ pub(super) struct Place {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
+    server: String,
     stream: String,
+    /// The absolute path of the output file, of which a part may be removed.
+    output: Option<String>,
     cursor: Option<EventId>,
     length: Option<u64>,
 }
@@ -28,18 +38,36 @@ struct Content {
 /// The file.
 pub(super) struct StateFile {
     path: PathBuf,
+    server: String,
     stream: StreamName,
+    output: Option<String>,
+    /// Keeps another watcher from the same file.
+    _lock: File,
 }
 
 impl StateFile {
-    pub(super) fn new(path: PathBuf, stream: StreamName) -> Self {
-        Self { path, stream }
+    /// The file for a watcher of this stream, with this output file.
+    ///
+    /// # Errors
+    /// When the file is in use, or its lock cannot be created.
+    pub(super) fn new(
+        path: PathBuf,
+        server: &str,
+        stream: StreamName,
+        output: Option<&Path>,
+    ) -> Result<Self, Stop> {
+        let opened = lock(&path).and_then(|lock| {
+            let output = output.map(std::path::absolute).transpose()?;
+            Ok((lock, output.map(|output| output.to_string_lossy().into_owned())))
+        });
+        let (lock, output) = opened.map_err(|error| failed(&path, &error))?;
+        Ok(Self { path, server: server.to_owned(), stream, output, _lock: lock })
     }
 
     /// The place that was kept; `None` if there is no file yet.
     ///
     /// # Errors
-    /// When the file cannot be read, is not a state, or belongs to another stream.
+    /// When the file cannot be read, is not a state, or belongs to another stream, server or output.
     pub(super) fn read(&self) -> Result<Option<Place>, Stop> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
@@ -49,7 +77,13 @@ impl StateFile {
         let content: Content =
             serde_json::from_slice(&text).map_err(|_| self.failed(&"it is not a state"))?;
         if content.stream != self.stream.as_str() {
-            return Err(self.failed(&format!("it is of the stream {}", content.stream)));
+            return Err(self.failed(&format!("it is for the stream {}", content.stream)));
+        }
+        if content.server != self.server {
+            return Err(self.failed(&format!("it is for the server {}", content.server)));
+        }
+        if let Some(output) = content.output.filter(|output| self.output.as_ref() != Some(output)) {
+            return Err(self.failed(&format!("it is for the output {output}")));
         }
         Ok(Some(Place { cursor: content.cursor, length: content.length }))
     }
@@ -60,13 +94,18 @@ impl StateFile {
     /// When the file cannot be written.
     pub(super) fn write(&self, place: Place) -> Result<(), Stop> {
         let Place { cursor, length } = place;
-        let content = Content { stream: self.stream.to_string(), cursor, length };
+        let (server, output) = (self.server.clone(), self.output.clone());
+        let content = Content { server, stream: self.stream.to_string(), output, cursor, length };
         let mut text = serde_json::to_vec(&content).map_err(|error| self.failed(&error))?;
         text.push(b'\n');
         replace(&self.path, &text).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, why: &dyn std::fmt::Display) -> Stop {
-        Stop::Failed(format!("the state {}: {why}", self.path.display()))
+        failed(&self.path, why)
     }
+}
+
+fn failed(path: &Path, why: &dyn std::fmt::Display) -> Stop {
+    Stop::Failed(format!("the state {}: {why}", path.display()))
 }

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use terminal_size::{Width, terminal_size_of};
 use tokio::time::sleep;
 
-use super::escape::plain;
+use super::escape::single_line;
 
 /// The shortest time between two drawings of the progress.
 const REDRAW_PAUSE: Duration = Duration::from_millis(200);
@@ -43,7 +44,7 @@ impl Status {
         let mut state = self.lock();
         clear(&mut state);
         // In one write, so that the lines of several processes are not mixed.
-        let _ = io::stderr().write_all(format!("tidings: {}\n", plain(text)).as_bytes());
+        let _ = io::stderr().write_all(format!("tidings: {}\n", single_line(text)).as_bytes());
     }
 
     /// Replaces the line of progress, not more often than the eye follows.
@@ -93,12 +94,27 @@ impl Status {
     #[expect(clippy::unused_self, reason = "the lock of `state` belongs to it")]
     fn draw(&self, state: &mut State, text: &str) {
         (state.is_drawn, state.drawn_at) = (true, Some(Instant::now()));
-        let _ = io::stderr().write_all(format!("{CLEAR_LINE}tidings: {}", plain(text)).as_bytes());
+        let width = terminal_size_of(io::stderr()).map_or(80, |(Width(width), _)| width);
+        let line = cut(&format!("tidings: {}", single_line(text)), width.into());
+        let _ = io::stderr().write_all(format!("{CLEAR_LINE}{line}").as_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As much of a text as fits on one line: a line that the terminal has wrapped cannot be replaced.
+fn cut(text: &str, width: usize) -> String {
+    // A character takes at most two columns.
+    let columns = |c: char| if c.is_ascii() { 1 } else { 2 };
+    // Not the last column: some terminals wrap as soon as it is filled.
+    if text.chars().map(columns).sum::<usize>() < width {
+        return text.to_owned();
+    }
+    let mut room = width.saturating_sub(2);
+    let fits = |c: &char| room.checked_sub(columns(*c)).inspect(|left| room = *left).is_some();
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 fn clear(state: &mut State) {
@@ -134,6 +150,15 @@ pub(super) fn duration_text(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_progress_fits() {
+        assert_eq!(cut("short", 6), "short");
+        assert_eq!(cut("too long", 8), "too lo…");
+        assert_eq!(cut("wide ✅", 8), "wide ✅");
+        assert_eq!(cut("wide ✅ ✅", 10), "wide ✅ …");
+        assert_eq!(cut("x", 0), "…");
+    }
 
     #[test]
     fn numbers_and_durations_are_readable() {

@@ -1,7 +1,11 @@
 //! `tidings watch`: follows a stream through lost connections, by its cursor.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::{self, ExitStatus},
+    time::{Duration, Instant},
+};
 
+use futures::FutureExt as _;
 use reqwest::Response;
 use serde::Deserialize;
 use tidings::message::{
@@ -14,10 +18,10 @@ use super::{
     backoff::Backoff,
     client::{AttemptError, Client},
     config_file::Target,
-    exec::Exec,
-    options::{From, WatchOptions},
+    options::{ExecFailure, From, WatchOptions},
     output::{Format, Output},
     retry::Patience,
+    signals::{Signal, Signals},
     sse::{Event, Parser},
     state::{Place, StateFile},
     status::Status,
@@ -32,6 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS);
 const STABLE_AFTER: Duration = Duration::from_millis(PING_INTERVAL_MS);
 /// While messages keep coming, the place is kept this often.
 const SAVE_INTERVAL: Duration = Duration::from_millis(250);
+/// How much later than to a command Ctrl-C may come to this process.
+const SIGNAL_DELAY: Duration = Duration::from_millis(100);
 /// The most bytes of an event: the longest message, and room for its fields.
 const MAX_EVENT: usize = MAX_MESSAGE_BYTES + 1024;
 
@@ -42,6 +48,7 @@ pub(super) struct Watch<'a> {
     output: Output,
     state: Option<StateFile>,
     from: From,
+    exec_failure: ExecFailure,
     retry_for: Option<Duration>,
     /// The id of the last message, or where the server said to continue.
     cursor: Option<EventId>,
@@ -57,6 +64,8 @@ enum Closed {
     /// The stream has ended.
     Ended,
     Lost(String),
+    /// A signal came.
+    Stopped(Signal),
 }
 
 impl<'a> Watch<'a> {
@@ -66,7 +75,9 @@ impl<'a> Watch<'a> {
         let WatchOptions { stream, from, json, times, state, output, exec, exec_fail, server } =
             options;
         let client = Client::new(Target::find(&server)?, &stream)?;
-        let state = state.map(|path| StateFile::new(path, stream));
+        let state = state
+            .map(|path| StateFile::new(path, client.server(), stream, output.as_deref()))
+            .transpose()?;
         let kept = state.as_ref().map(StateFile::read).transpose()?.flatten();
         let format = match (json, times) {
             (true, _) => Format::Json,
@@ -74,7 +85,7 @@ impl<'a> Watch<'a> {
             (false, false) => Format::Text,
         };
         let output = match (exec, output) {
-            (Some(command), _) => Output::Exec(Exec { command, on_failure: exec_fail }),
+            (Some(command), _) => Output::Exec(command),
             (None, Some(path)) => Output::file(&path, format, kept.and_then(|kept| kept.length))?,
             (None, None) => Output::stdout(format),
         };
@@ -85,6 +96,7 @@ impl<'a> Watch<'a> {
             output,
             state,
             from,
+            exec_failure: exec_fail,
             retry_for: server.retry_for,
             cursor,
             is_unsaved: kept.is_none(),
@@ -96,28 +108,41 @@ impl<'a> Watch<'a> {
         Ok(watch)
     }
 
-    /// Prints messages until the stream ends.
+    /// Prints messages until the stream ends; returns the exit status. Where the place is kept or a command
+    /// is run, a signal is obeyed between two messages, and a second one at once.
     ///
     /// # Errors
     /// When the server refuses for good, `--retry-for` is over, or the output fails.
-    pub(super) async fn run(mut self) -> Result<(), Stop> {
+    pub(super) async fn run(mut self) -> Result<u8, Stop> {
+        // Otherwise a signal ends the process as it is.
+        let listens = self.state.is_some() || self.output.is_exec();
+        let listen = || if listens { Signals::listen() } else { Ok(Signals::none()) };
+        let listened = listen().and_then(|signals| Ok((signals, listen()?)));
+        let (mut signals, second) = listened
+            .map_err(|error| Stop::Failed(format!("cannot listen for signals: {error}")))?;
+        tokio::spawn(exit_at_second_signal(second));
         let mut backoff = Backoff::default();
         let mut patience = Patience::new(self.retry_for);
         loop {
-            let (why, retry_after) = match self.connect(&patience).await {
-                Ok(None) => return Ok(()),
+            let connected = tokio::select! {
+                connected = self.connect(&patience) => connected,
+                signal = signals.next() => return self.stopped(signal),
+            };
+            let (why, retry_after) = match connected {
+                Ok(None) => return Ok(0),
                 Ok(Some(response)) => {
                     self.status.recovered();
                     let (opened, cursor) = (Instant::now(), self.cursor);
-                    let closed = self.read(response).await?;
+                    let closed = self.read(response, &mut signals).await?;
                     self.save()?;
                     patience = Patience::new(self.retry_for);
                     if opened.elapsed() >= STABLE_AFTER || self.cursor != cursor {
                         backoff.reset();
                     }
                     match closed {
-                        Closed::Ended => return Ok(()),
+                        Closed::Ended => return Ok(0),
                         Closed::Lost(why) => (why, None),
+                        Closed::Stopped(signal) => return self.stopped(signal),
                     }
                 }
                 Err(AttemptError::Refused { text, .. }) => return Err(Stop::Refused(text)),
@@ -127,8 +152,16 @@ impl<'a> Watch<'a> {
             if patience.is_over() {
                 return Err(patience.stop(&why));
             }
-            self.status.wait(&why, patience.cap(pause)).await;
+            tokio::select! {
+                () = self.status.wait(&why, patience.cap(pause)) => {}
+                signal = signals.next() => return self.stopped(signal),
+            }
         }
+    }
+
+    fn stopped(&mut self, signal: Signal) -> Result<u8, Stop> {
+        self.save()?;
+        Ok(signal.exit_code())
     }
 
     async fn connect(&self, patience: &Patience) -> Result<Option<Response>, AttemptError> {
@@ -141,11 +174,19 @@ impl<'a> Watch<'a> {
     }
 
     /// Prints the events of a connection until it is over.
-    async fn read(&mut self, mut response: Response) -> Result<Closed, Stop> {
+    async fn read(
+        &mut self,
+        mut response: Response,
+        signals: &mut Signals,
+    ) -> Result<Closed, Stop> {
         let mut parser = Parser::new(MAX_EVENT);
         loop {
             let wait = if self.is_unsaved { SAVE_INTERVAL } else { SILENCE_TIMEOUT };
-            let chunk = match timeout(wait, response.chunk()).await {
+            let received = tokio::select! {
+                received = timeout(wait, response.chunk()) => received,
+                signal = signals.next() => return Ok(Closed::Stopped(signal)),
+            };
+            let chunk = match received {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(Closed::Lost("the connection was closed".to_owned())),
                 Ok(Err(_)) => return Ok(Closed::Lost("the connection was lost".to_owned())),
@@ -158,9 +199,15 @@ impl<'a> Watch<'a> {
             };
             let parsed = parser.push(&chunk);
             while let Some(event) = parser.next() {
-                if let Some(closed) = self.apply(event)? {
+                if let Some(closed) = self.apply(event, signals).await? {
                     self.output.flush()?;
                     return Ok(closed);
+                }
+                // A command may take long.
+                if self.output.is_exec()
+                    && let Some(signal) = signals.next().now_or_never()
+                {
+                    return Ok(Closed::Stopped(signal));
                 }
             }
             if parsed.is_err() {
@@ -174,13 +221,22 @@ impl<'a> Watch<'a> {
     }
 
     /// Applies an event. Returns why the connection is over, if it is.
-    fn apply(&mut self, Event { kind, data, id }: Event) -> Result<Option<Closed>, Stop> {
+    async fn apply(
+        &mut self,
+        Event { kind, data, id }: Event,
+        signals: &mut Signals,
+    ) -> Result<Option<Closed>, Stop> {
         let id: Option<EventId> = id.parse().ok();
         match kind.as_str() {
             NEW_MESSAGE | END_EVENT => {
                 let Some(id) = id.filter(|id| Some(*id) != self.cursor) else { return Ok(None) };
                 let is_end = kind == END_EVENT;
-                self.output.message(id, &data, is_end, self.status)?;
+                let failure = self.output.message(id, &data, is_end, self.status)?;
+                if let Some(exit) = failure
+                    && let Some(signal) = self.command_failed(id, exit, signals).await?
+                {
+                    return Ok(Some(Closed::Stopped(signal)));
+                }
                 self.move_to(id);
                 self.fresh();
                 if is_end {
@@ -207,6 +263,30 @@ impl<'a> Watch<'a> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The command has failed for a message. Returns the signal that may have ended it, as Ctrl-C does on a
+    /// terminal: then the message comes first at the next start.
+    async fn command_failed(
+        &self,
+        id: EventId,
+        exit: ExitStatus,
+        signals: &mut Signals,
+    ) -> Result<Option<Signal>, Stop> {
+        // A shell gives 128 and the number of the signal.
+        if exit.code().is_none_or(|code| code > 128)
+            && let Ok(signal) = timeout(SIGNAL_DELAY, signals.next()).await
+        {
+            return Ok(Some(signal));
+        }
+        let text = format!("the command failed for the message {id}: {exit}");
+        match self.exec_failure {
+            ExecFailure::Continue => {
+                self.status.note(&text);
+                Ok(None)
+            }
+            ExecFailure::Stop => Err(Stop::Failed(text)),
+        }
     }
 
     /// The cursor is not in the log of the server: all messages that it has follow.
@@ -258,4 +338,11 @@ impl<'a> Watch<'a> {
         let length = self.output.sync()?;
         state.write(Place { cursor: self.cursor, length })
     }
+}
+
+/// Ends the process at the second signal: a command, or the reader of the output, may take for ever.
+async fn exit_at_second_signal(mut signals: Signals) {
+    signals.next().await;
+    let signal = signals.next().await;
+    process::exit(signal.exit_code().into());
 }

@@ -4,9 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+const SERVER: &str = "http://localhost:3000";
+const HEADER: &str = "tidings spool 1 log http://localhost:3000\n";
+
 fn open(path: &Path, limit: u64) -> Spool {
     let stream = "log".parse().expect("a name");
-    Spool::open(path, &stream, limit).unwrap_or_else(|stop| panic!("{stop:?}"))
+    Spool::open(path, SERVER, &stream, limit).unwrap_or_else(|stop| panic!("{stop:?}"))
 }
 
 fn lines(text: &str) -> Lines {
@@ -40,7 +43,7 @@ fn a_batch_keeps_its_key_and_its_lines_until_it_is_acknowledged() {
     assert_eq!(&second.body[..], b"four\n");
     spool.acknowledge().expect("a file");
     assert_eq!(spool.waiting(), 0);
-    assert_eq!(fs::read(&path).expect("a file"), b"tidings spool 1 log\n");
+    assert_eq!(fs::read(&path).expect("a file"), HEADER.as_bytes());
 }
 
 #[test]
@@ -49,12 +52,17 @@ fn one_publisher_and_one_stream_use_a_spool() {
     let path = folder.path().join("spool");
     let spool = open(&path, 100);
     let stream = "log".parse().expect("a name");
-    assert!(refusal(Spool::open(&path, &stream, 100)).contains("another publisher"));
+    assert!(refusal(Spool::open(&path, SERVER, &stream, 100)).contains("another process"));
     drop(spool);
     let other = "other".parse().expect("a name");
-    assert!(refusal(Spool::open(&path, &other, 100)).contains("another stream"));
-    fs::write(&path, "my precious notes, longer than a header").expect("a file");
-    assert!(refusal(Spool::open(&path, &stream, 100)).contains("not a spool"));
+    assert!(
+        refusal(Spool::open(&path, SERVER, &other, 100))
+            .contains("another stream, or another server: log ")
+    );
+    let elsewhere = Spool::open(&path, "http://localhost:4000", &stream, 100);
+    assert!(refusal(elsewhere).contains("another server: log http://localhost:3000"));
+    fs::write(&path, "my precious notes, which are longer than a header").expect("a file");
+    assert!(refusal(Spool::open(&path, SERVER, &stream, 100)).contains("not a spool"));
 }
 
 #[test]
@@ -111,7 +119,7 @@ fn a_damaged_file_is_refused_and_stays() {
         bytes[at] ^= 1;
         fs::write(&path, &bytes).expect("a file");
         let stream = "log".parse().expect("a name");
-        let refusal = refusal(Spool::open(&path, &stream, 1 << 20));
+        let refusal = refusal(Spool::open(&path, SERVER, &stream, 1 << 20));
         assert!(refusal.contains("damaged at byte"), "{at}: {refusal}");
         assert!(at == whole.len() - 2 || refusal.contains(&format!("byte {second},")), "{refusal}");
         assert!(fs::read(&path).expect("a file") == bytes, "{at}");
@@ -141,7 +149,7 @@ proptest! {
         }
         drop(spool);
         let mut bytes = fs::read(&path).expect("a file");
-        let start = "tidings spool 1 log\n".len();
+        let start = HEADER.len();
         bytes.truncate((start + cut).min(bytes.len()));
         let kept = bytes.len() as u64;
         // Blocks that were not written yet.
