@@ -94,12 +94,12 @@ impl Restartable {
 }
 
 /// Something before or in place of a server: gives each request the next of its answers.
-pub(crate) struct Answers {
+pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     given: Arc<AtomicUsize>,
 }
 
-impl Answers {
+impl ScriptedServer {
     /// An answer: status, media type and body.
     pub(crate) fn start(answers: &'static [(&'static str, &'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
