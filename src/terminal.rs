@@ -50,7 +50,7 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a command ended without having done all it should.
 #[derive(Debug)]
-enum Stop {
+enum ExitError {
     /// The server refused, and would refuse again.
     Refused(String),
     /// Something on this machine failed: a file, a command.
@@ -61,7 +61,7 @@ enum Stop {
     OutputClosed,
 }
 
-impl Stop {
+impl ExitError {
     /// The exit status, as `--help` documents it.
     fn exit_code(&self) -> u8 {
         match self {
@@ -102,14 +102,14 @@ pub(crate) fn watch(options: WatchOptions) -> anyhow::Result<ExitCode> {
 
 fn run(
     status: &Status,
-    command: impl Future<Output = Result<u8, Stop>>,
+    command: impl Future<Output = Result<u8, ExitError>>,
 ) -> anyhow::Result<ExitCode> {
     let runtime = Runtime::new().context("the runtime cannot be started")?;
-    let code = runtime.block_on(command).unwrap_or_else(|stop| {
-        if let Some(text) = stop.text() {
+    let code = runtime.block_on(command).unwrap_or_else(|error| {
+        if let Some(text) = error.text() {
             status.note(text);
         }
-        stop.exit_code()
+        error.exit_code()
     });
     status.clear();
     // Not waiting for a thread that reads an input that does not end.

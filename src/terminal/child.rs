@@ -33,7 +33,7 @@ pub(super) struct Child {
     ended: oneshot::Receiver<io::Result<ExitStatus>>,
     reader: LineReader,
     #[cfg(unix)]
-    target: unix::Target,
+    target: unix::SignalTarget,
 }
 
 /// How a command ended.
@@ -60,7 +60,7 @@ impl Child {
         // With it goes this process's end of the pipe.
         drop(shell);
         #[cfg(unix)]
-        let target = unix::Target::new(&child, in_group);
+        let target = unix::SignalTarget::new(&child, in_group);
         let begun = Instant::now();
         let reader = LineReader::start(output, print, queue)?;
         let (sender, ended) = oneshot::channel();
@@ -188,7 +188,7 @@ mod unix {
     use super::Signal;
 
     /// What a signal is sent to.
-    pub(super) struct Target {
+    pub(super) struct SignalTarget {
         process: Pid,
         /// Whether it leads a process group of its own.
         in_group: bool,
@@ -204,7 +204,7 @@ mod unix {
         in_group
     }
 
-    impl Target {
+    impl SignalTarget {
         pub(super) fn new(child: &process::Child, in_group: bool) -> Self {
             Self { process: Pid::from_child(child), in_group }
         }

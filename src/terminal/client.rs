@@ -18,8 +18,8 @@ use tidings::message::StreamName;
 use tokio_rustls::rustls;
 
 use super::{
-    Stop,
-    config_file::{Target, TokenSource, without_slash},
+    ExitError,
+    config_file::{Endpoint, TokenSource, without_slash},
 };
 
 /// How long it may take to connect.
@@ -40,7 +40,7 @@ pub(super) struct Client {
 }
 
 /// What is posted to a stream.
-pub(super) struct Post<'a> {
+pub(super) struct PublishRequest<'a> {
     /// What follows the address of the stream, such as `?lines`.
     pub(super) path: &'a str,
     /// The idempotency key, which makes repeating safe.
@@ -52,7 +52,7 @@ pub(super) struct Post<'a> {
 
 /// The answer to it.
 #[derive(Deserialize)]
-pub(super) struct Answer {
+pub(super) struct PublishResponse {
     /// The id of the message or of the closing text.
     id: Option<IgnoredAny>,
     /// The number of lines that are stored.
@@ -92,8 +92,8 @@ struct Problem {
 impl Client {
     /// # Errors
     /// When the system's certificates cannot be read.
-    pub(super) fn new(target: Target, stream: &StreamName) -> Result<Self, Stop> {
-        let Target { url, token } = target;
+    pub(super) fn new(endpoint: Endpoint, stream: &StreamName) -> Result<Self, ExitError> {
+        let Endpoint { url, token } = endpoint;
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
@@ -103,7 +103,7 @@ impl Client {
         let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
         let http = builder
             .build()
-            .map_err(|error| Stop::Failed(format!("no HTTP client: {}", innermost(&error))))?;
+            .map_err(|error| ExitError::Failed(format!("no HTTP client: {}", innermost(&error))))?;
         let server = without_slash(&url).to_owned();
         let url = format!("{server}/streams/{stream}");
         Ok(Self { http, url, server, token, has_answered: AtomicBool::new(false) })
@@ -118,9 +118,9 @@ impl Client {
     /// page of its own.
     pub(super) async fn post(
         &self,
-        Post { path, key, body, lines }: &Post<'_>,
+        PublishRequest { path, key, body, lines }: &PublishRequest<'_>,
         timeout: Duration,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<PublishResponse, AttemptError> {
         let mut request = self.request(Method::POST, path)?.timeout(timeout).body(body.clone());
         request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8");
         if let Some(key) = key {
@@ -129,7 +129,7 @@ impl Client {
         let response = self.answered(request).await?;
         let status = response.status();
         let answer = self.read(response).await?;
-        let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
+        let answer: Option<PublishResponse> = serde_json::from_slice(&answer).ok();
         let answer = answer.filter(|answer| match lines {
             Some(_) => answer.taken.is_some(),
             None => answer.id.is_some(),

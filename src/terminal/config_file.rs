@@ -8,7 +8,7 @@ use std::{
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::{Stop, options::ServerOptions};
+use super::{ExitError, options::ServerOptions};
 
 const DEFAULT_URL: &str = "http://localhost:3000";
 
@@ -31,17 +31,17 @@ pub(super) enum TokenSource {
 }
 
 /// The server to talk to.
-pub(super) struct Target {
+pub(super) struct Endpoint {
     pub(super) url: Url,
     pub(super) token: TokenSource,
 }
 
-impl Target {
+impl Endpoint {
     /// Options win over the environment, which wins over the configuration file.
     ///
     /// # Errors
     /// When the file or the address cannot be read or used.
-    pub(super) fn find(options: &ServerOptions) -> Result<Self, Stop> {
+    pub(super) fn find(options: &ServerOptions) -> Result<Self, ExitError> {
         let config = ConfigFile::find(options.config.as_deref())?;
         let url = options.url.clone().or(config.url.clone());
         let url = parse_url(&url.unwrap_or_else(|| DEFAULT_URL.to_owned()))?;
@@ -57,12 +57,12 @@ impl Target {
 
 impl ConfigFile {
     /// Reads the file that was named, or the usual one if there is one.
-    fn find(named: Option<&Path>) -> Result<Self, Stop> {
+    fn find(named: Option<&Path>) -> Result<Self, ExitError> {
         let Some(path) = named.map(Path::to_owned).or_else(default_path) else {
             return Ok(Self::default());
         };
         let failed = |error: &dyn std::fmt::Display| {
-            Stop::Failed(format!("the configuration file {}: {error}", path.display()))
+            ExitError::Failed(format!("the configuration file {}: {error}", path.display()))
         };
         match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|error| failed(&error.message())),
@@ -74,7 +74,7 @@ impl ConfigFile {
     }
 
     /// The token of the file, which is for the server of the file only: another server must not get it.
-    fn token_for(self, url: &Url) -> Result<TokenSource, Stop> {
+    fn token_for(self, url: &Url) -> Result<TokenSource, ExitError> {
         let own_url = parse_url(&self.url.unwrap_or_else(|| DEFAULT_URL.to_owned()))?;
         Ok(match (self.token_file, self.token) {
             _ if without_slash(&own_url) != without_slash(url) => TokenSource::None,
@@ -99,18 +99,18 @@ pub(super) fn without_slash(url: &Url) -> &str {
     url.as_str().trim_end_matches('/')
 }
 
-fn parse_url(text: &str) -> Result<Url, Stop> {
+fn parse_url(text: &str) -> Result<Url, ExitError> {
     // A user name, a query and a fragment come with what may be secret.
     let shown = if text.contains(['@', '?', '#']) { "…" } else { text };
     let wrong = |why: &str| {
-        Stop::Failed(format!("the url {shown} {why}; write it like https://tidings.example"))
+        ExitError::Failed(format!("the url {shown} {why}; write it like https://tidings.example"))
     };
     let url: Url = text.parse().map_err(|_| wrong("is not one"))?;
     if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
         return Err(wrong("does not begin with http:// or https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Stop::Failed("the url has a user name; Tidings takes a token".to_owned()));
+        return Err(ExitError::Failed("the url has a user name; Tidings takes a token".to_owned()));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("has more than a path"));
@@ -153,8 +153,8 @@ mod tests {
             "http://u:p@x:hidden",
             "http://x/?token=hidden@x",
         ] {
-            let stop = parse_url(secret).err();
-            let text = stop.as_ref().and_then(Stop::text).expect("a text");
+            let error = parse_url(secret).err();
+            let text = error.as_ref().and_then(ExitError::text).expect("a text");
             assert!(!text.contains("hidden"), "{text}");
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use tidings::message::EventId;
 
-use super::{Stop, child::shell, time::published_at};
+use super::{ExitError, child::shell, time::published_at};
 
 /// The most bytes of a message that are also an environment variable: Linux has a limit of 128 KiB.
 const MAX_VARIABLE: usize = 64 * 1024;
@@ -17,7 +17,7 @@ const MAX_VARIABLE: usize = 64 * 1024;
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) fn run(command: &str, id: EventId, data: &str) -> Result<ExitStatus, Stop> {
+pub(super) fn run(command: &str, id: EventId, data: &str) -> Result<ExitStatus, ExitError> {
     let mut command = shell(command);
     command.env("TIDINGS_ID", id.to_string()).env("TIDINGS_AT", published_at(id));
     if data.len() <= MAX_VARIABLE {
@@ -26,7 +26,8 @@ pub(super) fn run(command: &str, id: EventId, data: &str) -> Result<ExitStatus, 
     } else {
         command.env_remove("TIDINGS_MESSAGE");
     }
-    let failed = |error: io::Error| Stop::Failed(format!("the command cannot be run: {error}"));
+    let failed =
+        |error: io::Error| ExitError::Failed(format!("the command cannot be run: {error}"));
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
     let (stdin, bytes) = (child.stdin.take(), data.as_bytes().to_vec());
     // Not waited for: a command need not read it, and a process that it leaves behind may keep it open.

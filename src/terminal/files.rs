@@ -8,7 +8,7 @@ use std::{
 
 /// Replaces the content of a file, so that it has the old or the new one after a crash.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = beside(path, "new");
+    let new = with_suffix(path, "new");
     let mut file = private(&new)?;
     file.set_len(0)?;
     file.write_all(content)?;
@@ -23,7 +23,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When another process uses it, or the lock cannot be created.
 pub(super) fn lock(path: &Path) -> io::Result<File> {
-    let lock = private(&beside(path, "lock"))?;
+    let lock = private(&with_suffix(path, "lock"))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
@@ -40,11 +40,11 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
 }
 
-/// The path with another ending added.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+/// The path with a suffix after a full stop.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(ending);
+    name.push(suffix);
     name.into()
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::oneshot, task::block_in_place, time::sleep};
 
-use super::{MAX_MESSAGE_BYTES, Stop, lines::LineSplitter, queue::Queue, status::Status};
+use super::{ExitError, MAX_MESSAGE_BYTES, lines::LineSplitter, queue::Queue, status::Status};
 
 /// The most bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
@@ -24,13 +24,13 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When it cannot be read, is empty, not UTF-8, or longer than a message can be.
-pub(super) fn read_message(status: &Status) -> Result<String, Stop> {
+pub(super) fn read_message(status: &Status) -> Result<String, ExitError> {
     const TOO_LONG: &str = "is longer than a message can be; with --lines each line is one";
     let stdin = io::stdin();
     if stdin.is_terminal() {
         status.note("type the message; Ctrl-D on an empty line ends it");
     }
-    let failed = |why: &str| Stop::Failed(format!("the standard input {why}"));
+    let failed = |why: &str| ExitError::Failed(format!("the standard input {why}"));
     let mut bytes = Vec::new();
     let read = stdin.lock().take(MAX_MESSAGE_BYTES as u64 + 3).read_to_end(&mut bytes);
     read.map_err(|error| failed(&format!("cannot be read: {error}")))?;

@@ -110,7 +110,7 @@ pub(crate) struct WatchOptions {
     /// Where to begin: earliest (all messages that the server has), latest (only new ones), or after the
     /// message with this id
     #[arg(long, default_value = "earliest", value_name = "ID")]
-    pub(super) from: From,
+    pub(super) from: StartPosition,
 
     /// Print a JSON object a line, with id, at and data; that of the stream's end has "end": true too
     #[arg(long)]
@@ -161,14 +161,14 @@ pub(super) enum ExecFailure {
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum StartPosition {
     Earliest,
     Latest,
     /// After the message with this id.
     After(EventId),
 }
 
-impl FromStr for From {
+impl FromStr for StartPosition {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 use tidings::message::EventId;
 
-use super::{Stop, escape, exec, files::lock, status::Status, time::published_at};
+use super::{ExitError, escape, exec, files::lock, status::Status, time::published_at};
 
 /// How a message is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +57,18 @@ impl Output {
         Self::Stdout { writer: BufWriter::new(io::stdout()), format, is_terminal }
     }
 
-    /// Appends to a file. What is in it behind `length` was printed after the last place was kept, and
+    /// Appends to a file. What is in it behind `length` was printed after the last position was kept, and
     /// is removed: it comes again.
     ///
     /// # Errors
     /// When the file is in use, cannot be written, or is shorter than `length`.
-    pub(super) fn file(path: &Path, format: Format, length: Option<u64>) -> Result<Self, Stop> {
+    pub(super) fn file(
+        path: &Path,
+        format: Format,
+        length: Option<u64>,
+    ) -> Result<Self, ExitError> {
         let failed = |why: &dyn std::fmt::Display| {
-            Stop::Failed(format!("the output {}: {why}", path.display()))
+            ExitError::Failed(format!("the output {}: {why}", path.display()))
         };
         let open = || {
             let lock = lock(path)?;
@@ -96,7 +100,7 @@ impl Output {
         data: &str,
         is_end: bool,
         status: &Status,
-    ) -> Result<Option<ExitStatus>, Stop> {
+    ) -> Result<Option<ExitStatus>, ExitError> {
         let written = match self {
             Self::Exec(_) if is_end => Ok(()),
             Self::Exec(command) => {
@@ -124,7 +128,7 @@ impl Output {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+    pub(super) fn flush(&mut self) -> Result<(), ExitError> {
         let flushed = match self {
             Self::Exec(_) => Ok(()),
             Self::Stdout { writer, .. } => writer.flush(),
@@ -133,17 +137,17 @@ impl Output {
         flushed.map_err(|error| cannot_write(&error))
     }
 
-    /// Makes what was written last: called before the place is kept. Returns the length of the file.
+    /// Makes what was written last: called before the position is kept. Returns the length of the file.
     ///
     /// # Errors
     /// When the disk fails.
-    pub(super) fn sync(&mut self) -> Result<Option<u64>, Stop> {
+    pub(super) fn sync(&mut self) -> Result<Option<u64>, ExitError> {
         let Self::File { writer, length, .. } = self else { return Ok(None) };
         let synced = writer.flush().and_then(|()| writer.get_ref().sync_data());
         synced.map_err(|error| cannot_write(&error)).map(|()| Some(*length))
     }
 
-    /// Whether the place is kept after each message, since repeating one costs more than that.
+    /// Whether the position is kept after each message, since repeating one costs more than that.
     pub(super) fn is_exec(&self) -> bool {
         matches!(self, Self::Exec(_))
     }
@@ -166,10 +170,10 @@ impl Format {
     }
 }
 
-fn cannot_write(error: &io::Error) -> Stop {
+fn cannot_write(error: &io::Error) -> ExitError {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Stop::OutputClosed,
-        _ => Stop::Failed(format!("the output cannot be written: {error}")),
+        io::ErrorKind::BrokenPipe => ExitError::OutputClosed,
+        _ => ExitError::Failed(format!("the output cannot be written: {error}")),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Stop,
+    ExitError,
     child::Child,
     client::Client,
-    config_file::Target,
+    config_file::Endpoint,
     input::{LineReader, read_message},
     options::PublishOptions,
     queue::Queue,
@@ -27,12 +27,12 @@ const NO_OUTPUT: &str = "(no output)";
 ///
 /// # Errors
 /// When not all of it is stored.
-pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<u8, Stop> {
+pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<u8, ExitError> {
     let PublishOptions { stream, text, lines, run, spool, spool_limit, server } = options;
-    let client = Client::new(Target::find(&server)?, &stream)?;
+    let client = Client::new(Endpoint::find(&server)?, &stream)?;
     let retrying = Retrying { client: &client, status, limit: server.retry_for };
     if spool.is_some() && !lines && run.is_none() {
-        return Err(Stop::Failed("--spool is for --lines and --run".to_owned()));
+        return Err(ExitError::Failed("--spool is for --lines and --run".to_owned()));
     }
     let queue = match spool {
         Some(path) => {
@@ -51,7 +51,7 @@ pub(super) async fn publish(options: PublishOptions, status: &Status) -> Result<
     }
 }
 
-async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop> {
+async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, ExitError> {
     let status = retrying.status;
     let queue = Arc::new(queue);
     if queue.waiting() > 0 {
@@ -59,7 +59,7 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
     }
     let mut signals = listen()?;
     let started = LineReader::start(io::stdin(), |_| {}, Arc::clone(&queue));
-    let mut reader = started.map_err(|error| Stop::Failed(format!("no thread: {error}")))?;
+    let mut reader = started.map_err(|error| ExitError::Failed(format!("no thread: {error}")))?;
     let mut uploaded = Uploaded::default();
     let mut signal = None;
     let result = {
@@ -69,7 +69,7 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
                 result = &mut uploading => break result,
                 next = signals.next() => {
                     if signal.replace(next).is_some() {
-                        break Err(Stop::GaveUp("stopped".to_owned()));
+                        break Err(ExitError::GaveUp("stopped".to_owned()));
                     }
                     // What has been read is published.
                     reader.stop().await;
@@ -77,22 +77,22 @@ async fn publish_lines(retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop
             }
         }
     };
-    tell(status, uploaded, queue.waiting());
+    report(status, uploaded, queue.waiting());
     result?;
     if queue.waiting() > 0 {
-        return Err(Stop::Failed("not all lines are acknowledged".to_owned()));
+        return Err(ExitError::Failed("not all lines are acknowledged".to_owned()));
     }
     if let Some(signal) = signal {
         return Ok(signal.exit_code());
     }
     if let Ok(Err(error)) = reader.done.await {
-        return Err(Stop::Failed(format!("the standard input cannot be read: {error}")));
+        return Err(ExitError::Failed(format!("the standard input cannot be read: {error}")));
     }
     Ok(if uploaded.altered > 0 { ALTERED } else { 0 })
 }
 
 /// Says what the server has altered, and what is not acknowledged.
-fn tell(status: &Status, uploaded: Uploaded, waiting: u64) {
+fn report(status: &Status, uploaded: Uploaded, waiting: u64) {
     status.clear();
     if uploaded.altered > 0 {
         status.note(&format!(
@@ -111,19 +111,24 @@ fn tell(status: &Status, uploaded: Uploaded, waiting: u64) {
     }
 }
 
-fn listen() -> Result<Signals, Stop> {
-    Signals::listen().map_err(|error| Stop::Failed(format!("cannot listen for signals: {error}")))
+fn listen() -> Result<Signals, ExitError> {
+    Signals::listen()
+        .map_err(|error| ExitError::Failed(format!("cannot listen for signals: {error}")))
 }
 
 /// Runs a command and publishes its output; returns the command's exit status. A failure to publish is
 /// told and does not change it: the command is what was asked for.
-async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Result<u8, Stop> {
+async fn run_command(
+    command: &str,
+    retrying: &Retrying<'_>,
+    queue: Queue,
+) -> Result<u8, ExitError> {
     let status = retrying.status;
     let queue = Arc::new(queue);
     let mut signals = listen()?;
     let started = Child::start(command, Arc::clone(&queue));
-    let mut child =
-        started.map_err(|error| Stop::Failed(format!("the command cannot be run: {error}")))?;
+    let mut child = started
+        .map_err(|error| ExitError::Failed(format!("the command cannot be run: {error}")))?;
     let mut uploaded = Uploaded::default();
     let mut result = None;
     let mut uploading = Box::pin(upload(retrying, &queue, &mut uploaded));
@@ -134,8 +139,8 @@ async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Re
             tokio::select! {
                 ended = &mut ended => break ended,
                 failed = &mut uploading, if result.is_none() => {
-                    if let Err(stop) = &failed {
-                        status.note(&format!("no longer published: {}", stop.text().unwrap_or_default()));
+                    if let Err(error) = &failed {
+                        status.note(&format!("no longer published: {}", error.text().unwrap_or_default()));
                     }
                     queue.close();
                     result = Some(failed);
@@ -147,14 +152,14 @@ async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Re
     let finish = async {
         if result.is_none() {
             result = Some(uploading.as_mut().await);
-            if let Some(Err(stop)) = &result {
-                status.note(stop.text().unwrap_or_default());
+            if let Some(Err(error)) = &result {
+                status.note(error.text().unwrap_or_default());
             }
         }
         if matches!(result, Some(Ok(())))
-            && let Err(stop) = retrying.end(&ended.closing_text(), NO_OUTPUT).await
+            && let Err(error) = retrying.end(&ended.closing_text(), NO_OUTPUT).await
         {
-            status.note(&format!("the stream is not ended: {}", stop.text().unwrap_or_default()));
+            status.note(&format!("the stream is not ended: {}", error.text().unwrap_or_default()));
         }
     };
     let stopped = async {
@@ -168,6 +173,6 @@ async fn run_command(command: &str, retrying: &Retrying<'_>, queue: Queue) -> Re
         () = finish => {}
     }
     drop(uploading);
-    tell(status, uploaded, queue.waiting());
+    report(status, uploaded, queue.waiting());
     Ok(ended.exit_code())
 }

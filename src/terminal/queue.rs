@@ -20,14 +20,14 @@ const MAX_MEMORY: usize = 4 * 1024 * 1024;
 
 /// The queue. One thread pushes, one task takes.
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes the task: there are lines, or no more will come.
     filled: Notify,
     /// Wakes the thread: there is room.
     drained: Condvar,
 }
 
-struct State {
+struct QueueState {
     store: Store,
     /// No more lines come.
     is_closed: bool,
@@ -63,7 +63,12 @@ impl Queue {
 
     fn new(store: Store) -> Self {
         Self {
-            state: Mutex::new(State { store, is_closed: false, admits_all: false, error: None }),
+            state: Mutex::new(QueueState {
+                store,
+                is_closed: false,
+                admits_all: false,
+                error: None,
+            }),
             filled: Notify::new(),
             drained: Condvar::new(),
         }
@@ -72,7 +77,7 @@ impl Queue {
     /// Adds lines; waits while there is no room. Lines that come after [`close`](Self::close), or after
     /// an error, are dropped.
     pub(super) fn push(&self, lines: &Lines) {
-        let is_full = |state: &mut State| {
+        let is_full = |state: &mut QueueState| {
             !(state.is_closed
                 || state.admits_all
                 || state.error.is_some()
@@ -152,7 +157,7 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

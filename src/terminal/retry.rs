@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Stop,
+    ExitError,
     backoff::Backoff,
     batch::{Batch, random_key},
-    client::{Answer, AttemptError, Client, Post},
+    client::{AttemptError, Client, PublishRequest, PublishResponse},
     status::Status,
 };
 
@@ -29,20 +29,24 @@ impl Retrying<'_> {
     ///
     /// # Errors
     /// When the server refuses it for good, the limit is over, or the system has no randomness for a key.
-    pub(super) async fn message(&self, text: String) -> Result<(), Stop> {
-        let key = random_key().map_err(|error| Stop::Failed(format!("no randomness: {error}")))?;
-        let post = Post { path: "", key: Some(&key), body: text.into(), lines: None };
-        self.repeat(&post).await.map(|_| ()).map_err(|(_, stop)| stop)
+    pub(super) async fn message(&self, text: String) -> Result<(), ExitError> {
+        let key =
+            random_key().map_err(|error| ExitError::Failed(format!("no randomness: {error}")))?;
+        let request = PublishRequest { path: "", key: Some(&key), body: text.into(), lines: None };
+        self.repeat(&request).await.map(|_| ()).map_err(|(_, error)| error)
     }
 
     /// Publishes lines.
     ///
     /// # Errors
     /// When the server refuses them for good, or the limit is over.
-    pub(super) async fn lines(&self, Batch { key, count, body }: &Batch) -> Result<Answer, Stop> {
+    pub(super) async fn lines(
+        &self,
+        Batch { key, count, body }: &Batch,
+    ) -> Result<PublishResponse, ExitError> {
         let body = body.clone();
-        let post = Post { path: "?lines", key: Some(key), body, lines: Some(*count) };
-        self.repeat(&post).await.map_err(|(_, stop)| stop)
+        let request = PublishRequest { path: "?lines", key: Some(key), body, lines: Some(*count) };
+        self.repeat(&request).await.map_err(|(_, error)| error)
     }
 
     /// Ends the stream; that it has ended already is a success, since an earlier attempt may have done so.
@@ -50,9 +54,9 @@ impl Retrying<'_> {
     ///
     /// # Errors
     /// See [`message`](Self::message).
-    pub(super) async fn end(&self, closing_text: &str, placeholder: &str) -> Result<(), Stop> {
+    pub(super) async fn end(&self, closing_text: &str, placeholder: &str) -> Result<(), ExitError> {
         let body = closing_text.to_owned().into();
-        let end = Post { path: "/end", key: None, body, lines: None };
+        let end = PublishRequest { path: "/end", key: None, body, lines: None };
         let mut ended = self.repeat(&end).await;
         if matches!(&ended, Err((slug, _)) if slug == "no-such-stream") {
             self.message(placeholder.to_owned()).await?;
@@ -61,32 +65,35 @@ impl Retrying<'_> {
         match ended {
             Ok(_) => Ok(()),
             Err((slug, _)) if slug == "stream-ended" => Ok(()),
-            Err((_, stop)) => Err(stop),
+            Err((_, error)) => Err(error),
         }
     }
 
-    async fn repeat(&self, post: &Post<'_>) -> Result<Answer, (String, Stop)> {
+    async fn repeat(
+        &self,
+        request: &PublishRequest<'_>,
+    ) -> Result<PublishResponse, (String, ExitError)> {
         let mut backoff = Backoff::default();
         let mut timeout = FIRST_TIMEOUT;
-        let patience = Patience::new(self.limit);
+        let deadline = Deadline::new(self.limit);
         loop {
-            match self.client.post(post, patience.cap(timeout)).await {
+            match self.client.post(request, deadline.cap(timeout)).await {
                 Ok(answer) => {
                     self.status.recovered();
                     return Ok(answer);
                 }
                 Err(AttemptError::Refused { slug, text }) => {
-                    return Err((slug, Stop::Refused(text)));
+                    return Err((slug, ExitError::Refused(text)));
                 }
                 Err(AttemptError::Temporary { why, retry_after, timed_out }) => {
                     if timed_out {
                         timeout = (timeout * 2).min(MAX_TIMEOUT);
                     }
                     let pause = backoff.next_pause(retry_after);
-                    if patience.is_over() {
-                        return Err((String::new(), patience.stop(&why)));
+                    if deadline.has_passed() {
+                        return Err((String::new(), deadline.error(&why)));
                     }
-                    self.status.wait(&why, patience.cap(pause)).await;
+                    self.status.wait(&why, deadline.cap(pause)).await;
                 }
             }
         }
@@ -94,12 +101,12 @@ impl Retrying<'_> {
 }
 
 /// How much longer to try.
-pub(super) struct Patience {
+pub(super) struct Deadline {
     limit: Option<Duration>,
     begun: Instant,
 }
 
-impl Patience {
+impl Deadline {
     pub(super) fn new(limit: Option<Duration>) -> Self {
         Self { limit, begun: Instant::now() }
     }
@@ -112,13 +119,13 @@ impl Patience {
         left.map_or(pause, |left| left.max(LEAST).min(pause))
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn has_passed(&self) -> bool {
         self.limit.is_some_and(|limit| self.begun.elapsed() >= limit)
     }
 
-    pub(super) fn stop(&self, why: &str) -> Stop {
+    pub(super) fn error(&self, why: &str) -> ExitError {
         let limit = self.limit.map(humantime::format_duration);
         let limit = limit.map_or_else(String::new, |limit| format!(" after {limit}"));
-        Stop::GaveUp(format!("given up{limit}: {why}"))
+        ExitError::GaveUp(format!("given up{limit}: {why}"))
     }
 }

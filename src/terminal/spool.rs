@@ -18,9 +18,9 @@ use std::{
 use tidings::message::StreamName;
 
 use super::{
-    Stop,
+    ExitError,
     batch::{Batch, Lines, MAX_BATCH_BYTES, MAX_BATCH_LINES, random_key},
-    files::{beside, lock, private, sync_folder},
+    files::{lock, private, sync_folder, with_suffix},
 };
 
 const MAGIC: &str = "tidings spool 1 ";
@@ -74,9 +74,9 @@ impl Spool {
         server: &str,
         stream: &StreamName,
         limit: u64,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, ExitError> {
         let failed = |why: &dyn std::fmt::Display| {
-            Stop::Failed(format!("the spool {}: {why}", path.display()))
+            ExitError::Failed(format!("the spool {}: {why}", path.display()))
         };
         let lock = lock(path).map_err(|error| failed(&error))?;
         let mut file = private(path).map_err(|error| failed(&error))?;
@@ -202,7 +202,7 @@ impl Spool {
 
     /// Replaces the file by one without what is acknowledged. No batch is under way.
     fn compact(&mut self) -> io::Result<()> {
-        let path = beside(&self.path, "new");
+        let path = with_suffix(&self.path, "new");
         let mut file = private(&path)?;
         file.set_len(0)?;
         file.write_all(&self.header)?;

@@ -1,4 +1,4 @@
-//! The file in which a watcher keeps its place in the stream.
+//! The file in which a watcher keeps its position in the stream.
 
 use std::{
     fs::{self, File},
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use tidings::message::{EventId, StreamName};
 
 use super::{
-    Stop,
+    ExitError,
     files::{lock, replace},
 };
 
-/// The place of a watcher.
+/// The position of a watcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SavedPosition {
     /// The id of the last message that was printed, or where the server said to continue.
     pub(super) cursor: Option<EventId>,
     /// The length of the output file up to there.
@@ -55,7 +55,7 @@ impl StateFile {
         server: &str,
         stream: StreamName,
         output: Option<&Path>,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, ExitError> {
         let opened = lock(&path).and_then(|lock| {
             let output = output.map(std::path::absolute).transpose()?;
             Ok((lock, output.map(|output| output.to_string_lossy().into_owned())))
@@ -64,11 +64,11 @@ impl StateFile {
         Ok(Self { path, server: server.to_owned(), stream, output, _lock: lock })
     }
 
-    /// The place that was kept; `None` if there is no file yet.
+    /// The position that was kept; `None` if there is no file yet.
     ///
     /// # Errors
     /// When the file cannot be read, is not a state, or belongs to another stream, server or output.
-    pub(super) fn read(&self) -> Result<Option<Place>, Stop> {
+    pub(super) fn read(&self) -> Result<Option<SavedPosition>, ExitError> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -85,15 +85,15 @@ impl StateFile {
         if let Some(output) = content.output.filter(|output| self.output.as_ref() != Some(output)) {
             return Err(self.failed(&format!("it is for the output {output}")));
         }
-        Ok(Some(Place { cursor: content.cursor, length: content.length }))
+        Ok(Some(SavedPosition { cursor: content.cursor, length: content.length }))
     }
 
-    /// Keeps a place: after a crash the file has this or the last one.
+    /// Keeps a position: after a crash the file has this or the last one.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn write(&self, place: Place) -> Result<(), Stop> {
-        let Place { cursor, length } = place;
+    pub(super) fn write(&self, position: SavedPosition) -> Result<(), ExitError> {
+        let SavedPosition { cursor, length } = position;
         let (server, output) = (self.server.clone(), self.output.clone());
         let content = Content { server, stream: self.stream.to_string(), output, cursor, length };
         let mut text = serde_json::to_vec(&content).map_err(|error| self.failed(&error))?;
@@ -101,11 +101,11 @@ impl StateFile {
         replace(&self.path, &text).map_err(|error| self.failed(&error))
     }
 
-    fn failed(&self, why: &dyn std::fmt::Display) -> Stop {
+    fn failed(&self, why: &dyn std::fmt::Display) -> ExitError {
         failed(&self.path, why)
     }
 }
 
-fn failed(path: &Path, why: &dyn std::fmt::Display) -> Stop {
-    Stop::Failed(format!("the state {}: {why}", path.display()))
+fn failed(path: &Path, why: &dyn std::fmt::Display) -> ExitError {
+    ExitError::Failed(format!("the state {}: {why}", path.display()))
 }

@@ -20,11 +20,11 @@ const CLEAR_LINE: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub(super) struct Status {
     shows_progress: bool,
-    state: Mutex<State>,
+    state: Mutex<DisplayState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DisplayState {
     /// Whether the progress is on the screen.
     is_drawn: bool,
     drawn_at: Option<Instant>,
@@ -92,14 +92,14 @@ impl Status {
     }
 
     #[expect(clippy::unused_self, reason = "the lock of `state` belongs to it")]
-    fn draw(&self, state: &mut State, text: &str) {
+    fn draw(&self, state: &mut DisplayState, text: &str) {
         (state.is_drawn, state.drawn_at) = (true, Some(Instant::now()));
         let width = terminal_size_of(io::stderr()).map_or(80, |(Width(width), _)| width);
         let line = cut(&format!("tidings: {}", single_line(text)), width.into());
         let _ = io::stderr().write_all(format!("{CLEAR_LINE}{line}").as_bytes());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DisplayState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +117,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take_while(fits).chain(['…']).collect()
 }
 
-fn clear(state: &mut State) {
+fn clear(state: &mut DisplayState) {
     if std::mem::take(&mut state.is_drawn) {
         let _ = write!(io::stderr(), "{CLEAR_LINE}");
     }

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, io};
 
-use super::{Stop, queue::Queue, retry::Retrying, status::grouped};
+use super::{ExitError, queue::Queue, retry::Retrying, status::grouped};
 
 /// What the server has acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,8 +24,8 @@ pub(super) async fn upload(
     retrying: &Retrying<'_>,
     queue: &Queue,
     uploaded: &mut Uploaded,
-) -> Result<(), Stop> {
-    let spool = |error: io::Error| Stop::Failed(format!("the spool cannot be used: {error}"));
+) -> Result<(), ExitError> {
+    let spool = |error: io::Error| ExitError::Failed(format!("the spool cannot be used: {error}"));
     while let Some(batch) = queue.next().await.map_err(spool)? {
         retrying.status.progress(|| uploaded.progress(queue.waiting()));
         let answer = retrying.lines(&batch).await?;

@@ -14,16 +14,16 @@ use tidings::message::{
 use tokio::time::timeout;
 
 use super::{
-    MAX_MESSAGE_BYTES, Stop,
+    ExitError, MAX_MESSAGE_BYTES,
     backoff::Backoff,
     client::{AttemptError, Client},
-    config_file::Target,
-    options::{ExecFailure, From, WatchOptions},
+    config_file::Endpoint,
+    options::{ExecFailure, StartPosition, WatchOptions},
     output::{Format, Output},
-    retry::Patience,
+    retry::Deadline,
     signals::{Signal, Signals},
     sse::{Event, Parser},
-    state::{Place, StateFile},
+    state::{SavedPosition, StateFile},
     status::Status,
 };
 
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(PING_INTERVAL_MS);
 /// A connection that was open for this long, or has brought a message, has proved itself: the back-off
 /// restarts.
 const STABLE_AFTER: Duration = Duration::from_millis(PING_INTERVAL_MS);
-/// While messages keep coming, the place is kept this often.
+/// While messages keep coming, the position is kept this often.
 const SAVE_INTERVAL: Duration = Duration::from_millis(250);
 /// How much later than to a command Ctrl-C may come to this process.
 const SIGNAL_DELAY: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ pub(super) struct Watch<'a> {
     status: &'a Status,
     output: Output,
     state: Option<StateFile>,
-    from: From,
+    from: StartPosition,
     exec_failure: ExecFailure,
     retry_for: Option<Duration>,
     /// The id of the last message, or where the server said to continue.
@@ -71,10 +71,10 @@ enum Closed {
 impl<'a> Watch<'a> {
     /// # Errors
     /// When the configuration, the state or the output cannot be used.
-    pub(super) fn new(options: WatchOptions, status: &'a Status) -> Result<Self, Stop> {
+    pub(super) fn new(options: WatchOptions, status: &'a Status) -> Result<Self, ExitError> {
         let WatchOptions { stream, from, json, times, state, output, exec, exec_fail, server } =
             options;
-        let client = Client::new(Target::find(&server)?, &stream)?;
+        let client = Client::new(Endpoint::find(&server)?, &stream)?;
         let state = state
             .map(|path| StateFile::new(path, client.server(), stream, output.as_deref()))
             .transpose()?;
@@ -108,24 +108,24 @@ impl<'a> Watch<'a> {
         Ok(watch)
     }
 
-    /// Prints messages until the stream ends; returns the exit status. Where the place is kept or a command
+    /// Prints messages until the stream ends; returns the exit status. Where the position is kept or a command
     /// is run, a signal is obeyed between two messages, and a second one at once.
     ///
     /// # Errors
     /// When the server refuses for good, `--retry-for` is over, or the output fails.
-    pub(super) async fn run(mut self) -> Result<u8, Stop> {
+    pub(super) async fn run(mut self) -> Result<u8, ExitError> {
         // Otherwise a signal ends the process as it is.
         let listens = self.state.is_some() || self.output.is_exec();
         let listen = || if listens { Signals::listen() } else { Ok(Signals::none()) };
         let listened = listen().and_then(|signals| Ok((signals, listen()?)));
         let (mut signals, second) = listened
-            .map_err(|error| Stop::Failed(format!("cannot listen for signals: {error}")))?;
+            .map_err(|error| ExitError::Failed(format!("cannot listen for signals: {error}")))?;
         tokio::spawn(exit_at_second_signal(second));
         let mut backoff = Backoff::default();
-        let mut patience = Patience::new(self.retry_for);
+        let mut deadline = Deadline::new(self.retry_for);
         loop {
             let connected = tokio::select! {
-                connected = self.connect(&patience) => connected,
+                connected = self.connect(&deadline) => connected,
                 signal = signals.next() => return self.stopped(signal),
             };
             let (why, retry_after) = match connected {
@@ -135,7 +135,7 @@ impl<'a> Watch<'a> {
                     let (opened, cursor) = (Instant::now(), self.cursor);
                     let closed = self.read(response, &mut signals).await?;
                     self.save()?;
-                    patience = Patience::new(self.retry_for);
+                    deadline = Deadline::new(self.retry_for);
                     if opened.elapsed() >= STABLE_AFTER || self.cursor != cursor {
                         backoff.reset();
                     }
@@ -145,32 +145,32 @@ impl<'a> Watch<'a> {
                         Closed::Stopped(signal) => return self.stopped(signal),
                     }
                 }
-                Err(AttemptError::Refused { text, .. }) => return Err(Stop::Refused(text)),
+                Err(AttemptError::Refused { text, .. }) => return Err(ExitError::Refused(text)),
                 Err(AttemptError::Temporary { why, retry_after, .. }) => (why, retry_after),
             };
             let pause = backoff.next_pause(retry_after);
-            if patience.is_over() {
-                return Err(patience.stop(&why));
+            if deadline.has_passed() {
+                return Err(deadline.error(&why));
             }
             tokio::select! {
-                () = self.status.wait(&why, patience.cap(pause)) => {}
+                () = self.status.wait(&why, deadline.cap(pause)) => {}
                 signal = signals.next() => return self.stopped(signal),
             }
         }
     }
 
-    fn stopped(&mut self, signal: Signal) -> Result<u8, Stop> {
+    fn stopped(&mut self, signal: Signal) -> Result<u8, ExitError> {
         self.save()?;
         Ok(signal.exit_code())
     }
 
-    async fn connect(&self, patience: &Patience) -> Result<Option<Response>, AttemptError> {
+    async fn connect(&self, deadline: &Deadline) -> Result<Option<Response>, AttemptError> {
         let after = match (self.cursor, self.from) {
-            (Some(cursor), _) | (None, From::After(cursor)) => Some(cursor.to_string()),
-            (None, From::Earliest | From::Latest) => None,
+            (Some(cursor), _) | (None, StartPosition::After(cursor)) => Some(cursor.to_string()),
+            (None, StartPosition::Earliest | StartPosition::Latest) => None,
         };
-        let word = if self.from == From::Latest { "latest" } else { "earliest" };
-        self.client.events(after, word, patience.cap(CONNECT_TIMEOUT)).await
+        let word = if self.from == StartPosition::Latest { "latest" } else { "earliest" };
+        self.client.events(after, word, deadline.cap(CONNECT_TIMEOUT)).await
     }
 
     /// Prints the events of a connection until it is over.
@@ -178,7 +178,7 @@ impl<'a> Watch<'a> {
         &mut self,
         mut response: Response,
         signals: &mut Signals,
-    ) -> Result<Closed, Stop> {
+    ) -> Result<Closed, ExitError> {
         let mut parser = Parser::new(MAX_EVENT);
         loop {
             let wait = if self.is_unsaved { SAVE_INTERVAL } else { SILENCE_TIMEOUT };
@@ -211,7 +211,9 @@ impl<'a> Watch<'a> {
                 }
             }
             if parsed.is_err() {
-                return Err(Stop::Failed("the server sends an event that is too long".to_owned()));
+                return Err(ExitError::Failed(
+                    "the server sends an event that is too long".to_owned(),
+                ));
             }
             self.output.flush()?;
             if self.is_unsaved && self.saved_at.elapsed() >= SAVE_INTERVAL {
@@ -225,7 +227,7 @@ impl<'a> Watch<'a> {
         &mut self,
         Event { kind, data, id }: Event,
         signals: &mut Signals,
-    ) -> Result<Option<Closed>, Stop> {
+    ) -> Result<Option<Closed>, ExitError> {
         let id: Option<EventId> = id.parse().ok();
         match kind.as_str() {
             NEW_MESSAGE | END_EVENT => {
@@ -238,7 +240,7 @@ impl<'a> Watch<'a> {
                     return Ok(Some(Closed::Stopped(signal)));
                 }
                 self.move_to(id);
-                self.fresh();
+                self.clear_stale();
                 if is_end {
                     self.output.flush()?;
                     self.status.note(&format!("the stream has ended: {data}"));
@@ -256,7 +258,7 @@ impl<'a> Watch<'a> {
                 if data == STALE_PING && !std::mem::replace(&mut self.is_stale, true) {
                     self.status.note("may be out of date: the server cannot reach its database");
                 } else if data != STALE_PING {
-                    self.fresh();
+                    self.clear_stale();
                 }
             }
             // Not known yet when this was written.
@@ -272,7 +274,7 @@ impl<'a> Watch<'a> {
         id: EventId,
         exit: ExitStatus,
         signals: &mut Signals,
-    ) -> Result<Option<Signal>, Stop> {
+    ) -> Result<Option<Signal>, ExitError> {
         // A shell gives 128 and the number of the signal.
         if exit.code().is_none_or(|code| code > 128)
             && let Ok(signal) = timeout(SIGNAL_DELAY, signals.next()).await
@@ -285,7 +287,7 @@ impl<'a> Watch<'a> {
                 self.status.note(&text);
                 Ok(None)
             }
-            ExecFailure::Stop => Err(Stop::Failed(text)),
+            ExecFailure::Stop => Err(ExitError::Failed(text)),
         }
     }
 
@@ -321,14 +323,14 @@ impl<'a> Watch<'a> {
         self.cursor = Some(id);
     }
 
-    fn fresh(&mut self) {
+    fn clear_stale(&mut self) {
         if std::mem::take(&mut self.is_stale) {
             self.status.note("up to date again");
         }
     }
 
-    /// Keeps the place, after everything before it has been written.
-    fn save(&mut self) -> Result<(), Stop> {
+    /// Keeps the position, after everything before it has been written.
+    fn save(&mut self) -> Result<(), ExitError> {
         if !std::mem::take(&mut self.is_unsaved) {
             return Ok(());
         }
@@ -336,7 +338,7 @@ impl<'a> Watch<'a> {
         self.output.flush()?;
         let Some(state) = &self.state else { return Ok(()) };
         let length = self.output.sync()?;
-        state.write(Place { cursor: self.cursor, length })
+        state.write(SavedPosition { cursor: self.cursor, length })
     }
 }
 

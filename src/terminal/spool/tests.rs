@@ -9,15 +9,15 @@ const HEADER: &str = "tidings spool 1 log http://localhost:3000\n";
 
 fn open(path: &Path, limit: u64) -> Spool {
     let stream = "log".parse().expect("a name");
-    Spool::open(path, SERVER, &stream, limit).unwrap_or_else(|stop| panic!("{stop:?}"))
+    Spool::open(path, SERVER, &stream, limit).unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 fn lines(text: &str) -> Lines {
     Lines { count: text.lines().count() as u64, bytes: text.as_bytes().to_vec() }
 }
 
-fn refusal(opened: Result<Spool, Stop>) -> String {
-    opened.err().and_then(|stop| Some(stop.text()?.to_owned())).expect("a refusal")
+fn refusal(opened: Result<Spool, ExitError>) -> String {
+    opened.err().and_then(|error| Some(error.text()?.to_owned())).expect("a refusal")
 }
 
 #[test]

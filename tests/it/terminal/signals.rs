@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::stdout;
-use crate::support::terminal::{Restartable, Running, contains, terminal, wait_until};
+use crate::support::{
+    lines,
+    terminal::{Restartable, Running, contains, terminal, wait_until},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_publisher_publishes_what_it_has_read() {
@@ -85,7 +88,7 @@ fn with_signals(server: &Restartable, handling: &str, arguments: &[&str]) -> Com
 async fn a_signal_drops_nothing_that_was_read_while_the_queue_is_full() {
     let mut server = Restartable::new(&["--keep-bytes", "1GiB", "--keep-messages", "100000"]);
     let line = "x".repeat(990);
-    let input: String = (0..12_000).map(|number| format!("{number:05} {line}\n")).collect();
+    let input = lines((0..12_000).map(|number| format!("{number:05} {line}")));
     let file = File::options().read(true).write(true).create_new(true).open(server.path("input"));
     let mut file = file.expect("a file");
     file.write_all(input.as_bytes()).expect("a file");
