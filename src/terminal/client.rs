@@ -178,13 +178,17 @@ impl Client {
         let token = match &self.token {
             TokenSource::None => return Ok(request),
             TokenSource::Value(token) => token.clone(),
-            TokenSource::File(file) => fs::read_to_string(file).map_err(|error| {
+            TokenSource::File(file) => {
+                let token = fs::read_to_string(file).map_err(|error| error.to_string());
+                let found = token.and_then(|token| {
+                    if token.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(token) }
+                });
                 // It may be about to be replaced.
-                self.unexpected(format!(
-                    "the token file {} cannot be read: {error}",
-                    file.display()
-                ))
-            })?,
+                found.map_err(|why| {
+                    let path = file.display();
+                    self.unexpected(format!("the token file {path} cannot be used: {why}"))
+                })?
+            }
         };
         let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .map_err(|_| refused("the token has characters that no token has".to_owned()))?;

@@ -1,12 +1,12 @@
 //! Which server it is, and the token for it.
 
-use std::{fs, process::Stdio};
+use std::{fs, process::Stdio, time::Duration};
 
 use serde_json::Value;
 
 use super::{SECRET, stderr, stdout};
 use crate::support::{
-    terminal::{Restartable, terminal},
+    terminal::{Restartable, Running, terminal},
     tls::{CertificateFiles, Identity},
 };
 
@@ -37,6 +37,24 @@ async fn the_address_and_the_token_come_from_the_environment_or_a_file() {
     fs::write(&file, format!("{token}\n")).expect("a file");
     let with_file = server.command(&["publish", "news", "2", "--token-file"]).arg(&file).status();
     assert!(with_file.expect("a process").success());
+
+    // While it is replaced, there may be none.
+    let command = &mut server.command(&["publish", "news", "--lines", "--token-file"]);
+    let mut publisher = Running::start(command.arg(&file), &server.path("out"));
+    publisher.write("before\n");
+    let last = format!("{}/streams/news/messages?before=latest&limit=1", server.url());
+    let is_published = async || {
+        let last = reqwest::Client::new().get(&last).bearer_auth(&token).send().await;
+        last.expect("a response").text().await.expect("text").contains("before")
+    };
+    while !is_published().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fs::write(&file, "").expect("a file");
+    publisher.write("while\n");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs::write(&file, &token).expect("a file");
+    assert_eq!(publisher.finish(), Some(0));
 
     let config = server.path("tidings");
     fs::create_dir(&config).expect("a folder");
@@ -75,7 +93,7 @@ async fn the_address_and_the_token_come_from_the_environment_or_a_file() {
     let texts: Vec<Value> =
         printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let texts: Vec<_> = texts.iter().map(|entry| entry["data"].as_str().expect("text")).collect();
-    assert_eq!(texts, ["1", "2", "3", "End of the stream"]);
+    assert_eq!(texts, ["1", "2", "before", "while", "3", "End of the stream"]);
 }
 
 #[test]
