@@ -31,7 +31,7 @@ Environment: TIDINGS_TOKEN is the token, if the server needs one. The command of
 pub(crate) struct ServerOptions {
     /// The address of the server, with its base path if it has one. Default: that of the
     /// configuration file, or `http://localhost:3000`
-    #[arg(long, env = "TIDINGS_URL", value_name = "URL")]
+    #[arg(long, env = "TIDINGS_URL", hide_env_values = true, value_name = "URL")]
     pub(super) url: Option<String>,
 
     /// The file that holds the token; it is read again for each request. Default: the environment
@@ -73,7 +73,8 @@ pub(crate) struct PublishOptions {
 
     /// Run a command with the shell, show its output here, and publish the lines of its output and its
     /// errors, in order. When it ends, so does the stream, with its exit status as closing text. While
-    /// the server does not accept, the command waits once 4 MiB (or --spool-limit) are not stored yet
+    /// the server does not accept, the command waits once 4 MiB (or --spool-limit) are not stored yet.
+    /// A signal is passed on to the command
     #[arg(long, value_name = "COMMAND", conflicts_with = "lines")]
     pub(super) run: Option<String>,
 
@@ -84,8 +85,8 @@ pub(crate) struct PublishOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) spool: Option<PathBuf>,
 
-    /// The maximum size of that file, for example 1GiB. A longer line exceeds it, and what had been read
-    /// when a signal came
+    /// The maximum size of that file, for example 1GiB. Only a longer line exceeds it, or what was read
+    /// just before a signal
     #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "spool",
           value_parser = bytesize::ByteSize::from_str)]
     pub(super) spool_limit: bytesize::ByteSize,
@@ -98,8 +99,9 @@ pub(crate) struct PublishOptions {
 /// Print the messages of a stream as they arrive, until the stream ends
 ///
 /// After a lost connection it continues where it was, so that no message is missing or repeated. If the
-/// server no longer has what comes next, standard error says so. On a terminal, control characters
-/// and escape sequences other than colours are left out of the messages.
+/// server no longer has what comes next, standard error says so. On a terminal, control characters,
+/// escape sequences other than colours, and characters that change the order of a text are left out of
+/// the messages.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = WATCH_STATUS)]
 pub(crate) struct WatchOptions {
