@@ -26,7 +26,7 @@ impl Backoff {
         pause + retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
     }
 
-    /// Begins anew: the next pause is a first one.
+    /// The next pause is a first one again.
     pub(super) fn reset(&mut self) {
         self.attempts = 0;
     }

@@ -78,7 +78,7 @@ impl Child {
     }
 
     /// Waits until the command has ended and its output has been read; passes signals on to it. Once it has
-    /// ended, a signal is for this process: its output then does not wait for room in the queue.
+    /// ended, a signal is for this process: its output is then not read further.
     pub(super) async fn wait(&mut self, signals: &mut Signals, status: &Status) -> Ended {
         let exit = loop {
             tokio::select! {
@@ -89,21 +89,11 @@ impl Child {
         let status_of_it = exit.ok().and_then(Result::ok);
         let mut ended =
             Ended { status: status_of_it, after: self.begun.elapsed(), is_stopped: false };
-        loop {
-            let reads = self.reader.reads.clone();
-            tokio::select! {
-                _ = &mut self.reader.done => return ended,
-                () = silence(&reads) => {
-                    status.note(LEFT_BEHIND);
-                    break;
-                }
-                _ = signals.next() => {
-                    if std::mem::replace(&mut ended.is_stopped, true) {
-                        break;
-                    }
-                    self.reader.admit_all();
-                }
-            }
+        let reads = self.reader.reads.clone();
+        tokio::select! {
+            _ = &mut self.reader.done => return ended,
+            () = silence(&reads) => status.note(LEFT_BEHIND),
+            _ = signals.next() => ended.is_stopped = true,
         }
         self.reader.stop().await;
         ended

@@ -109,16 +109,11 @@ impl LineReader {
                 }
             };
             own_feed.finish();
-            // Not needed any more where the publisher has ended.
+            // Nothing receives it where the publisher has ended.
             let _ = sender.send(result);
         };
         thread::Builder::new().name("input".to_owned()).spawn(run)?;
         Ok(Self { done, reads, feed })
-    }
-
-    /// Does not wait for room in the queue any more.
-    pub(super) fn admit_all(&self) {
-        self.feed.queue.admit_all();
     }
 
     /// The input is not read further. All that has been read gets into the queue, also where it has no
@@ -126,7 +121,7 @@ impl LineReader {
     /// received.
     pub(super) async fn stop(&mut self) {
         self.feed.is_stopped.store(true, Ordering::Relaxed);
-        self.admit_all();
+        self.feed.queue.admit_all();
         tokio::select! {
             _ = &mut self.done => {}
             // A read that waits cannot be ended.
@@ -136,7 +131,7 @@ impl LineReader {
 }
 
 impl Feed {
-    /// Takes what was read; returns whether to read on.
+    /// Takes what was read; returns whether to go on reading.
     fn push(&self, bytes: &[u8]) -> bool {
         let mut splitter = self.splitter.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(splitter) = splitter.as_mut() else { return false };

@@ -131,7 +131,7 @@ pub(crate) struct WatchOptions {
 
     /// Append to this file, and not to the standard output. With --state, which it needs, a crash neither
     /// repeats nor loses a message: what is in the file behind the kept position is removed and written
-    /// again. (Messages are repeated only where the server does not know the last one any more, which
+    /// again. (Messages are repeated only where the server no longer knows the last one, which
     /// standard error says.) Nothing else may write to it
     #[arg(long, value_name = "FILE", requires = "state")]
     pub(super) output: Option<PathBuf>,

@@ -117,7 +117,7 @@ fn listen() -> Result<Signals, ExitError> {
 }
 
 /// Runs a command and publishes its output; returns the command's exit status. A failure to publish is
-/// told and does not change it: the command is what was asked for.
+/// printed and does not change it: the command is what was asked for.
 async fn run_command(
     command: &str,
     retrying: &Retrying<'_>,

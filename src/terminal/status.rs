@@ -16,7 +16,7 @@ const REDRAW_PAUSE: Duration = Duration::from_millis(200);
 /// Returns to the start of the line and clears it.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// What the user is told on standard error. A failure to write there is ignored.
+/// Notes for the user on standard error. A failure to write there is ignored.
 #[derive(Debug)]
 pub(super) struct Status {
     shows_progress: bool,

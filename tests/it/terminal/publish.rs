@@ -130,6 +130,34 @@ fn answers_of_a_proxy_while_the_server_restarts_do_not_end_a_publisher() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_spool_is_refused_and_not_cut() {
+    let mut server = Restartable::new(&[]);
+    let spool = server.path("spool");
+    let arguments = ["publish", "news", "--lines", "--spool", spool.to_str().expect("text")];
+    let away = [&arguments[..], &["--retry-for", "1ms"]].concat();
+    let away = with_input(&mut server.command(&away), b"one\ntwo\n");
+    assert_eq!(away.status.code(), Some(3), "{}", stderr(&away));
+    server.start();
+    // A bit that the disk has changed.
+    let whole = fs::read(&spool).expect("a file");
+    let mut damaged = whole.clone();
+    let text = damaged.windows(3).position(|part| part == b"one").expect("a line");
+    damaged[text] ^= 1;
+    fs::write(&spool, &damaged).expect("a file");
+    let refused = server.run(&arguments);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    let header = format!("tidings spool 1 news {}\n", server.url());
+    let reason = format!("it is damaged at byte {}", header.len());
+    assert!(stderr(&refused).contains(&reason), "{}", stderr(&refused));
+    assert!(fs::read(&spool).expect("a file") == damaged);
+    assert_eq!(server.log().await.0, [""; 0]);
+    // With an end that was being written: what is before it is published.
+    fs::write(&spool, [&whole[..], &[9, 0, 0, 0, 1]].concat()).expect("a file");
+    assert_eq!(server.run(&arguments).status.code(), Some(0));
+    assert_eq!(server.log().await.0, ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_spool_survives_the_publisher() {
     let mut server = Restartable::new(&[]);
     let spool = server.path("spool");
