@@ -98,6 +98,7 @@ pub(crate) struct Answers {
     pub(crate) url: String,
     given: Arc<AtomicUsize>,
     /// The `Last-Event-ID` of each request.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     pub(crate) cursors: Arc<Mutex<Vec<String>>>,
 }
 
