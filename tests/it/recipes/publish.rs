@@ -65,46 +65,20 @@ pub(super) fn tested() -> impl Iterator<Item = &'static str> {
     lines.chain(messages).chain([ENVIRONMENT, CONFIGURATION])
 }
 
-/// Prints 40 lines, the second half once the test says so; as docker does, some to standard error.
-const FEED: &str = r#"#!/bin/sh
-line=0
-while [ $line -lt 40 ]; do
-    if [ $line -eq 20 ]; then
-        until [ -e "$SIGNALS/go" ]; do /bin/sleep 0.05; done
-    fi
-    line=$((line + 1))
-    case ${0##*/}-$((line % 2)) in
-        docker-0 | make-0 | backup-0 | scrub-0) echo "line $line" >&2 ;;
-        *) echo "line $line" ;;
-    esac
-done
-: > "$SIGNALS/done"
-"#;
-const FEEDS: [&str; 9] = [
-    "writer",
-    "journalctl",
-    "rsyslog",
-    "docker",
-    "kubectl",
-    "mosquitto_sub",
-    "make",
-    "backup",
-    "scrub",
+/// The programs that recipes call, and the file in `tests/fixtures/recipes` that stands for each.
+const PROGRAMS: [(&str, &str); 11] = [
+    ("writer", "writer"),
+    ("journalctl", "writer"),
+    ("rsyslog", "writer"),
+    ("docker", "writer"),
+    ("kubectl", "writer"),
+    ("mosquitto_sub", "writer"),
+    ("make", "writer"),
+    ("backup", "writer"),
+    ("scrub", "writer"),
+    ("sleep", "sleep"),
+    ("uptime", "uptime"),
 ];
-
-/// Ends a loop after 40 turns, and waits for the test after 20.
-const SLEEP: &str = r#"#!/bin/sh
-turn=$(cat "$SIGNALS/turn" 2> /dev/null || echo 0)
-if [ $turn -eq 20 ]; then
-    until [ -e "$SIGNALS/go" ]; do /bin/sleep 0.05; done
-fi
-if [ $turn -eq 40 ]; then
-    : > "$SIGNALS/done"
-    exit 1
-fi
-echo $((turn + 1)) > "$SIGNALS/turn"
-"#;
-const UPTIME: &str = "#!/bin/sh\necho \"line $(cat \"$SIGNALS/turn\")\"\n";
 
 fn expected(lines: usize) -> Vec<String> {
     (1..=lines).map(|line| format!("line {line}")).collect()
@@ -192,12 +166,9 @@ fn command(sandbox: &Sandbox, block: &Block, stream: &str) -> Command {
 
 fn publish_lines_while_the_server_is_killed(key: &str, stream: &str, lost: Lost) {
     let (sandbox, mut server) = Sandbox::started();
-    for name in FEEDS {
-        sandbox.stub(name, FEED);
+    for (name, file) in PROGRAMS {
+        sandbox.stub(name, file);
     }
-    sandbox.stub("sleep", SLEEP);
-    sandbox.stub("uptime", UPTIME);
-
     let block = block(key);
     let mut recipe = command(&sandbox, &block, stream);
     let mut recipe = Group::start(&mut recipe, &sandbox.work("output"));

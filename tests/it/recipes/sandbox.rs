@@ -2,10 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{
-        fs::{PermissionsExt as _, symlink},
-        process::CommandExt as _,
-    },
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -69,11 +66,11 @@ impl Sandbox {
         (sandbox, server)
     }
 
-    /// Puts a program before those of the system.
-    pub(super) fn stub(&self, name: &str, script: &str) {
-        let path = self.folder.join("bin").join(name);
-        fs::write(&path, script).expect("a file");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
+    /// Puts a program before those of the system. It is linked: one that is written cannot be run while
+    /// another test starts a process, which has the open file for a moment (ETXTBSY).
+    pub(super) fn stub(&self, name: &str, file: &str) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recipes");
+        symlink(fixtures.join(file), self.folder.join("bin").join(name)).expect("a link");
     }
 
     /// A path in the folder in which recipes run.
