@@ -34,6 +34,7 @@ mod page;
 mod process;
 mod proxies;
 mod publish;
+mod recipes;
 mod reporting;
 mod retention;
 mod round_trip;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The programs of the tests: those that [`find_or_install`] finds, and the packages of Debian.
-const OF_TESTS: [&str; 3] = ["haproxy", "nginx", "openssl"];
+const OF_TESTS: [&str; 5] = ["curl", "haproxy", "nginx", "openssl", "python3"];
 
 /// Finds or installs the programs of the tests, and returns those that are missing.
 pub(crate) fn missing() -> Vec<&'static str> {
@@ -37,9 +37,9 @@ fn find(name: &str) -> Option<PathBuf> {
     // Debian's folder is on the PATH of root alone.
     let folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let mut programs = folders.map(|folder| folder.join(name));
-    // Each takes one of them, and refuses the other.
+    // Each takes one of them, and refuses those before it.
     let runs = |program: &Path| {
-        ["-v", "version"]
+        ["--version", "-v", "version"]
             .iter()
             .any(|argument| output(Command::new(program).arg(argument)).is_some())
     };

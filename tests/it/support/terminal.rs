@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -97,6 +97,9 @@ impl Restartable {
 pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     given: Arc<AtomicUsize>,
+    /// The `Last-Event-ID` of each request.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    pub(crate) cursors: Arc<Mutex<Vec<String>>>,
 }
 
 impl ScriptedServer {
@@ -106,17 +109,23 @@ impl ScriptedServer {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let given = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&given);
+        let cursors = Arc::new(Mutex::new(Vec::new()));
+        let cursors_given = Arc::clone(&cursors);
         std::thread::spawn(move || {
             for (status, media_type, body) in answers {
                 let (connection, _) = listener.accept().expect("a connection");
                 let mut request = BufReader::new(connection);
-                let (mut line, mut length) = (String::new(), 0);
+                let (mut line, mut length, mut cursor) = (String::new(), 0, String::new());
                 while request.read_line(&mut line).expect("a request") > 2 {
-                    if let Some(value) = line.strip_prefix("content-length: ") {
-                        length = value.trim().parse().expect("a number");
+                    let (name, value) = line.trim().split_once(':').unwrap_or_default();
+                    match name.to_ascii_lowercase().as_str() {
+                        "content-length" => length = value.trim().parse().expect("a number"),
+                        "last-event-id" => value.trim().clone_into(&mut cursor),
+                        _ => {}
                     }
                     line.clear();
                 }
+                cursors_given.lock().expect("no panic").push(cursor);
                 request.read_exact(&mut vec![0; length]).expect("a body");
                 let answer = format!(
                     "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nConnection: close\r\n\
@@ -127,7 +136,7 @@ impl ScriptedServer {
                 counter.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Self { url, given }
+        Self { url, given, cursors }
     }
 
     pub(crate) fn given(&self) -> usize {
