@@ -155,7 +155,10 @@ impl Load {
         if matches!(self.until, Until::Published(messages) if *number >= messages) {
             return Ok(());
         }
-        let stream = format!("-{}", *number % self.streams);
+        let stream = match self.streams {
+            1 => String::new(),
+            streams => format!("-{}", *number % streams),
+        };
         head(&mut one.buffer, one.address, &stream, self.length as u64);
         text::write_long(&mut one.buffer, *number, text::now(), self.length);
         *number += 1;

@@ -5,11 +5,7 @@
 //! baseline has no limits.
 
 use super::{Bench, as_f64, losses, publish_and_watch};
-use crate::{
-    attacker::Attack,
-    crowd::Crowd,
-    table::{Table, Who},
-};
+use crate::{attacker::Attack, contender::Contender, crowd::Crowd, table::Table};
 
 pub(super) const WATCHERS: usize = 5_000;
 const MESSAGES: u64 = 150;
@@ -23,7 +19,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let percents = [50_u8, 99];
     let mut delays = Vec::new();
     for attacked in [false, true] {
-        let server = bench.start_with(Who::Ours, &[])?;
+        let server = bench.start_with(Contender::Ours, &[])?;
         let mut crowd = Crowd::gather(server.address, watchers, None)?;
         let attack = attacked.then(|| Attack::begin(server.address));
         publish_and_watch(&server, &mut crowd, messages, |publisher| {
@@ -36,14 +32,14 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         for percent in percents {
             let delay = crowd.tally.latency.value_at_percentile(percent.into());
             let delay = as_f64(delay) / 1000.0;
-            table.add(Who::Ours, &format!("{what}: delay, p{percent}, ms"), delay);
+            table.add(Contender::Ours, &format!("{what}: delay, p{percent}, ms"), delay);
             delays.push(delay);
         }
-        losses(Who::Ours, &crowd, &what, table);
+        losses(Contender::Ours, &crowd, &what, table);
     }
     for (percent, (alone, attacked)) in percents.iter().zip(delays[..2].iter().zip(&delays[2..])) {
         let measure = format!("{what}: delay, p{percent}, attacked \u{f7} alone");
-        table.add(Who::Ours, &measure, attacked / alone);
+        table.add(Contender::Ours, &measure, attacked / alone);
     }
     Ok(())
 }

@@ -13,11 +13,7 @@ use tidings_bench::held::{Held, own_address, shared_address};
 use tokio::runtime::Runtime;
 
 use super::{Bench, NO_LIMITS, Running, as_f64};
-use crate::{
-    identity::Identity,
-    process::Server,
-    table::{Table, Who},
-};
+use crate::{contender::Contender, identity::Identity, process::Server, table::Table};
 
 /// The memory budget of the server.
 const BUDGET: (&str, &str) = ("TIDINGS_MEMORY_BUDGET", "64MiB");
@@ -111,7 +107,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
             let peak = runtime.block_on(load.attack(ways))?;
             for (of, bytes) in [("more memory", peak.grown), ("reserved", peak.reserved)] {
                 let measure = format!("{what}, {protocol}: {of}, MiB");
-                table.add(Who::Ours, &measure, as_f64(bytes) / 1024.0 / 1024.0);
+                table.add(Contender::Ours, &measure, as_f64(bytes) / 1024.0 / 1024.0);
             }
         }
     }
@@ -123,7 +119,7 @@ fn start(bench: &Bench, identity: Option<&Identity>) -> anyhow::Result<Running> 
     limits.extend(ARGUMENTS.map(str::to_owned));
     limits.extend(identity.into_iter().flat_map(Identity::flags));
     let limits: Vec<_> = limits.iter().map(String::as_str).collect();
-    bench.start_in(Who::Ours, &limits, &[BUDGET])
+    bench.start_in(Contender::Ours, &limits, &[BUDGET])
 }
 
 /// The number of attempts of a publisher that gets a 503.
