@@ -78,12 +78,7 @@ impl Crowd {
             answered: 0,
             buffer: vec![0; 64 * 1024].into(),
             order: Order::Sent,
-            tally: Tally {
-                received: 0,
-                missed: 0,
-                disordered: 0,
-                latency: Histogram::new_with_bounds(1, 600_000_000, 3)?,
-            },
+            tally: Tally::new()?,
         };
         let mut events = Events::with_capacity(1024);
         let mut progress = (0, Instant::now());
@@ -191,7 +186,13 @@ impl Watcher {
 }
 
 impl Tally {
-    fn count(&mut self, next: &mut u64, number: u64, latency: u64) {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+        Ok(Self { received: 0, missed: 0, disordered: 0, latency })
+    }
+
+    /// Counts a message; `next` is the number of the one that should come.
+    pub(crate) fn count(&mut self, next: &mut u64, number: u64, latency: u64) {
         if number < *next {
             self.disordered += 1;
             return;

@@ -18,6 +18,8 @@ mod publisher;
 mod reader;
 mod table;
 mod text;
+mod transport;
+mod transport_crowd;
 
 use std::{
     env,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::processes;
+use crate::{parts::as_f64, processes};
 
 /// The part of the processors' time that others may use during a measurement.
 pub(crate) const LIMIT: f64 = 0.05;
@@ -31,7 +31,7 @@ impl Watch {
     pub(crate) fn end(&self) -> anyhow::Result<Noise> {
         let used = processes::used_by_others()?.saturating_sub(self.used);
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let time = self.began.elapsed().as_secs_f64() * cores as f64;
+        let time = self.began.elapsed().as_secs_f64() * as_f64(cores as u64);
         Ok(Noise { part: used.as_secs_f64() / time })
     }
 }

@@ -9,6 +9,7 @@ mod memory;
 mod publish;
 mod stalled;
 mod store;
+mod transports;
 
 use std::{
     fs,
@@ -60,6 +61,8 @@ pub(crate) enum Part {
     Store,
     /// Memory of a server with stalled clients
     Memory,
+    /// Watchers over TLS and HTTP/2: connecting, delivery, memory when idle and stalled
+    Transports,
     /// Publishing, fan-out and reading on `PostgreSQL`, with one and three servers
     Cluster,
 }
@@ -76,6 +79,7 @@ impl Part {
             Self::Attack => attack::measure(bench, table),
             Self::Store => store::measure(bench, table),
             Self::Memory => memory::measure(bench, table),
+            Self::Transports => transports::measure(bench, table),
             Self::Cluster => cluster::measure(bench, table),
         }
     }
@@ -91,6 +95,7 @@ impl Part {
             Self::Store => store::PUBLISHERS,
             Self::Attack => bench.size(attack::WATCHERS) + attacker::MAX_CONNECTIONS,
             Self::Memory => bench.size(memory::MAX_CONNECTIONS),
+            Self::Transports => bench.size(transports::IDLE),
             Self::Cluster => cluster::SERVERS * bench.size(cluster::WATCHERS),
         };
         watchers as u64
@@ -236,16 +241,24 @@ fn publish_and_watch(
     publish: impl FnOnce(&mut Publisher) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut publisher = Publisher::connect(server.address)?;
+    both(|| crowd.watch(messages), || publish(&mut publisher))
+}
+
+/// Watches on a thread of its own, and publishes on this one.
+fn both(
+    watch: impl FnOnce() -> anyhow::Result<()> + Send,
+    publish: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     thread::scope(|scope| {
-        let watching = scope.spawn(|| crowd.watch(messages));
-        publish(&mut publisher)?;
+        let watching = scope.spawn(watch);
+        publish()?;
         watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// Reports lost and disordered messages. For Tidings that is a failure; the others may miss some.
-fn losses(contender: Contender, crowd: &Crowd, what: &str, table: &mut Table) {
-    let &Tally { received, missed, disordered, .. } = &crowd.tally;
+fn losses(contender: Contender, tally: &Tally, what: &str, table: &mut Table) {
+    let &Tally { received, missed, disordered, .. } = tally;
     if disordered > 0 || (contender.is_tidings() && missed > 0) {
         table.fail(format!(
             "{contender}: {missed} messages were missed and {disordered} arrived twice or late: {what}"

@@ -29,6 +29,11 @@ enum State {
 }
 
 impl Reader {
+    /// For the bytes of a body, of which another parser has taken the chunks.
+    pub(crate) fn of_body() -> Self {
+        Self { state: State::Whole, begun: Vec::new() }
+    }
+
     /// Whether the head has arrived.
     pub(crate) fn has_head(&self) -> bool {
         !matches!(self.state, State::Head)

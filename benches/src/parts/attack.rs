@@ -2,7 +2,7 @@
 //!
 //! The attacker takes processor time from the same machine, which a remote one could not. So its
 //! rates are fixed, at a few times the limits, and printed. Only Tidings is measured, since the
-//! baseline has no limits.
+//! others have no limits.
 
 use super::{Bench, as_f64, losses, publish_and_watch};
 use crate::{attacker::Attack, contender::Contender, crowd::Crowd, table::Table};
@@ -15,11 +15,25 @@ const RATE: u32 = 10;
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let watchers = bench.size(WATCHERS);
     let messages = if bench.quick { MESSAGES / 5 } else { MESSAGES };
+    for contender in bench.contenders(&Contender::TIDINGS) {
+        attack(bench, contender, watchers, messages, table)?;
+    }
+    Ok(())
+}
+
+/// Measures a server alone, then under attack.
+fn attack(
+    bench: &Bench,
+    contender: Contender,
+    watchers: usize,
+    messages: u64,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let what = format!("{watchers} watchers, {RATE}/s");
     let percents = [50_u8, 99];
     let mut delays = Vec::new();
     for attacked in [false, true] {
-        let server = bench.start_with(Contender::Ours, &[])?;
+        let server = bench.start_with(contender, &[])?;
         let mut crowd = Crowd::gather(server.address, watchers, None)?;
         let attack = attacked.then(|| Attack::begin(server.address));
         publish_and_watch(&server, &mut crowd, messages, |publisher| {
@@ -32,14 +46,14 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         for percent in percents {
             let delay = crowd.tally.latency.value_at_percentile(percent.into());
             let delay = as_f64(delay) / 1000.0;
-            table.add(Contender::Ours, &format!("{what}: delay, p{percent}, ms"), delay);
+            table.add(contender, &format!("{what}: delay, p{percent}, ms"), delay);
             delays.push(delay);
         }
-        losses(Contender::Ours, &crowd, &what, table);
+        losses(contender, &crowd.tally, &what, table);
     }
     for (percent, (alone, attacked)) in percents.iter().zip(delays[..2].iter().zip(&delays[2..])) {
         let measure = format!("{what}: delay, p{percent}, attacked \u{f7} alone");
-        table.add(Contender::Ours, &measure, attacked / alone);
+        table.add(contender, &measure, attacked / alone);
     }
     Ok(())
 }

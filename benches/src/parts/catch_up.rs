@@ -23,7 +23,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         let took = start.elapsed().as_secs_f64();
         let noise = watch.end()?;
         table.add_timed(contender, &format!("{what}: until it has the last, s"), took, noise);
-        losses(contender, &crowd, &what, table);
+        losses(contender, &crowd.tally, &what, table);
     }
     Ok(())
 }

@@ -42,6 +42,9 @@ struct Databases<'a> {
 }
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    if bench.contenders(&[Contender::Ours]).is_empty() {
+        return Ok(());
+    }
     for store in [Store::File, Store::Database, Store::WithStandby] {
         let mut databases = match store {
             Store::File => None,
@@ -165,7 +168,7 @@ fn fan_out(bench: &Bench, servers: &[Running], table: &mut Table) -> anyhow::Res
         add(&format!("delay, p{percent}, ms"), as_f64(delays.max().unwrap_or_default()) / 1000.0);
     }
     for crowd in &crowds {
-        losses(Contender::Ours, crowd, &what, table);
+        losses(Contender::Ours, &crowd.tally, &what, table);
     }
     Ok(())
 }
@@ -185,6 +188,6 @@ fn catch_up(
     let what = format!("{}, a late reader, {messages} messages", store.name());
     let took = start.elapsed().as_secs_f64();
     table.add(Contender::Ours, &format!("{what}: until it has the last, s"), took);
-    losses(Contender::Ours, &crowd, &what, table);
+    losses(Contender::Ours, &crowd.tally, &what, table);
     Ok(())
 }

@@ -100,7 +100,7 @@ fn play(
     if !matches!(load, Load::Rate(_)) {
         add("deliveries a second", received / took.as_secs_f64());
     }
-    losses(contender, &crowd, &what, table);
+    losses(contender, &crowd.tally, &what, table);
     Ok(())
 }
 

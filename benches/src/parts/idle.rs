@@ -28,7 +28,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         let more = server.resident_bytes()?.saturating_sub(before);
         let each = as_f64(more) / as_f64(watchers as u64);
         table.add(contender, &format!("{what}: memory of each, KiB"), each / 1024.0);
-        losses(contender, &crowd, &what, table);
+        losses(contender, &crowd.tally, &what, table);
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         crowd.watch(messages)?;
         let took = start.elapsed().as_secs_f64();
         table.add(contender, &format!("{what}: until all have the last, s"), took);
-        losses(contender, &crowd, &what, table);
+        losses(contender, &crowd.tally, &what, table);
     }
     Ok(())
 }
