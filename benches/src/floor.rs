@@ -1,11 +1,12 @@
-//! The floor of the benchmarks: what it costs to write each message to each socket once, with
-//! nothing else to do.
+//! The floor of the benchmarks: what it costs to write each message to each socket once, as soon as
+//! it is there, with nothing else to do.
 //!
 //! One thread a core, each with its own poll, listener and watchers. A message is encoded once and
-//! given to every thread, which writes it to all of its sockets, one call for each. A socket that
-//! is full gets the rest when it takes bytes again. Nothing is stored, nothing expires, there are
-//! no pings, and of HTTP only what the load sends is understood. It has the paths of Tidings, so
-//! that it gets the same load, and ignores its arguments.
+//! given to every thread, which writes it to all of its sockets, one call for each. What arrives
+//! while a thread writes is written together afterwards. A socket that is full gets the rest when
+//! it takes bytes again. Nothing is stored, nothing expires, there are no pings, and of HTTP only
+//! what the load sends is understood. It has the paths of Tidings, so that it gets the same load,
+//! and ignores its arguments.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,8 +31,11 @@ const WAKER: Token = Token(usize::MAX - 1);
 /// The backlog of a listener.
 const BACKLOG: i32 = 1024;
 
-/// A message as it is written: a chunk with one event.
-type Frame = Arc<[u8]>;
+/// How many bytes of messages are taken before they are written.
+const BATCH: usize = 64 * 1024;
+
+/// One message, or several that were there at the same time, as they are written: a chunk for each.
+type Batch = Arc<[u8]>;
 
 fn main() -> io::Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -44,21 +48,22 @@ fn main() -> io::Result<()> {
     let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
     for listener in listeners {
         let poll = Poll::new()?;
-        let (sender, frames) = channel();
+        let (sender, received) = channel();
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         inboxes.push(Inbox { sender, waker });
-        threads.push((poll, listener, frames));
+        threads.push((poll, listener, received));
     }
     println!("The floor is at http://{address}");
     let mut running = Vec::new();
-    for (index, (poll, listener, frames)) in threads.into_iter().enumerate() {
+    for (index, (poll, listener, received)) in threads.into_iter().enumerate() {
         let mut others = inboxes.clone();
         others.remove(index);
         let worker = Worker {
             watchers: Watchers::new(poll.registry().try_clone()?),
             poll,
             listener,
-            frames,
+            received,
+            published: Vec::new(),
             others,
             connections: HashMap::new(),
             joined: 0,
@@ -86,7 +91,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Where another thread takes messages from.
 #[derive(Clone)]
 struct Inbox {
-    sender: Sender<Vec<Frame>>,
+    sender: Sender<Batch>,
     waker: Arc<Waker>,
 }
 
@@ -94,8 +99,10 @@ struct Inbox {
 struct Worker {
     poll: Poll,
     listener: TcpListener,
-    /// What other threads were sent.
-    frames: Receiver<Vec<Frame>>,
+    /// What the other threads have received.
+    received: Receiver<Batch>,
+    /// What was published here and is not written yet.
+    published: Vec<u8>,
     others: Vec<Inbox>,
     /// Publishers, and connections without a request so far.
     connections: HashMap<Token, Connection>,
@@ -142,13 +149,14 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
-                    WAKER => self.take_frames()?,
+                    WAKER => self.take_received()?,
                     token => match self.connections.remove(&token) {
                         Some(connection) => self.serve(token, connection)?,
                         None => self.watchers.resume(event)?,
                     },
                 }
             }
+            self.publish()?;
         }
     }
 
@@ -193,14 +201,18 @@ impl Worker {
                 }
             }
             if connection.body.is_some() {
-                let (frames, status) = connection.messages();
-                self.publish(frames)?;
-                if let Some(status) = status {
+                if let Some(status) = connection.messages(&mut self.published) {
                     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                     // It fits: the answer before was read, or there was none.
                     if connection.socket.write_all(answer.as_bytes()).is_err() {
                         return Ok(());
                     }
+                    // The next request is read after this message is written: the load sends it
+                    // when it has the answer, and the poll reports it.
+                    break;
+                }
+                if self.published.len() > BATCH {
+                    self.publish()?;
                 }
             }
         }
@@ -208,24 +220,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives messages to the other threads, and writes them to the watchers of this one.
-    fn publish(&mut self, frames: Vec<Frame>) -> io::Result<()> {
-        if frames.is_empty() {
+    /// Gives what was published to the other threads, and writes it to the watchers of this one.
+    fn publish(&mut self) -> io::Result<()> {
+        if self.published.is_empty() {
             return Ok(());
         }
+        let batch = Batch::from(&*self.published);
+        self.published.clear();
         for other in &self.others {
-            if other.sender.send(frames.clone()).is_ok() {
-                let _ = other.waker.wake();
+            if other.sender.send(batch.clone()).is_ok() {
+                other.waker.wake()?;
             }
         }
-        self.watchers.deliver(frames)
+        self.watchers.deliver(batch)
     }
 
-    fn take_frames(&mut self) -> io::Result<()> {
-        while let Ok(frames) = self.frames.try_recv() {
-            self.watchers.deliver(frames)?;
+    fn take_received(&mut self) -> io::Result<()> {
+        let Ok(mut batch) = self.received.try_recv() else { return Ok(()) };
+        for next in self.received.try_iter() {
+            batch = [&*batch, &*next].concat().into();
         }
-        Ok(())
+        self.watchers.deliver(batch)
     }
 }
 
@@ -253,38 +268,35 @@ impl Connection {
         Some(request)
     }
 
-    /// The messages that are complete, and, at the end of the body, the status of the answer.
-    fn messages(&mut self) -> (Vec<Frame>, Option<&'static str>) {
-        let Some(body) = &mut self.body else { return (Vec::new(), None) };
+    /// Appends the messages that are complete to `published`. Returns the status of the answer at
+    /// the end of the body.
+    fn messages(&mut self, published: &mut Vec<u8>) -> Option<&'static str> {
+        let body = self.body.as_mut()?;
         if body.has_lines {
             let complete = memchr::memrchr(b'\n', &self.begun).map_or(0, |end| end + 1);
             body.missing = body.missing.saturating_sub(complete);
             let lines = self.begun[..complete].split(|&byte| byte == b'\n');
-            let frames = lines.filter(|line| !line.is_empty()).map(frame).collect();
-            self.begun.drain(..complete);
-            if body.missing > 0 {
-                return (frames, None);
+            for line in lines.filter(|line| !line.is_empty()) {
+                encode(line, published);
             }
+            self.begun.drain(..complete);
+            self.body.take_if(|body| body.missing == 0).map(|_| "200 OK")
+        } else {
+            let message = self.begun.get(..body.missing)?;
+            encode(message, published);
+            self.begun.drain(..body.missing);
             self.body = None;
-            return (frames, Some("200 OK"));
+            Some("201 Created")
         }
-        let length = body.missing;
-        if self.begun.len() < length {
-            return (Vec::new(), None);
-        }
-        let message = frame(&self.begun[..length]);
-        self.begun.drain(..length);
-        self.body = None;
-        (vec![message], Some("201 Created"))
     }
 }
 
-fn frame(message: &[u8]) -> Frame {
-    // "data: ", and two line ends.
-    let mut chunk = format!("{:x}\r\ndata: ", message.len() + 8).into_bytes();
-    chunk.extend_from_slice(message);
-    chunk.extend_from_slice(b"\n\n\r\n");
-    chunk.into()
+/// Appends a chunk with one event.
+fn encode(message: &[u8], published: &mut Vec<u8>) {
+    // "data: " and two line ends are part of the chunk. Writing to memory cannot fail.
+    let _ = write!(published, "{:x}\r\ndata: ", message.len() + 8);
+    published.extend_from_slice(message);
+    published.extend_from_slice(b"\n\n\r\n");
 }
 
 /// The watchers of a thread.
@@ -293,9 +305,9 @@ struct Watchers {
     sockets: Vec<Watcher>,
     /// Where in `sockets` a token's watcher is.
     places: HashMap<Token, usize>,
-    /// The messages that some watcher has not got yet.
-    waiting: VecDeque<Frame>,
-    /// The number of messages before those.
+    /// The batches that some watcher has not got yet.
+    waiting: VecDeque<Batch>,
+    /// The number of batches before those.
     before: usize,
     /// The number of watchers whose socket is full.
     full: usize,
@@ -304,7 +316,7 @@ struct Watchers {
 struct Watcher {
     token: Token,
     socket: TcpStream,
-    /// The number of messages that it has got, or that came before it.
+    /// The number of batches that it has got, or that came before it.
     got: usize,
     /// How many bytes of the next one it has got.
     begun: usize,
@@ -328,18 +340,13 @@ impl Watchers {
         self.sockets.push(Watcher { token, socket, got, begun: 0, is_full: false });
     }
 
-    /// Writes each of these messages to each socket.
-    fn deliver(&mut self, frames: Vec<Frame>) -> io::Result<()> {
-        for frame in frames {
-            self.waiting.push_back(frame);
-            let mut index = 0;
-            while let Some(watcher) = self.sockets.get(index) {
-                if watcher.is_full || self.write(index)? {
-                    index += 1;
-                }
-            }
-            if self.full == 0 {
-                self.trim();
+    /// Writes a batch to each socket that is not full.
+    fn deliver(&mut self, batch: Batch) -> io::Result<()> {
+        self.waiting.push_back(batch);
+        let mut index = 0;
+        while let Some(watcher) = self.sockets.get(index) {
+            if watcher.is_full || self.write(index)? {
+                index += 1;
             }
         }
         self.trim();
@@ -357,14 +364,14 @@ impl Watchers {
         Ok(())
     }
 
-    /// Writes what a watcher has not got, one message at a time, until its socket is full. Returns
-    /// whether it is still there.
+    /// Writes what a watcher has not got, until its socket is full. Returns whether it is still
+    /// there.
     fn write(&mut self, index: usize) -> io::Result<bool> {
         let watcher = &mut self.sockets[index];
         let is_full = loop {
-            let Some(frame) = self.waiting.get(watcher.got - self.before) else { break false };
-            match watcher.socket.write(&frame[watcher.begun..]) {
-                Ok(length) if watcher.begun + length == frame.len() => {
+            let Some(batch) = self.waiting.get(watcher.got - self.before) else { break false };
+            match watcher.socket.write(&batch[watcher.begun..]) {
+                Ok(length) if watcher.begun + length == batch.len() => {
                     watcher.got += 1;
                     watcher.begun = 0;
                 }
@@ -396,7 +403,7 @@ impl Watchers {
         }
     }
 
-    /// Drops the messages that every watcher has got.
+    /// Drops the batches that every watcher has got.
     fn trim(&mut self) {
         let all = self.before + self.waiting.len();
         let slowest = match self.full {

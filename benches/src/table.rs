@@ -83,8 +83,13 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contenders = self.contenders();
-        let others: Vec<_> =
-            contenders.iter().copied().filter(|one| *one != Contender::Ours).collect();
+        let mut others = contenders.clone();
+        // Without ours there are no ratios.
+        if others.contains(&Contender::Ours) {
+            others.retain(|one| *one != Contender::Ours);
+        } else {
+            others.clear();
+        }
         let names = contenders.iter().map(Contender::to_string);
         let ratios = others.iter().map(|one| format!("ours \u{f7} {one}"));
         let head: Vec<_> = [String::new()].into_iter().chain(names).chain(ratios).collect();

@@ -1,8 +1,7 @@
 //! Fan-out: processor time and delay of one delivery, of one message to one watcher.
 //!
 //! Without a rate, Tidings accepts messages as fast as it can store them and deliver them to every
-//! watcher. The baseline and the floor accept more than they deliver; the figures of the baseline
-//! cover only delivered messages.
+//! watcher. The baseline accepts more than it delivers; its figures cover only delivered messages.
 
 use std::time::Instant;
 
