@@ -47,7 +47,7 @@ const NO_LIMITS: [&str; 6] = [
 pub(crate) enum Part {
     /// Processor time and delay of a delivery
     FanOut,
-    /// Memory of an idle watcher
+    /// Processor time to connect a watcher, and its memory when it is idle
     Idle,
     /// Memory of a stalled reader, and what it misses afterwards
     Stalled,

@@ -38,13 +38,28 @@ pub(crate) fn resident_bytes(root: u32) -> anyhow::Result<u64> {
 }
 
 /// The processor time that all other processes have used so far: all but this one, those it has
-/// started, and the kernel's own, which work for the measured server too. Not from /proc/stat,
-/// where the kernel's work for a connection is counted in one way or another.
+/// started, and the kernel's own, which work for the measured server too; and what a virtual
+/// machine's host has withheld. Not the rest of /proc/stat: whether the kernel counts its work for
+/// a connection there, as the process's, or twice depends on how it was built.
 pub(crate) fn used_by_others() -> anyhow::Result<Duration> {
     let all = all()?;
     let mine = descendants(std::process::id(), &all);
     let others = all.iter().filter(|process| !process.is_kernel && !mine.contains(&process.number));
-    Ok(others.map(|process| process.used + process.used_by_ended).sum())
+    let used: Duration = others.map(|process| process.used + process.used_by_ended).sum();
+    Ok(used + withheld()?)
+}
+
+/// The time in which a virtual machine's processors had work and could not run.
+fn withheld() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
+    let steal = stat.lines().next().and_then(|total| total.split_whitespace().nth(8));
+    let ticks = steal.and_then(|steal| steal.parse().ok()).context("/proc/stat has no steal")?;
+    Ok(of_ticks(ticks))
+}
+
+/// A tick is 10 ms on all common Linux systems.
+fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(10 * ticks)
 }
 
 /// A process and its children.
@@ -85,14 +100,12 @@ fn read(number: u32) -> anyhow::Result<Process> {
     let field = |index: usize| -> anyhow::Result<u64> {
         fields.get(index).and_then(|field| field.parse().ok()).context("stat has no such number")
     };
-    // A tick is 10 ms on all common Linux systems.
-    let ticks =
-        |user, system| anyhow::Ok(Duration::from_millis(10 * (field(user)? + field(system)?)));
+    let time = |user, system| anyhow::Ok(of_ticks(field(user)? + field(system)?));
     Ok(Process {
         number,
         parent: u32::try_from(field(1)?)?,
         is_kernel: field(6)? & KERNEL_THREAD != 0,
-        used: ticks(11, 12)?,
-        used_by_ended: ticks(13, 14)?,
+        used: time(11, 12)?,
+        used_by_ended: time(13, 14)?,
     })
 }

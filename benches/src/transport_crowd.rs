@@ -22,6 +22,10 @@ use crate::{crowd::Tally, reader::Reader, text, transport::Connector};
 
 /// How many connections are opened at a time.
 const OPENING: usize = 50;
+/// The HTTP/2 flow-control windows of a stream and of a connection, in bytes, as in Chromium: what
+/// the server may send before it is read.
+const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 15 * 1024 * 1024;
 /// How long nothing may arrive before the rest counts as lost.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -84,7 +88,11 @@ async fn open(
     let io = TokioIo::new(connector.connect(window).await?);
     // The connections end with the crowd.
     if connector.transport.is_http2() {
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(io)
+            .await?;
         tokio::spawn(connection);
         let answers = (0..watchers).map(|_| {
             let mut sender = sender.clone();

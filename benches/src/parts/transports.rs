@@ -25,11 +25,11 @@ const WATCHERS: usize = 1_000;
 const MESSAGES: u64 = 500;
 /// Messages a second.
 const RATE: u32 = 50;
-/// Stalled readers, of as many messages.
+/// Stalled readers.
 const STALLED: usize = 200;
+/// So many messages are larger than the 4 MiB that the kernel keeps for a connection at most.
 const STALLED_MESSAGES: usize = 50_000;
-/// The receive buffer of a stalled reader's connection, in bytes. Over HTTP/2 a stream may receive
-/// 2 MiB, about as in browsers.
+/// The receive buffer of a stalled reader's connection, in bytes: the server has to hold the rest.
 const WINDOW: u32 = 16 * 1024;
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
