@@ -40,6 +40,11 @@ impl Noise {
     /// That of a measurement which noise does not change, such as one of memory.
     pub(crate) const NONE: Self = Self { part: 0.0 };
 
+    /// That of a figure which two measurements give.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { part: self.part.max(other.part) }
+    }
+
     pub(crate) fn is_too_high(self) -> bool {
         self.part > LIMIT
     }

@@ -5,7 +5,13 @@
 //! others have no limits.
 
 use super::{Bench, as_f64, losses, publish_and_watch};
-use crate::{attacker::Attack, contender::Contender, crowd::Crowd, table::Table};
+use crate::{
+    attacker::Attack,
+    contender::Contender,
+    crowd::Crowd,
+    noise::{Noise, Watch},
+    table::Table,
+};
 
 pub(super) const WATCHERS: usize = 5_000;
 const MESSAGES: u64 = 150;
@@ -31,10 +37,11 @@ fn attack(
 ) -> anyhow::Result<()> {
     let what = format!("{watchers} watchers, {RATE}/s");
     let percents = [50_u8, 99];
-    let mut delays = Vec::new();
+    let (mut delays, mut noisier) = (Vec::new(), Noise::NONE);
     for attacked in [false, true] {
         let server = bench.start_with(contender, &[])?;
         let mut crowd = Crowd::gather(server.address, watchers, None)?;
+        let watch = Watch::begin()?;
         let attack = attacked.then(|| Attack::begin(server.address));
         publish_and_watch(&server, &mut crowd, messages, |publisher| {
             publisher.publish_evenly(messages, RATE)
@@ -42,18 +49,21 @@ fn attack(
         if let Some(attack) = attack {
             attack.end();
         }
+        let noise = watch.end()?;
+        noisier = noisier.or(noise);
         let what = format!("{what}, {}", if attacked { "attacked" } else { "alone" });
         for percent in percents {
             let delay = crowd.tally.latency.value_at_percentile(percent.into());
             let delay = as_f64(delay) / 1000.0;
-            table.add(contender, &format!("{what}: delay, p{percent}, ms"), delay);
+            let measure = format!("{what}: delay, p{percent}, ms");
+            table.add_timed(contender, &measure, delay, noise);
             delays.push(delay);
         }
         losses(contender, &crowd.tally, &what, table);
     }
     for (percent, (alone, attacked)) in percents.iter().zip(delays[..2].iter().zip(&delays[2..])) {
         let measure = format!("{what}: delay, p{percent}, attacked \u{f7} alone");
-        table.add(contender, &measure, attacked / alone);
+        table.add_timed(contender, &measure, attacked / alone, noisier);
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use std::{
 
 use super::{Bench, as_f64, losses};
 use crate::{
-    contender::Contender, crowd::Crowd, process::Server, publisher::Publisher, table::Table,
+    contender::Contender, crowd::Crowd, noise::Watch, process::Server, publisher::Publisher,
+    table::Table,
 };
 
 /// Not the floor, which keeps everything for a reader that stalls, nor nchan, to which an upload is
@@ -31,10 +32,12 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         let each = (with - without) / as_f64(readers as u64);
         table.add(contender, &format!("{what}: more memory for each, KiB"), each / 1024.0);
 
+        let watch = Watch::begin()?;
         let start = Instant::now();
         crowd.watch(messages)?;
         let took = start.elapsed().as_secs_f64();
-        table.add(contender, &format!("{what}: until all have the last, s"), took);
+        let noise = watch.end()?;
+        table.add_timed(contender, &format!("{what}: until all have the last, s"), took, noise);
         losses(contender, &crowd.tally, &what, table);
     }
     Ok(())

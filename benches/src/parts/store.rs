@@ -58,7 +58,7 @@ fn ratio(
     times: u64,
     contender: Contender,
 ) -> anyhow::Result<f64> {
-    let each = bench.size_of(scene.kept) / streams;
+    let each = (bench.size_of(scene.kept) / streams).max(1);
     let keep = format!("--keep-messages={each}");
     let server = bench.start_with(contender, &[&NO_LIMITS[..], &[&keep]].concat())?;
     let until = Until::Published(times * each * streams);

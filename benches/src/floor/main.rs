@@ -8,8 +8,11 @@
 //! what the load sends is understood. It has the paths of Tidings, so that it gets the same load,
 //! and ignores its arguments.
 
+mod request;
+mod watchers;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -19,12 +22,13 @@ use std::{
     thread,
 };
 
-use mio::{
-    Events, Interest, Poll, Registry, Token, Waker,
-    event::Event,
-    net::{TcpListener, TcpStream},
-};
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 use socket2::{Domain, Socket, Type};
+
+use self::{
+    request::{Connection, Request},
+    watchers::Watchers,
+};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -113,30 +117,6 @@ struct Worker {
     buffer: Box<[u8]>,
 }
 
-/// A connection whose requests are read.
-struct Connection {
-    socket: TcpStream,
-    /// What has arrived of an incomplete head, body or line.
-    begun: Vec<u8>,
-    body: Option<Body>,
-}
-
-/// The body of the request that is being read.
-struct Body {
-    /// The number of its bytes that have not arrived yet.
-    missing: usize,
-    /// Whether each line is a message.
-    has_lines: bool,
-}
-
-/// What a request turned out to be.
-enum Request {
-    /// There is more to come.
-    Incomplete,
-    Watch,
-    Publish(Body),
-}
-
 impl Worker {
     fn run(mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
@@ -169,8 +149,7 @@ impl Worker {
                     let token = Token(self.joined);
                     self.joined += 1;
                     self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                    let connection = Connection { socket, begun: Vec::new(), body: None };
-                    self.connections.insert(token, connection);
+                    self.connections.insert(token, Connection::new(socket));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -241,176 +220,5 @@ impl Worker {
             batch = [&*batch, &*next].concat().into();
         }
         self.watchers.deliver(batch)
-    }
-}
-
-impl Connection {
-    /// Parses the head if it is complete, and removes it from what has arrived. `None` for a
-    /// request that the load does not send.
-    fn request(&mut self) -> Option<Request> {
-        const END: &[u8] = b"\r\n\r\n";
-        let Some(end) = memchr::memmem::find(&self.begun, END) else {
-            return Some(Request::Incomplete);
-        };
-        let head = str::from_utf8(&self.begun[..end]).ok()?.to_ascii_lowercase();
-        let mut lines = head.split("\r\n");
-        let mut words = lines.next()?.split(' ');
-        let request = match (words.next()?, words.next()?) {
-            ("get", path) if path.ends_with("/events") => Request::Watch,
-            ("post", path) => {
-                let missing = lines.find_map(|line| line.strip_prefix("content-length: "))?;
-                let missing = missing.parse().ok()?;
-                Request::Publish(Body { missing, has_lines: path.ends_with("?lines") })
-            }
-            _ => return None,
-        };
-        self.begun.drain(..end + END.len());
-        Some(request)
-    }
-
-    /// Appends the messages that are complete to `published`. Returns the status of the answer at
-    /// the end of the body.
-    fn messages(&mut self, published: &mut Vec<u8>) -> Option<&'static str> {
-        let body = self.body.as_mut()?;
-        if body.has_lines {
-            let complete = memchr::memrchr(b'\n', &self.begun).map_or(0, |end| end + 1);
-            body.missing = body.missing.saturating_sub(complete);
-            let lines = self.begun[..complete].split(|&byte| byte == b'\n');
-            for line in lines.filter(|line| !line.is_empty()) {
-                encode(line, published);
-            }
-            self.begun.drain(..complete);
-            self.body.take_if(|body| body.missing == 0).map(|_| "200 OK")
-        } else {
-            let message = self.begun.get(..body.missing)?;
-            encode(message, published);
-            self.begun.drain(..body.missing);
-            self.body = None;
-            Some("201 Created")
-        }
-    }
-}
-
-/// Appends a chunk with one event.
-fn encode(message: &[u8], published: &mut Vec<u8>) {
-    // "data: " and two line ends are part of the chunk. Writing to memory cannot fail.
-    let _ = write!(published, "{:x}\r\ndata: ", message.len() + 8);
-    published.extend_from_slice(message);
-    published.extend_from_slice(b"\n\n\r\n");
-}
-
-/// The watchers of a thread.
-struct Watchers {
-    registry: Registry,
-    sockets: Vec<Watcher>,
-    /// Where in `sockets` a token's watcher is.
-    places: HashMap<Token, usize>,
-    /// The batches that some watcher has not got yet.
-    waiting: VecDeque<Batch>,
-    /// The number of batches before those.
-    before: usize,
-    /// The number of watchers whose socket is full.
-    full: usize,
-}
-
-struct Watcher {
-    token: Token,
-    socket: TcpStream,
-    /// The number of batches that it has got, or that came before it.
-    got: usize,
-    /// How many bytes of the next one it has got.
-    begun: usize,
-    is_full: bool,
-}
-
-impl Watchers {
-    fn new(registry: Registry) -> Self {
-        let (sockets, places) = (Vec::new(), HashMap::new());
-        Self { registry, sockets, places, waiting: VecDeque::new(), before: 0, full: 0 }
-    }
-
-    fn add(&mut self, token: Token, mut socket: TcpStream) {
-        const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                              transfer-encoding: chunked\r\n\r\n";
-        if socket.write_all(HEAD).is_err() {
-            return;
-        }
-        let got = self.before + self.waiting.len();
-        self.places.insert(token, self.sockets.len());
-        self.sockets.push(Watcher { token, socket, got, begun: 0, is_full: false });
-    }
-
-    /// Writes a batch to each socket that is not full.
-    fn deliver(&mut self, batch: Batch) -> io::Result<()> {
-        self.waiting.push_back(batch);
-        let mut index = 0;
-        while let Some(watcher) = self.sockets.get(index) {
-            if watcher.is_full || self.write(index)? {
-                index += 1;
-            }
-        }
-        self.trim();
-        Ok(())
-    }
-
-    /// Goes on with a socket that takes bytes again, or has been closed.
-    fn resume(&mut self, event: &Event) -> io::Result<()> {
-        let Some(&index) = self.places.get(&event.token()) else { return Ok(()) };
-        if event.is_read_closed() || event.is_error() {
-            self.remove(index);
-        } else if event.is_writable() && self.sockets[index].is_full {
-            self.write(index)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what a watcher has not got, until its socket is full. Returns whether it is still
-    /// there.
-    fn write(&mut self, index: usize) -> io::Result<bool> {
-        let watcher = &mut self.sockets[index];
-        let is_full = loop {
-            let Some(batch) = self.waiting.get(watcher.got - self.before) else { break false };
-            match watcher.socket.write(&batch[watcher.begun..]) {
-                Ok(length) if watcher.begun + length == batch.len() => {
-                    watcher.got += 1;
-                    watcher.begun = 0;
-                }
-                Ok(length) => watcher.begun += length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.remove(index);
-                    return Ok(false);
-                }
-            }
-        };
-        if is_full != watcher.is_full {
-            watcher.is_full = is_full;
-            let interest =
-                if is_full { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            self.registry.reregister(&mut watcher.socket, watcher.token, interest)?;
-            self.full = if is_full { self.full + 1 } else { self.full - 1 };
-        }
-        Ok(true)
-    }
-
-    fn remove(&mut self, index: usize) {
-        let gone = self.sockets.swap_remove(index);
-        self.places.remove(&gone.token);
-        self.full -= usize::from(gone.is_full);
-        if let Some(moved) = self.sockets.get(index) {
-            self.places.insert(moved.token, index);
-        }
-    }
-
-    /// Drops the batches that every watcher has got.
-    fn trim(&mut self) {
-        let all = self.before + self.waiting.len();
-        let slowest = match self.full {
-            0 => all,
-            _ => self.sockets.iter().map(|watcher| watcher.got).min().unwrap_or(all),
-        };
-        self.waiting.drain(..slowest - self.before);
-        self.before = slowest;
     }
 }
