@@ -31,13 +31,23 @@ pub(crate) struct Crowd {
     answered: usize,
     /// The shared read buffer.
     buffer: Box<[u8]>,
+    pub(crate) order: Order,
     pub(crate) tally: Tally,
+}
+
+/// The order in which messages must arrive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// That of their numbers.
+    Sent,
+    /// Any, since several publishers send at once.
+    Any,
 }
 
 struct Watcher {
     connection: mio::net::TcpStream,
     reader: Reader,
-    /// The number of the message that should come next.
+    /// The number of the message that should come next; in any order, how many have come.
     next: u64,
     /// Whether the server has closed the connection.
     is_cut: bool,
@@ -67,12 +77,8 @@ impl Crowd {
             watchers: Vec::with_capacity(watchers),
             answered: 0,
             buffer: vec![0; 64 * 1024].into(),
-            tally: Tally {
-                received: 0,
-                missed: 0,
-                disordered: 0,
-                latency: Histogram::new_with_bounds(1, 600_000_000, 3)?,
-            },
+            order: Order::Sent,
+            tally: Tally::new()?,
         };
         let mut events = Events::with_capacity(1024);
         let mut progress = (0, Instant::now());
@@ -119,7 +125,10 @@ impl Crowd {
         socket.bind(&from.into()).context("no address for another watcher")?;
         socket.connect(&address.into()).context("another watcher cannot connect")?;
         let mut connection = TcpStream::from(socket);
-        let request = format!("GET /streams/bench/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        let request = format!(
+            "GET /streams/bench/events HTTP/1.1\r\nhost: {address}\r\n\
+             accept: text/event-stream\r\n\r\n"
+        );
         connection.write_all(request.as_bytes())?;
         connection.set_nonblocking(true)?;
         let mut connection = mio::net::TcpStream::from_std(connection);
@@ -139,7 +148,7 @@ impl Crowd {
         for event in &*events {
             let watcher = &mut self.watchers[event.token().0];
             let had_head = watcher.reader.has_head();
-            watcher.read(&mut self.buffer, &mut self.tally)?;
+            watcher.read(&mut self.buffer, self.order, &mut self.tally)?;
             self.answered += usize::from(!had_head && watcher.reader.has_head());
         }
         Ok(())
@@ -147,7 +156,7 @@ impl Crowd {
 }
 
 impl Watcher {
-    fn read(&mut self, buffer: &mut [u8], tally: &mut Tally) -> anyhow::Result<()> {
+    fn read(&mut self, buffer: &mut [u8], order: Order, tally: &mut Tally) -> anyhow::Result<()> {
         while !self.is_cut {
             match self.connection.read(buffer) {
                 Ok(0) => self.is_cut = true,
@@ -156,6 +165,7 @@ impl Watcher {
                     let next = &mut self.next;
                     let mut on_data = |data: &[u8]| {
                         if let Some((number, sent)) = text::read(data) {
+                            let number = if order == Order::Any { *next } else { number };
                             tally.count(next, number, now.saturating_sub(sent));
                         }
                     };
@@ -176,7 +186,13 @@ impl Watcher {
 }
 
 impl Tally {
-    fn count(&mut self, next: &mut u64, number: u64, latency: u64) {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+        Ok(Self { received: 0, missed: 0, disordered: 0, latency })
+    }
+
+    /// Counts a message; `next` is the number of the one that should come.
+    pub(crate) fn count(&mut self, next: &mut u64, number: u64, latency: u64) {
         if number < *next {
             self.disordered += 1;
             return;

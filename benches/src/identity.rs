@@ -4,10 +4,12 @@ use std::fs;
 
 use reqwest::{Certificate, Client, ClientBuilder};
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// A self-signed certificate, and the files with it and its key.
 pub(crate) struct Identity {
     certificate: Certificate,
+    der: CertificateDer<'static>,
     folder: TempDir,
 }
 
@@ -17,7 +19,8 @@ impl Identity {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("certificate.pem"), made.cert.pem())?;
         fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())?;
-        Ok(Self { certificate: Certificate::from_pem(made.cert.pem().as_bytes())?, folder })
+        let certificate = Certificate::from_pem(made.cert.pem().as_bytes())?;
+        Ok(Self { certificate, der: made.cert.der().clone(), folder })
     }
 
     /// The flags of a server with this certificate.
@@ -27,6 +30,11 @@ impl Identity {
             format!("--tls-cert={}", file("certificate.pem")),
             format!("--tls-key={}", file("key.pem")),
         ]
+    }
+
+    /// The certificate as TLS has it.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.der.clone()
     }
 
     /// A client that trusts this certificate.

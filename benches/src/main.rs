@@ -1,30 +1,43 @@
-//! Benchmarks: compares the server with a baseline, the usual axum example of a live stream.
+//! Benchmarks: compares the server with a baseline, the usual axum example of a live stream; with a
+//! floor, which only writes; with nchan; and with another build of itself.
 //!
-//! Both run as separate processes over loopback, restarted for every measurement. The load uses the
-//! same processors, so delays are meaningful only in comparison; processor time and memory are
-//! those of the server alone.
+//! They run as separate processes over loopback, restarted for every measurement, and take turns in
+//! each run. The load uses the same processors, so delays are meaningful only in comparison;
+//! processor time and memory are those of the server alone.
 
 mod attacker;
+mod contender;
 mod crowd;
 mod identity;
+mod nginx;
+mod noise;
 mod parts;
 mod process;
+mod processes;
 mod publisher;
 mod reader;
 mod table;
 mod text;
+mod transport;
+mod transport_crowd;
 
-use std::{env, path::PathBuf, process::ExitCode, thread};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, ValueEnum as _};
 
 use self::{
+    contender::Contender,
     parts::{Bench, Part},
     table::Table,
 };
 
-/// Compares the Tidings server with the usual axum example of a live stream.
+/// Compares the Tidings server with the usual axum example of a live stream, and with others.
 #[derive(Parser)]
 struct Options {
     /// What to measure; by default everything
@@ -48,10 +61,13 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
 
-    /// The server to compare with, by default the usual axum example. Pass an earlier release to
-    /// compare with its figures
+    /// Another build of Tidings to compare with, such as an earlier release
     #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
+    before: Option<PathBuf>,
+
+    /// The servers to measure, separated by commas; by default all that there are
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<Contender>,
 }
 
 fn main() -> ExitCode {
@@ -76,11 +92,11 @@ fn main() -> ExitCode {
 fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
     ensure!(cfg!(target_os = "linux"), "the use of resources is read from /proc: this needs Linux");
     let executable = env::current_exe()?;
-    let bench = Bench {
-        ours: options.server.unwrap_or_else(|| executable.with_file_name("tidings")),
-        baseline: options.baseline.unwrap_or_else(|| executable.with_file_name("tidings-baseline")),
+    let mut bench = Bench {
+        executables: options.executables(&executable)?,
         folder: options.dir.unwrap_or_else(env::temp_dir),
         quick: options.quick,
+        run: 0,
     };
     let mut parts = options.parts;
     if parts.is_empty() {
@@ -92,11 +108,45 @@ fn run(options: Options, table: &mut Table) -> anyhow::Result<()> {
     let runs = if bench.quick { 1 } else { options.runs };
     eprintln!("{runs} runs on {cores} cores; data in {}", bench.folder.display());
     for part in parts {
-        for _ in 0..runs {
+        for run in 0..runs {
+            bench.run = run;
             part.measure(&bench, table)?;
         }
     }
     Ok(())
+}
+
+impl Options {
+    /// The contenders to measure, and their executables. Most are beside this program.
+    fn executables(&self, program: &Path) -> anyhow::Result<Vec<(Contender, PathBuf)>> {
+        let mut executables = Vec::new();
+        for contender in Contender::ALL {
+            if !self.only.is_empty() && !self.only.contains(&contender) {
+                continue;
+            }
+            let (executable, advice) = match contender {
+                Contender::Ours => {
+                    let own = || program.with_file_name("tidings");
+                    (Some(self.server.clone().unwrap_or_else(own)), "")
+                }
+                Contender::Before => (self.before.clone(), "say which it is with --before"),
+                Contender::Baseline => (Some(program.with_file_name("tidings-baseline")), ""),
+                Contender::Floor => (Some(program.with_file_name("tidings-floor")), ""),
+                Contender::Nchan => (nginx::find(), nginx::ADVICE),
+            };
+            match executable {
+                Some(executable) => executables.push((contender, executable)),
+                None if self.only.contains(&contender) => {
+                    bail!("{contender} cannot be measured: {advice}")
+                }
+                None if contender == Contender::Nchan => {
+                    eprintln!("Without nchan. To measure it: {advice}");
+                }
+                None => {}
+            }
+        }
+        Ok(executables)
+    }
 }
 
 /// Every connection is an open file, here and in the server, which inherits the limit.

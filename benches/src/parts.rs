@@ -9,6 +9,7 @@ mod memory;
 mod publish;
 mod stalled;
 mod store;
+mod transports;
 
 use std::{
     fs,
@@ -23,10 +24,12 @@ use tempfile::TempDir;
 
 use crate::{
     attacker,
+    contender::Contender,
     crowd::{Crowd, Tally},
+    nginx,
     process::Server,
     publisher::Publisher,
-    table::{Table, Who},
+    table::Table,
 };
 
 /// Turns off the limits of Tidings, which a load from one address would exceed.
@@ -44,7 +47,7 @@ const NO_LIMITS: [&str; 6] = [
 pub(crate) enum Part {
     /// Processor time and delay of a delivery
     FanOut,
-    /// Memory of an idle watcher
+    /// Processor time to connect a watcher, and its memory when it is idle
     Idle,
     /// Memory of a stalled reader, and what it misses afterwards
     Stalled,
@@ -58,12 +61,14 @@ pub(crate) enum Part {
     Store,
     /// Memory of a server with stalled clients
     Memory,
+    /// Watchers over TLS and HTTP/2: connecting, delivery, memory when idle and stalled
+    Transports,
     /// Publishing, fan-out and reading on `PostgreSQL`, with one and three servers
     Cluster,
 }
 
 impl Part {
-    /// Measures both servers once, one after the other, under similar conditions of the machine.
+    /// Measures each contender once, one after the other, under similar conditions of the machine.
     pub(crate) fn measure(self, bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         match self {
             Self::FanOut => fan_out::measure(bench, table),
@@ -74,6 +79,7 @@ impl Part {
             Self::Attack => attack::measure(bench, table),
             Self::Store => store::measure(bench, table),
             Self::Memory => memory::measure(bench, table),
+            Self::Transports => transports::measure(bench, table),
             Self::Cluster => cluster::measure(bench, table),
         }
     }
@@ -89,6 +95,7 @@ impl Part {
             Self::Store => store::PUBLISHERS,
             Self::Attack => bench.size(attack::WATCHERS) + attacker::MAX_CONNECTIONS,
             Self::Memory => bench.size(memory::MAX_CONNECTIONS),
+            Self::Transports => bench.size(transports::IDLE),
             Self::Cluster => cluster::SERVERS * bench.size(cluster::WATCHERS),
         };
         watchers as u64
@@ -97,15 +104,26 @@ impl Part {
 
 /// The executables, the folder and the size of the benchmarks.
 pub(crate) struct Bench {
-    pub(crate) ours: PathBuf,
-    pub(crate) baseline: PathBuf,
+    /// The contenders, and their executables.
+    pub(crate) executables: Vec<(Contender, PathBuf)>,
     /// The folder for the data files.
     pub(crate) folder: PathBuf,
     /// Whether to check only that the benchmarks work.
     pub(crate) quick: bool,
+    /// The number of the run, from 0.
+    pub(crate) run: usize,
 }
 
 impl Bench {
+    /// Those of `some` that are measured. Each run begins with another one.
+    fn contenders(&self, some: &[Contender]) -> Vec<Contender> {
+        let measured = self.executables.iter().map(|(contender, _)| *contender);
+        let mut contenders: Vec<_> = measured.filter(|one| some.contains(one)).collect();
+        let first = self.run % contenders.len().max(1);
+        contenders.rotate_left(first);
+        contenders
+    }
+
     /// A size, or a tenth of it with `--quick`.
     fn size(&self, full: usize) -> usize {
         if self.quick { full / 10 } else { full }
@@ -117,31 +135,31 @@ impl Bench {
     }
 
     /// Starts a server with nothing stored, and without limits.
-    fn start(&self, who: Who) -> anyhow::Result<Running> {
-        self.start_with(who, &NO_LIMITS)
+    fn start(&self, contender: Contender) -> anyhow::Result<Running> {
+        self.start_with(contender, &NO_LIMITS)
     }
 
     /// Starts a server with nothing stored.
-    fn start_with(&self, who: Who, limits: &[&str]) -> anyhow::Result<Running> {
-        self.start_in(who, limits, &[])
+    fn start_with(&self, contender: Contender, limits: &[&str]) -> anyhow::Result<Running> {
+        self.start_in(contender, limits, &[])
     }
 
     /// The same, with these environment variables.
     fn start_in(
         &self,
-        who: Who,
+        contender: Contender,
         limits: &[&str],
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Running> {
         let data = self.data_folder()?;
-        Ok(Running { server: self.server(who, data.path(), limits, environment)?, data })
+        Ok(Running { server: self.server(contender, data.path(), limits, environment)?, data })
     }
 
-    /// Starts a server on a database, without limits.
+    /// Starts our server on a database, without limits.
     fn start_on(&self, url: &str) -> anyhow::Result<Running> {
         let data = self.data_folder()?;
         let limits = [&NO_LIMITS[..], &["--data", url]].concat();
-        Ok(Running { server: self.server(Who::Ours, data.path(), &limits, &[])?, data })
+        Ok(Running { server: self.server(Contender::Ours, data.path(), &limits, &[])?, data })
     }
 
     /// A folder with a site of only a style sheet, without which a server does not start.
@@ -158,15 +176,18 @@ impl Bench {
 
     fn server(
         &self,
-        who: Who,
+        contender: Contender,
         data: &Path,
         limits: &[&str],
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Server> {
-        let executable = match who {
-            Who::Ours => &self.ours,
-            Who::Baseline => &self.baseline,
-        };
+        let executables = &mut self.executables.iter();
+        let (_, executable) = executables
+            .find(|(measured, _)| *measured == contender)
+            .with_context(|| format!("{contender} is not measured"))?;
+        if contender == Contender::Nchan {
+            return nginx::start(executable, data);
+        }
         // An unpacked release has its own site, with other file names.
         let own_site = executable.with_file_name("site");
         let site = if own_site.is_dir() { own_site } else { data.join("site") };
@@ -197,10 +218,10 @@ impl Running {
     }
 
     /// Kills the server and starts it again on the same data.
-    fn restart(self, bench: &Bench, who: Who) -> anyhow::Result<Self> {
+    fn restart(self, bench: &Bench, contender: Contender) -> anyhow::Result<Self> {
         let Self { server, data } = self;
         drop(server);
-        Ok(Self { server: bench.server(who, data.path(), &NO_LIMITS, &[])?, data })
+        Ok(Self { server: bench.server(contender, data.path(), &NO_LIMITS, &[])?, data })
     }
 }
 
@@ -220,23 +241,31 @@ fn publish_and_watch(
     publish: impl FnOnce(&mut Publisher) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut publisher = Publisher::connect(server.address)?;
+    both(|| crowd.watch(messages), || publish(&mut publisher))
+}
+
+/// Watches on a thread of its own, and publishes on this one.
+fn both(
+    watch: impl FnOnce() -> anyhow::Result<()> + Send,
+    publish: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     thread::scope(|scope| {
-        let watching = scope.spawn(|| crowd.watch(messages));
-        publish(&mut publisher)?;
+        let watching = scope.spawn(watch);
+        publish()?;
         watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// Reports lost and disordered messages. For Tidings that is a failure; the baseline may miss some.
-fn losses(who: Who, crowd: &Crowd, what: &str, table: &mut Table) {
-    let &Tally { received, missed, disordered, .. } = &crowd.tally;
-    if disordered > 0 || (who == Who::Ours && missed > 0) {
+/// Reports lost and disordered messages. For Tidings that is a failure; the others may miss some.
+fn losses(contender: Contender, tally: &Tally, what: &str, table: &mut Table) {
+    let &Tally { received, missed, disordered, .. } = tally;
+    if disordered > 0 || (contender.is_tidings() && missed > 0) {
         table.fail(format!(
-            "{who}: {missed} messages were missed and {disordered} arrived twice or late: {what}"
+            "{contender}: {missed} messages were missed and {disordered} arrived twice or late: {what}"
         ));
     }
     let part = as_f64(missed) / as_f64(received + missed);
-    table.add(who, &format!("{what}: missed, %"), 100.0 * part);
+    table.add(contender, &format!("{what}: missed, %"), 100.0 * part);
 }
 
 /// For printed figures: the loss of precision beyond 2^53 does not matter.

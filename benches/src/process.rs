@@ -1,15 +1,20 @@
 //! A server as a child process: starts it, reads its use of resources, and stops it.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
+
+use crate::processes;
+
+/// How long a server that prints nothing may take until it accepts connections.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running server. It is killed when this value is dropped.
 pub(crate) struct Server {
@@ -55,52 +60,55 @@ impl Server {
         bail!("{} did not print its address", executable.display())
     }
 
+    /// Starts a server that prints nothing, and waits until it accepts connections at this address.
+    pub(crate) fn start_at(mut command: Command, address: SocketAddr) -> anyhow::Result<Self> {
+        let child = command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("{} cannot be run", command.get_program().display()))?;
+        let server = Self { child, address, metrics: None };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            ensure!(start.elapsed() < START_TIMEOUT, "nothing listens at {address}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
     /// Stops the server gracefully, and waits for it.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        self.terminate()?;
+        self.child.wait().context("the server does not stop")?;
+        Ok(())
+    }
+
+    fn terminate(&self) -> anyhow::Result<()> {
         let process = self.child.id().to_string();
         let told = Command::new("kill").args(["-s", "TERM", &process]).status();
         ensure!(told.context("kill cannot be run")?.success(), "the server cannot be stopped");
-        self.child.wait().context("the server does not stop")?;
         Ok(())
     }
 
     /// The processor time it has used so far, user and system.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
-        let stat = self.proc("stat")?;
-        // The name, in brackets, may have any characters; the fields after it are numbers. See
-        // proc(5).
-        let (_, fields) = stat.rsplit_once(')').context("stat has no name")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().context("stat has no times"))
-            .sum::<anyhow::Result<_>>()?;
-        // A tick is 10 ms on all common Linux systems.
-        Ok(Duration::from_millis(10 * ticks))
+        processes::processor_time(self.child.id())
     }
 
     /// The memory it has in use now, in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        // `status` has the same value, but slightly out of date.
-        let memory = self.proc("smaps_rollup")?;
-        let kibibytes = memory
-            .lines()
-            .find_map(|line| line.strip_prefix("Rss:"))
-            .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .context("smaps_rollup has no Rss")?;
-        Ok(1024 * kibibytes.trim().parse::<u64>()?)
-    }
-
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))
+        processes::resident_bytes(self.child.id())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Its children would live on: nginx ends its workers itself.
+        let has_children = processes::family(self.child.id()).is_ok_and(|all| all.len() > 1);
+        if !has_children || self.terminate().is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

@@ -11,20 +11,28 @@ use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::{parts::as_f64, text};
+use crate::{
+    parts::as_f64,
+    text,
+    transport::{Connection, Connector},
+};
 
 /// One publisher on one keep-alive connection.
 pub(crate) struct Publisher {
-    connection: TcpStream,
+    connection: Box<dyn Connection>,
     address: SocketAddr,
     buffer: Vec<u8>,
 }
 
 impl Publisher {
     pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let connection = TcpStream::connect(address).context("the publisher cannot connect")?;
-        connection.set_nodelay(true)?;
-        Ok(Self { connection, address, buffer: Vec::new() })
+        Ok(Self { connection: Box::new(connect(address)?), address, buffer: Vec::new() })
+    }
+
+    /// Connects over TLS, if the connector does.
+    pub(crate) fn over(connector: &Connector) -> anyhow::Result<Self> {
+        let connection = connector.connect_publisher()?;
+        Ok(Self { connection, address: connector.address, buffer: Vec::new() })
     }
 
     /// Publishes `messages`, one per request and `rate` a second. A message carries the time when
@@ -72,6 +80,12 @@ impl Publisher {
     }
 }
 
+pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let connection = TcpStream::connect(address).context("the publisher cannot connect")?;
+    connection.set_nodelay(true)?;
+    Ok(connection)
+}
+
 /// Concurrent publishers, each with one request at a time.
 pub(crate) struct Load {
     pub(crate) publishers: usize,
@@ -105,7 +119,7 @@ impl Load {
         let mut poll = Poll::new()?;
         let mut open = Vec::new();
         for (index, address) in servers.iter().copied().cycle().take(self.publishers).enumerate() {
-            let connection = Publisher::connect(address)?.connection;
+            let connection = connect(address)?;
             connection.set_nonblocking(true)?;
             let mut connection = mio::net::TcpStream::from_std(connection);
             poll.registry().register(&mut connection, Token(index), Interest::READABLE)?;
@@ -155,7 +169,10 @@ impl Load {
         if matches!(self.until, Until::Published(messages) if *number >= messages) {
             return Ok(());
         }
-        let stream = format!("-{}", *number % self.streams);
+        let stream = match self.streams {
+            1 => String::new(),
+            streams => format!("-{}", *number % streams),
+        };
         head(&mut one.buffer, one.address, &stream, self.length as u64);
         text::write_long(&mut one.buffer, *number, text::now(), self.length);
         *number += 1;

@@ -24,9 +24,16 @@ enum State {
     ChunkEnd,
     /// After the last chunk.
     End,
+    /// A body without chunks, which lasts until the connection closes: that of nchan.
+    Whole,
 }
 
 impl Reader {
+    /// For the bytes of a body, of which another parser has taken the chunks.
+    pub(crate) fn of_body() -> Self {
+        Self { state: State::Whole, begun: Vec::new() }
+    }
+
     /// Whether the head has arrived.
     pub(crate) fn has_head(&self) -> bool {
         !matches!(self.state, State::Head)
@@ -73,6 +80,10 @@ impl Reader {
                     }
                 }
                 State::End => break,
+                State::Whole => {
+                    self.lines(bytes, on_data);
+                    break;
+                }
             }
         }
         Ok(())
@@ -87,9 +98,10 @@ impl Reader {
         let head = std::str::from_utf8(&self.begun[..end]).context("the head is not UTF-8")?;
         let head = head.to_ascii_lowercase();
         ensure!(head.starts_with("http/1.1 200 "), "refused: {head}");
-        ensure!(head.contains("transfer-encoding: chunked"), "not chunked: {head}");
+        let is_chunked = head.contains("transfer-encoding: chunked");
+        ensure!(is_chunked || !head.contains("content-length"), "not a stream: {head}");
         self.begun.clear();
-        self.state = State::Length(0);
+        self.state = if is_chunked { State::Length(0) } else { State::Whole };
         Ok(&bytes[end + END.len() - before..])
     }
 
@@ -136,6 +148,17 @@ mod tests {
             assert_eq!(found, [b"one", b"two"], "reads of {length}");
             assert!(reader.is_at_end(), "reads of {length}");
         }
+    }
+
+    #[test]
+    fn reads_a_body_without_chunks() -> anyhow::Result<()> {
+        let mut found = Vec::new();
+        let mut reader = Reader::default();
+        for read in ["HTTP/1.1 200 OK\r\n\r\ndata: o", "ne\n\nid: 2\ndata: two\n\n"] {
+            reader.take(read.as_bytes(), &mut |data| found.push(data.to_owned()))?;
+        }
+        assert_eq!(found, [b"one", b"two"]);
+        Ok(())
     }
 
     #[test]

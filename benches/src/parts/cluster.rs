@@ -8,9 +8,10 @@ use tidings_cluster::{Cluster, Options};
 
 use super::{Bench, Running, as_f64, losses};
 use crate::{
+    contender::Contender,
     crowd::Crowd,
     publisher::{Load, Publisher, Until},
-    table::{Table, Who},
+    table::Table,
     text,
 };
 
@@ -41,6 +42,9 @@ struct Databases<'a> {
 }
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    if bench.contenders(&[Contender::Ours]).is_empty() {
+        return Ok(());
+    }
     for store in [Store::File, Store::Database, Store::WithStandby] {
         let mut databases = match store {
             Store::File => None,
@@ -48,7 +52,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
             Store::WithStandby => Some(Databases::start(bench, true)?),
         };
         let mut start = |servers: usize| match &mut databases {
-            None => Ok(vec![bench.start(Who::Ours)?]),
+            None => Ok(vec![bench.start(Contender::Ours)?]),
             Some(databases) => databases.servers(servers),
         };
         for publishers in [1, 16, PUBLISHERS] {
@@ -122,7 +126,7 @@ fn publish(
     let (store, plural) = (store.name(), if servers.len() == 1 { "" } else { "s" });
     let what = format!("{store}, {} server{plural}, {publishers} publishers", servers.len());
     let mut add = |measure: &str, figure| {
-        table.add(Who::Ours, &format!("{what}: {measure}"), figure);
+        table.add(Contender::Ours, &format!("{what}: {measure}"), figure);
     };
     add("messages a second", published.rate);
     for percent in [50_u8, 99] {
@@ -155,7 +159,7 @@ fn fan_out(bench: &Bench, servers: &[Running], table: &mut Table) -> anyhow::Res
     let received: u64 = crowds.iter().map(|crowd| crowd.tally.received).sum();
     let what = format!("{} x {watchers} watchers, {RATE}/s", servers.len());
     let mut add = |measure: &str, figure| {
-        table.add(Who::Ours, &format!("{what}: {measure}"), figure);
+        table.add(Contender::Ours, &format!("{what}: {measure}"), figure);
     };
     add("processor time a delivery, \u{b5}s", used.as_secs_f64() * 1e6 / as_f64(received));
     for percent in [50_u8, 99] {
@@ -164,7 +168,7 @@ fn fan_out(bench: &Bench, servers: &[Running], table: &mut Table) -> anyhow::Res
         add(&format!("delay, p{percent}, ms"), as_f64(delays.max().unwrap_or_default()) / 1000.0);
     }
     for crowd in &crowds {
-        losses(Who::Ours, crowd, &what, table);
+        losses(Contender::Ours, &crowd.tally, &what, table);
     }
     Ok(())
 }
@@ -183,7 +187,7 @@ fn catch_up(
     crowd.watch(messages)?;
     let what = format!("{}, a late reader, {messages} messages", store.name());
     let took = start.elapsed().as_secs_f64();
-    table.add(Who::Ours, &format!("{what}: until it has the last, s"), took);
-    losses(Who::Ours, &crowd, &what, table);
+    table.add(Contender::Ours, &format!("{what}: until it has the last, s"), took);
+    losses(Contender::Ours, &crowd.tally, &what, table);
     Ok(())
 }

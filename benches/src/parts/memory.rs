@@ -13,11 +13,7 @@ use tidings_bench::held::{Held, own_address, shared_address};
 use tokio::runtime::Runtime;
 
 use super::{Bench, NO_LIMITS, Running, as_f64};
-use crate::{
-    identity::Identity,
-    process::Server,
-    table::{Table, Who},
-};
+use crate::{contender::Contender, identity::Identity, process::Server, table::Table};
 
 /// The memory budget of the server.
 const BUDGET: (&str, &str) = ("TIDINGS_MEMORY_BUDGET", "64MiB");
@@ -104,26 +100,32 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let ways = Way::ALL.chunks(1).chain(together);
     for ways in ways {
         for protocol in ["HTTP/1.1", "HTTP/2"] {
-            let what = if let [way] = ways { way.name() } else { "all of these together" };
-            let identity = if protocol == "HTTP/2" { Some(Identity::new()?) } else { None };
-            let server = start(bench, identity.as_ref())?;
-            let load = Load { bench, server: &server, identity: identity.as_ref() };
-            let peak = runtime.block_on(load.attack(ways))?;
-            for (of, bytes) in [("more memory", peak.grown), ("reserved", peak.reserved)] {
-                let measure = format!("{what}, {protocol}: {of}, MiB");
-                table.add(Who::Ours, &measure, as_f64(bytes) / 1024.0 / 1024.0);
+            for contender in bench.contenders(&Contender::TIDINGS) {
+                let what = if let [way] = ways { way.name() } else { "all of these together" };
+                let identity = if protocol == "HTTP/2" { Some(Identity::new()?) } else { None };
+                let server = start(bench, contender, identity.as_ref())?;
+                let load = Load { bench, server: &server, identity: identity.as_ref() };
+                let peak = runtime.block_on(load.attack(ways))?;
+                for (of, bytes) in [("more memory", peak.grown), ("reserved", peak.reserved)] {
+                    let measure = format!("{what}, {protocol}: {of}, MiB");
+                    table.add(contender, &measure, as_f64(bytes) / 1024.0 / 1024.0);
+                }
             }
         }
     }
     Ok(())
 }
 
-fn start(bench: &Bench, identity: Option<&Identity>) -> anyhow::Result<Running> {
+fn start(
+    bench: &Bench,
+    contender: Contender,
+    identity: Option<&Identity>,
+) -> anyhow::Result<Running> {
     let mut limits: Vec<String> = NO_LIMITS.map(str::to_owned).into();
     limits.extend(ARGUMENTS.map(str::to_owned));
     limits.extend(identity.into_iter().flat_map(Identity::flags));
     let limits: Vec<_> = limits.iter().map(String::as_str).collect();
-    bench.start_in(Who::Ours, &limits, &[BUDGET])
+    bench.start_in(contender, &limits, &[BUDGET])
 }
 
 /// The number of attempts of a publisher that gets a 503.

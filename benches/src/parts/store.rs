@@ -6,8 +6,9 @@ use std::fs;
 
 use super::{Bench, NO_LIMITS, as_f64};
 use crate::{
+    contender::Contender,
     publisher::{Load, Until},
-    table::{Table, Who},
+    table::Table,
 };
 
 pub(super) const PUBLISHERS: usize = 64;
@@ -32,14 +33,14 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     for scene in &SCENES {
         for streams in STREAMS {
             for (what, times) in [("published", 1), ("trimmed", 3)] {
-                for who in Who::BOTH {
-                    let Some(ratio) = ratio(bench, scene, streams, times, who)? else { continue };
+                for contender in bench.contenders(&Contender::TIDINGS) {
+                    let ratio = ratio(bench, scene, streams, times, contender)?;
                     let plural = if streams == 1 { "" } else { "s" };
                     let length = scene.length;
                     let measure =
                         format!("{length} bytes, {streams} stream{plural}, {what}: file ÷ text");
-                    table.add(who, &measure, ratio);
-                    if who == Who::Ours && ratio > scene.target && !bench.quick {
+                    table.add(contender, &measure, ratio);
+                    if contender == Contender::Ours && ratio > scene.target && !bench.quick {
                         table.fail(format!("{measure} is above {}", scene.target));
                     }
                 }
@@ -49,18 +50,17 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes `times` the number of kept messages, and divides the store's size by its text. `None`
-/// for a server that stores nothing.
+/// Publishes `times` the number of kept messages, and divides the store's size by its text.
 fn ratio(
     bench: &Bench,
     scene: &Scene,
     streams: u64,
     times: u64,
-    who: Who,
-) -> anyhow::Result<Option<f64>> {
-    let each = bench.size_of(scene.kept) / streams;
+    contender: Contender,
+) -> anyhow::Result<f64> {
+    let each = (bench.size_of(scene.kept) / streams).max(1);
     let keep = format!("--keep-messages={each}");
-    let server = bench.start_with(who, &[&NO_LIMITS[..], &[&keep]].concat())?;
+    let server = bench.start_with(contender, &[&NO_LIMITS[..], &[&keep]].concat())?;
     let until = Until::Published(times * each * streams);
     let load = Load { publishers: PUBLISHERS, streams, length: scene.length, until };
     load.publish(&[server.address])?;
@@ -73,5 +73,5 @@ fn ratio(
         }
     }
     let text = each * streams * scene.length as u64;
-    Ok((bytes > 0).then(|| as_f64(bytes) / as_f64(text)))
+    Ok(as_f64(bytes) / as_f64(text))
 }
