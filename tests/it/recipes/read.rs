@@ -16,7 +16,7 @@ use super::{
 };
 use crate::support::{
     process::is_installed,
-    terminal::{Answers, contains, wait_until},
+    terminal::{ScriptedServer, contains, wait_until},
 };
 
 /// The programs that print a stream, and the file that has the messages if it is not the output.
@@ -298,7 +298,7 @@ fn readers_parse_what_the_standard_allows() {
     let (sandbox, _server) = Sandbox::new();
     for (key, _) in READERS.iter().filter(|(key, _)| !key.contains("watch")) {
         let Some(mut reader) = Reader::new(&sandbox, key, None) else { continue };
-        let server = Answers::start(&[("200 OK", SSE, UNUSUAL), ("200 OK", SSE, END)]);
+        let server = ScriptedServer::start(&[("200 OK", SSE, UNUSUAL), ("200 OK", SSE, END)]);
         let mut command = reader.command();
         command.env("TIDINGS_URL", &server.url);
         reader.process = Some(Group::start(&mut command, &reader.output));
