@@ -10,6 +10,7 @@ pub(crate) mod end;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod idempotency;
+mod json_object;
 mod lines;
 mod notification;
 pub(crate) mod ntfy;

@@ -14,7 +14,7 @@ use axum::{
     body::Body,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Method, header},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
 
@@ -80,10 +80,9 @@ pub(crate) async fn publish_by_get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if method != Method::GET {
-        return Err(Problem::new(
-            problem::METHOD_NOT_ALLOWED,
-            "Use GET here, or POST to the topic.",
-        ));
+        let detail = "Use GET here, or POST to the topic.";
+        let problem = Problem::new(problem::METHOD_NOT_ALLOWED, detail);
+        return Ok(([(header::ALLOW, "GET")], problem).into_response());
     }
     if !access.is_restricted() || !headers.contains_key(header::AUTHORIZATION) {
         return Err(Problem::new(
