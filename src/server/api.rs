@@ -1,6 +1,6 @@
 //! The HTTP API of streams: one file per endpoint, and what the endpoints share.
 
-mod accepted;
+pub(crate) mod accepted;
 pub(crate) mod body;
 pub(crate) mod content_encoding;
 pub(crate) mod counter;
@@ -11,8 +11,8 @@ pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod idempotency;
 mod json_object;
-mod lines;
-mod notification;
+pub(crate) mod lines;
+pub(crate) mod notification;
 pub(crate) mod ntfy;
 mod one_line;
 pub(crate) mod publish;

@@ -10,7 +10,7 @@ use serde::{
 use crate::server::api::json_object::JsonObject;
 
 /// The most buttons that are read.
-const MAX_ACTIONS: usize = 10;
+pub(crate) const MAX_ACTIONS: usize = 10;
 
 /// The addresses that the `view` buttons open. What the other buttons do, only a phone can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
