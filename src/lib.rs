@@ -28,8 +28,10 @@
 //!   - `api`: the HTTP interface, an endpoint a file: `publish`, `lines`, `end`, `delete`, `history`,
 //!     `watch`, `streams`, `counter`, `health`; `syndication`, feeds; `ntfy`, publishing as to an ntfy server;
 //!     `webhook`, a line about a payload of another program; and what they share: `publishing`,
-//!     `notification`, `cursor`, `query`, `body`, `search`, `idempotency`, `one_line`, `content_encoding`,
-//!     `response`
+//!     `notification`, `cursor`, `query`, `body`, `search`, `idempotency`, `json_object`, `one_line`,
+//!     `content_encoding`, `response`
+//!   - `openapi`: the description of the HTTP interface: its operations by what they are for, `operation` to
+//!     describe one, `problems`, `parameters` and `schemas` that they share
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream

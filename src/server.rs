@@ -12,6 +12,7 @@ mod log;
 mod mount;
 mod net;
 mod observe;
+mod openapi;
 mod pages;
 mod router;
 mod shutdown;

@@ -1,6 +1,6 @@
 //! The HTTP API of streams: one file per endpoint, and what the endpoints share.
 
-mod accepted;
+pub(crate) mod accepted;
 pub(crate) mod body;
 pub(crate) mod content_encoding;
 pub(crate) mod counter;
@@ -10,8 +10,9 @@ pub(crate) mod end;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod idempotency;
-mod lines;
-mod notification;
+mod json_object;
+pub(crate) mod lines;
+pub(crate) mod notification;
 pub(crate) mod ntfy;
 mod one_line;
 pub(crate) mod publish;

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     log::{AppendError, ReadError},
@@ -37,13 +38,14 @@ pub(crate) struct Problem {
 }
 
 /// The result of an upload of lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct LinesStored {
     /// The number of lines that are stored.
     pub(crate) taken: u64,
     /// How many of them differ from what was sent: truncated, or with replacement characters.
     pub(crate) altered: u64,
     /// The id of the last one.
+    #[schema(required)]
     pub(crate) last_id: Option<EventId>,
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderValue, header, header::InvalidHeaderValue, request::Parts},
     response::Response,
 };
 use leptos::{
@@ -37,7 +37,7 @@ use super::{
     guard::{Access, Identity, Limits, security_headers, security_headers::FrameAncestors},
     hub::Hub,
     log::Log,
-    mount,
+    mount, openapi,
     site::{BuiltFiles, Site},
     stream_list::StreamList,
 };
@@ -158,10 +158,14 @@ impl Pages {
         };
         let options = self.site.leptos_options().clone();
         let app = move || App(AppProps { options: options.clone() }).into_any();
+        let is_start = parts.uri.path() == "/";
         let may_compress = parts.uri.query().is_none_or(is_plain);
         let request = Request::from_parts(parts, body);
         let mut page = render_app_async_with_context(context, app)(request).await;
         page.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+        if is_start && let Ok(link) = link_to_description() {
+            page.headers_mut().insert(header::LINK, link);
+        }
         if as_text {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             page.headers_mut().insert(header::CONTENT_TYPE, text);
@@ -211,6 +215,12 @@ impl Pages {
         };
         Assets { style, script: address(script), wasm: address(wasm) }
     }
+}
+
+/// The `Link` header to the description of the interface (RFC 8631).
+fn link_to_description() -> Result<HeaderValue, InvalidHeaderValue> {
+    let address = mount::address(openapi::PATH);
+    HeaderValue::try_from(format!("<{address}>; rel=\"service-desc\"; type=\"application/json\""))
 }
 
 /// Whether a query has no free text, which its page may repeat: only which messages to show, and how.

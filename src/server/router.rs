@@ -31,6 +31,7 @@ use super::{
     mount::mount,
     net::unread_body,
     observe::{Metrics, request_log},
+    openapi,
     pages::{self, explain, files, forms, sign_in},
     site::Site,
     state::App,
@@ -62,6 +63,7 @@ pub(crate) fn router(app: &App, config: &Config, trusted: &TrustedProxies) -> Ro
         .route("/streams/{name}/feed.json", get(syndication::json).route_layer(reads(PAGE_COST)))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route(openapi::PATH, get(openapi::document))
         // Within the layer below, which answers the question that browsers ask with OPTIONS.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(limited.clone());

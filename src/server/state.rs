@@ -15,6 +15,7 @@ use super::{
     },
     log::Log,
     observe::Metrics,
+    openapi::{Document, Terms},
     pages::Pages,
     shutdown::Shutdown,
     site::Site,
@@ -44,6 +45,7 @@ macro_rules! parts {
 parts! {
     access: Access,
     counter: Counter,
+    document: Document,
     events: EventStreams,
     limits: Limits,
     listing: Listing,
@@ -96,6 +98,8 @@ impl App {
             responses: responses.clone(),
             site: Arc::clone(&site),
         });
+        let document =
+            Document::new(&Terms { access: &access, base: &config.base_path(), max_message_bytes });
         let events = EventStreams {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
@@ -120,6 +124,7 @@ impl App {
         Self(Arc::new(Parts {
             access,
             counter,
+            document,
             events,
             limits,
             listing,

@@ -25,7 +25,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::state::ListState;
-pub(crate) use self::{reader::ListReader, state::Entry};
+pub(crate) use self::{
+    reader::ListReader,
+    state::{Entry, EntryJson},
+};
 use super::{
     hub::Hub,
     log::{Log, ReadError},

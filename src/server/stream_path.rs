@@ -7,7 +7,7 @@ use axum::{
 
 use super::error::Problem;
 use crate::{
-    message::{ParseStreamNamesError, StreamName, StreamNames},
+    message::{ParseStreamNameError, ParseStreamNamesError, StreamName, StreamNames},
     problem,
 };
 
@@ -21,8 +21,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let StreamsPath(names) = StreamsPath::from_request_parts(parts, state).await?;
-        single(&names).map(Self)
+        parse_name(&text(parts, state).await?).map(Self)
     }
 }
 
@@ -30,23 +29,28 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamsPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        let Path(names) = path.map_err(|_| malformed_name(ParseStreamNamesError::Malformed))?;
-        parse_names(&names).map(Self)
+        parse_names(&text(parts, state).await?).map(Self)
     }
+}
+
+/// The names in the path as they are.
+async fn text<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, Problem> {
+    let path = Path::<String>::from_request_parts(parts, state).await;
+    path.map(|Path(names)| names).map_err(|_| malformed_name(ParseStreamNamesError::Malformed))
 }
 
 /// Parses the name of a stream.
 ///
 /// # Errors
-/// When it is malformed, or there are several.
+/// When it is malformed, or there are several, even if they are the same.
 pub(crate) fn parse_name(text: &str) -> Result<StreamName, Problem> {
-    single(&parse_names(text)?)
-}
-
-fn single(names: &StreamNames) -> Result<StreamName, Problem> {
-    let detail = "Name one stream. Several can be watched together, and nothing else.";
-    names.single().cloned().ok_or_else(|| Problem::new(problem::MALFORMED_NAME, detail))
+    text.parse().map_err(|ParseStreamNameError| match parse_names(text) {
+        Ok(_) => {
+            let detail = "Name one stream. Several can be watched together, and nothing else.";
+            Problem::new(problem::MALFORMED_NAME, detail)
+        }
+        Err(problem) => problem,
+    })
 }
 
 /// Parses the names of streams to watch together.

@@ -19,7 +19,7 @@ type Module = Vec<String>;
 struct Imports(BTreeMap<Module, (BTreeSet<Module>, BTreeSet<String>)>);
 
 /// The modules of the server as layers, the lowest first: each imports only earlier ones in this list.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "clock",
     "mount",
     "shutdown",
@@ -37,6 +37,7 @@ const LAYERS: [&str; 22] = [
     "stream_list",
     "net",
     "api",
+    "openapi",
     "pages",
     "config",
     "streams",

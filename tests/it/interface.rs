@@ -42,6 +42,10 @@ const NAMES: &str = r"
     POST /streams/a+b        | - | x | 400 | problem | malformed-name
     POST /streams/a%0a       | - | x | 400 | problem | malformed-name
     POST /streams/%          | - | x | 400 | problem | malformed-name
+    POST /streams/a,a        | - | x | 400 | problem | malformed-name one stream
+    DELETE /streams/a,a      | - | - | 400 | problem | malformed-name one stream
+    GET /streams/a,a/messages | - | - | 400 | problem | malformed-name one stream
+    POST /a,a                | - | x | 400 | problem | malformed-name one stream
     POST /streams/*          | - | x | 400 | problem | malformed-name
     POST /streams/A?lines    | - | x | 400 | problem | malformed-name
     POST /streams/A/end      | - | x | 400 | problem | malformed-name
@@ -223,6 +227,7 @@ const METHODS: &str = r"
     DELETE /streams/a/events | - | - | 405 | problem | method-not-allowed | allow: GET,HEAD
     POST /streams/a/messages | - | x | 405 | problem | method-not-allowed | allow: GET,HEAD
     QUERY /streams/a/messages | - | - | 405 | problem | method-not-allowed | allow: GET,HEAD
+    HEAD /a/publish          | - | - | 405 | application/problem+json | - | allow: GET
     POST /api/publish        | - | x | 400 | problem | malformed-form
     POST /api/end            | - | stream=a | 400 | problem | malformed-form
     GET /api/publish         | - | - | 405 | problem | method-not-allowed | allow: POST

@@ -30,6 +30,7 @@ mod metrics;
 mod migrate;
 mod network_cuts;
 mod ntfy;
+mod openapi;
 mod page;
 mod process;
 mod proxies;

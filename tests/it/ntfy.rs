@@ -65,6 +65,8 @@ const REFUSALS: &str = r#"
     POST /          | - | {"topic":"alerts","priority":0} | 400 | problem | malformed-notification
     POST /          | - | hello          | 400 | problem | malformed-notification topic
     POST /          | - | {"message":"x"} | 400 | problem | malformed-notification topic
+    POST /          | - | ["alerts","x"]  | 400 | problem | malformed-notification object
+    POST /          | - | {"topic":"alerts","actions":[["view","http://h"]]} | 400 | problem | malformed-notification object
     POST /          | - | {"topic":"alerts","title":{}} | 400 | problem | malformed-notification
     POST /          | - | {"topic":"alerts","actions":"{x*1000}"} | 400 | problem | malformed-notification
     POST /          | - | {"topic":"alerts","title":"{x*16385}"} | 400 | problem | malformed-notification besides

@@ -1,5 +1,6 @@
 //! Test support: a server on a free port, its client, and the parts of event streams.
 
+pub(crate) mod contract;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
 pub(crate) mod deployment;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code))]

@@ -161,7 +161,7 @@ async fn slug(response: Response) -> (StatusCode, String) {
 }
 
 /// The secret of the webhook of the stream `ci`, as the command line prints it.
-fn webhook_secret(secret: &str) -> String {
+pub(crate) fn webhook_secret(secret: &str) -> String {
     let output = tidings().args(["token", "--webhook", "ci", "--secret", secret]).output();
     let output = output.expect("an end");
     assert!(output.status.success(), "{output:?}");

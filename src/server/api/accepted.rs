@@ -1,13 +1,17 @@
 //! The JSON response to a write: the id of the message, and when it was accepted.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{message::EventId, server::clock::timestamp};
 
 /// The body of the response.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Accepted {
+    /// The id of the message.
     id: EventId,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
     at: String,
 }
 

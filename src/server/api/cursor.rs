@@ -12,9 +12,9 @@ use crate::{
     server::{error::Problem, log::ReadCursor},
 };
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The query parameter with the same meaning, for clients that cannot set a header.
-const PARAMETER: &str = "last_event_id";
+pub(crate) const PARAMETER: &str = "last_event_id";
 
 /// Parses a place in a stream: `earliest`, `latest`, or after the message with an id. An empty text,
 /// which clients without an id send, and `0-0` mean the beginning.

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     accepted::accepted_at,
@@ -29,10 +30,10 @@ use crate::{
 };
 
 /// How many messages a page has by default.
-const DEFAULT_LIMIT: usize = 100;
+pub(crate) const DEFAULT_LIMIT: usize = 100;
 /// The most messages of a page.
-const MAX_LIMIT: usize = 1000;
-const NDJSON: &str = "application/x-ndjson";
+pub(crate) const MAX_LIMIT: usize = 1000;
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// The parameters of a filter.
 const FILTERS: [&str; 2] = ["contains", "excludes"];
 /// The header with the number of messages that a search has examined. NDJSON has no other place for it.
@@ -112,21 +113,29 @@ impl Page {
 }
 
 /// A message in the response.
-#[derive(Serialize)]
-struct Entry {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(crate) struct Entry {
+    /// Its id.
     id: EventId,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
     at: String,
+    /// Its text.
     data: String,
 }
 
 /// The response as JSON.
-#[derive(Serialize)]
-struct HistoryPage {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HistoryPage {
+    /// The messages, oldest first.
     messages: Vec<Entry>,
     /// The cursor of the next page in the same direction, if there is one. A search may have one although
     /// it has found nothing yet.
+    #[schema(required)]
     next: Option<EventId>,
     /// The end event, if the stream has ended.
+    #[schema(required)]
     ended: Option<Entry>,
     /// How many messages a search has examined.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,9 +7,9 @@ use crate::{
     server::{error::Problem, log::IdempotencyKey},
 };
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest key, in characters (design, section 2).
-const MAX_KEY_LENGTH: usize = 255;
+pub(crate) const MAX_KEY_LENGTH: usize = 255;
 
 /// The idempotency key of a request, if it has one.
 ///

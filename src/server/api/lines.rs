@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::{Json, body::Body};
 
-pub(crate) use self::whole::publish_atomic;
+pub(crate) use self::whole::{MAX_BYTES, publish_atomic};
 use self::{
     decoder::Line,
     reserved::{LineBatch, ReservedLines},

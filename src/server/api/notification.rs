@@ -9,8 +9,8 @@ mod encoded_word;
 mod parameters;
 
 pub(crate) use self::{
-    actions::Actions,
-    parameters::{Parameter, Parameters},
+    actions::{Actions, MAX_ACTIONS},
+    parameters::{OF_STREAMS as STREAM_HEADERS, Parameter, Parameters},
 };
 
 use super::one_line::one_line;
@@ -43,6 +43,10 @@ pub(crate) enum Priority {
     High,
     Max,
 }
+
+/// The spellings of the priorities. None is the default.
+pub(crate) const PRIORITIES: [&str; 12] =
+    ["", "1", "2", "3", "4", "5", "min", "low", "default", "high", "max", "urgent"];
 
 impl Priority {
     /// The number that ntfy has for it.

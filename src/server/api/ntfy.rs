@@ -14,11 +14,15 @@ use axum::{
     body::Body,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Method, header},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-pub(crate) use self::{json::publish_json, topic::Topic};
+pub(crate) use self::{
+    json::publish_json,
+    topic::{RESERVED as RESERVED_TOPICS, Topic},
+};
 use super::{
     body::ReadBody,
     idempotency,
@@ -80,10 +84,9 @@ pub(crate) async fn publish_by_get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if method != Method::GET {
-        return Err(Problem::new(
-            problem::METHOD_NOT_ALLOWED,
-            "Use GET here, or POST to the topic.",
-        ));
+        let detail = "Use GET here, or POST to the topic.";
+        let problem = Problem::new(problem::METHOD_NOT_ALLOWED, detail);
+        return Ok(([(header::ALLOW, "GET")], problem).into_response());
     }
     if !access.is_restricted() || !headers.contains_key(header::AUTHORIZATION) {
         return Err(Problem::new(
@@ -132,20 +135,26 @@ async fn store(
 
 /// The response to a notification, as ntfy documents it. Its members that a message does not have, such as
 /// when it expires, are absent.
-#[derive(Serialize)]
-struct Published<'request> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Published<'request> {
+    /// The id of the message.
     id: EventId,
     /// When it was accepted, in seconds since the Unix epoch.
     time: u64,
+    /// `message`.
     event: &'static str,
+    /// The stream.
+    #[schema(value_type = StreamName)]
     topic: &'request StreamName,
     #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(required = false)]
     title: &'request str,
-    /// Its beginning, where it is longer than [`MAX_REPEATED_BYTES`].
+    /// Its beginning: the first 4096 bytes.
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u8>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
     tags: &'request [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     click: Option<&'request str>,

@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// How many streams a page has by default, and at most.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
+pub(crate) const DEFAULT_LIMIT: usize = 100;
+pub(crate) const MAX_LIMIT: usize = 1000;
 
 /// What `GET /streams` is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

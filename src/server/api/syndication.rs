@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The most messages of a feed. Readers request it every few minutes or hours.
-const MAX_ENTRIES: usize = 100;
+pub(crate) const MAX_ENTRIES: usize = 100;
 /// The longest title of an entry, in characters. A longer first line is cut.
 const MAX_TITLE_LENGTH: usize = 100;
 

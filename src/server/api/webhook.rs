@@ -25,6 +25,7 @@ use axum::{
 };
 use serde::Deserialize;
 
+pub(crate) use self::sender::SENDERS;
 use self::{payload::Payload, sender::Sender, template::Template};
 use super::{
     accepted::Accepted, body::ReadBody, idempotency, publish::respond, publishing::Publishing,
@@ -42,7 +43,7 @@ use crate::{
 };
 
 /// The most bytes of a payload. (GitHub's have up to 25 MiB, and usually 10 to 30 KiB.)
-const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 /// The size in bytes from which a payload is read on a thread of its own, which takes a millisecond or more.
 const LARGE_PAYLOAD: usize = 64 * 1024;
 /// How a payload ends that was cut to the size of a message.

@@ -86,6 +86,16 @@ impl Access {
         self.0.is_some()
     }
 
+    /// Whether some streams can be watched without a token.
+    pub(crate) fn has_public_streams(&self) -> bool {
+        self.0.as_ref().is_none_or(|rules| !rules.public.is_empty())
+    }
+
+    /// The name of the cookie that signing in sets over plain HTTP, if there is access control.
+    pub(crate) fn cookie_name(&self) -> Option<String> {
+        self.0.as_ref().map(|rules| rules.cookies.current_name(false))
+    }
+
     /// The identity of the client that sent these headers. A token in the `Authorization` header takes
     /// precedence over one in the cookie.
     pub(crate) fn identify(&self, headers: &HeaderMap, client: Client) -> Identity {

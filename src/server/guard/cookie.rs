@@ -110,7 +110,8 @@ impl CookieNames {
         cookie
     }
 
-    fn current_name(&self, secure: bool) -> String {
+    /// The name of the cookie that signing in sets.
+    pub(super) fn current_name(&self, secure: bool) -> String {
         let name = self.names.first().map_or("tidings", String::as_str);
         if secure { format!("{HOST_PREFIX}{name}") } else { name.to_owned() }
     }

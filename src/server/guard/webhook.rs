@@ -33,6 +33,10 @@ pub(crate) enum WebhookProof {
 }
 
 impl WebhookProof {
+    /// The headers that hold one.
+    pub(crate) const HEADERS: [&str; 4] =
+        [SIGNATURES[0].0, SIGNATURES[1].0, SIGNATURES[2].0, GITLAB_TOKEN];
+
     /// The proof that a request has, if it has one.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let hex = |name: &str, prefix: &str| {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     message::{EventId, StreamName},
@@ -206,20 +207,31 @@ impl Entry {
 }
 
 /// An entry as JSON.
-#[derive(Serialize)]
-struct EntryJson<'info> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stream)]
+pub(crate) struct EntryJson<'info> {
+    /// Its name.
+    #[schema(value_type = StreamName)]
     name: &'info StreamName,
+    /// `open` or `ended`.
     state: &'static str,
+    /// How many messages it has, without the end.
     messages: u64,
+    /// How many watch it.
     watchers: usize,
     /// The newest message, or the end. Its text is cut after 200 characters.
+    #[schema(required)]
     last: Option<LastMessage<'info>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastMessage<'info> {
+    /// Its id.
     id: EventId,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
     at: String,
+    /// Its text.
     data: &'info str,
 }
 

@@ -9,13 +9,18 @@
 //!   response of the same stream held. A time of day in a response is `AT`.
 //! - `…` in a response matches any text. For a problem the cell is the slug, followed by parts of the
 //!   response separated by `; `. For an event stream it is the beginning; the rest is not read.
+//!
+//! Each response is also compared with the description of the interface.
 
 use std::{collections::HashMap, time::Duration};
 
 use reqwest::{Method, Response, header::HeaderValue};
 use serde_json::Value;
 
-use super::TestApp;
+use super::{
+    TestApp,
+    contract::{Answer, Contract},
+};
 
 /// The digits of the Unix time in an id, in milliseconds.
 const MILLIS_DIGITS: usize = 13;
@@ -23,8 +28,13 @@ const MILLIS_DIGITS: usize = 13;
 /// Sends the request of every row of a table and checks its response.
 pub(crate) async fn check(app: &TestApp, table: &str) {
     let mut ids = HashMap::new();
+    let mut responses = Vec::new();
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        Row::parse(line).check(app, &mut ids).await;
+        responses.push(Row::parse(line).check(app, &mut ids).await);
+    }
+    let contract = Contract::of(app).await;
+    for response in &responses {
+        contract.check(response);
     }
 }
 
@@ -63,7 +73,7 @@ impl<'text> Row<'text> {
         }
     }
 
-    async fn check(&self, app: &TestApp, ids: &mut HashMap<(String, String), String>) {
+    async fn check(&self, app: &TestApp, ids: &mut HashMap<(String, String), String>) -> Answer {
         let line = self.line;
         let (method, path) = self.request.split_once(' ').expect("a method and a path");
         let stream = path.split(['/', '?']).nth(2).unwrap_or_default().to_owned();
@@ -79,18 +89,21 @@ impl<'text> Row<'text> {
             text
         };
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let url = format!("{}{}", app.url, text(&with_ids(path)));
-        let mut request = app.client.request(method, url).body(bytes(self.body));
+        let path = text(&with_ids(path));
+        let url = format!("{}{path}", app.url);
+        let mut request = app.client.request(method.clone(), url).body(bytes(self.body));
         for header in self.headers.split(" & ").filter(|header| !header.is_empty()) {
             let (name, value) = header.split_once(':').expect("a header");
             let value = HeaderValue::from_bytes(&bytes(with_ids(value).trim())).expect("a value");
             request = request.header(name, value);
         }
         let response = request.send().await.unwrap_or_else(|error| panic!("{line}\n{error:?}"));
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = self.check_response(response).await;
         for (id, seq) in found_ids(&body) {
             ids.insert((stream.clone(), seq.to_owned()), id.to_owned());
         }
+        Answer { method, path, status, headers, body: body.into() }
     }
 
     /// Checks a response and returns its body, or the beginning of an event stream.

@@ -20,7 +20,7 @@ use crate::{
 
 /// The most bytes of text in an upload with a key, since all of it is buffered. A single message may be
 /// larger.
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// `POST /streams/{name}?lines` with an `Idempotency-Key`. Also returns whether it was a retry that is
 /// already stored.

@@ -7,8 +7,10 @@ use serde::{
     de::{self, Deserializer, SeqAccess, Visitor},
 };
 
+use crate::server::api::json_object::JsonObject;
+
 /// The most buttons that are read.
-const MAX_ACTIONS: usize = 10;
+pub(crate) const MAX_ACTIONS: usize = 10;
 
 /// The addresses that the `view` buttons open. What the other buttons do, only a phone can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl<'de> Visitor<'de> for ActionsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut actions: A) -> Result<Actions, A::Error> {
         let mut addresses = Vec::new();
         let mut count = 0;
-        while let Some(Action { action, url }) = actions.next_element()? {
+        while let Some(JsonObject(Action { action, url })) = actions.next_element()? {
             count += 1;
             if count > MAX_ACTIONS {
                 return Err(de::Error::invalid_length(count, &self));

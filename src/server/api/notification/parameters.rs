@@ -63,7 +63,7 @@ const NAMES: [(Parameter, &[&str]); COUNT] = [
 
 /// The headers that have an effect at `/streams/{name}`, whose requests need not be meant for ntfy: no short
 /// names, and none with `X-`, which programs and proxies add for reasons of their own.
-const OF_STREAMS: [(&str, Parameter); 6] = [
+pub(crate) const OF_STREAMS: [(&str, Parameter); 6] = [
     ("title", Parameter::Title),
     ("priority", Parameter::Priority),
     ("tags", Parameter::Tags),
@@ -77,6 +77,13 @@ impl Parameter {
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("x-").unwrap_or(name);
         NAMES.iter().find(|(_, names)| names.contains(&name)).map(|(parameter, _)| *parameter)
+    }
+
+    /// Its name, and the other ones.
+    pub(crate) fn names(self) -> (&'static str, &'static [&'static str]) {
+        let names = NAMES.iter().find(|(parameter, _)| *parameter == self);
+        let (name, others) = names.and_then(|(_, names)| names.split_first()).unwrap_or((&"", &[]));
+        (name, others)
     }
 
     /// The names that a query may have.

@@ -12,6 +12,7 @@ use super::{
     super::{
         body::ReadBody,
         idempotency,
+        json_object::JsonObject,
         notification::{Actions, MAX_TAGS, Notification, Parameter, Parameters},
         publishing::Publishing,
     },
@@ -46,7 +47,8 @@ pub(crate) async fn publish_json(
     let identity = access.identify(&headers, client);
     let key = idempotency::key(&headers)?;
     let ReadBody { bytes, memory } = read(&publishing, &identity, client, body).await?;
-    let json: PublishJson = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
+    let json = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
+    let JsonObject::<PublishJson>(json) = json;
     drop(bytes);
     let stream = parse_name(&json.topic)?;
     let may = MayPublish::check(&access, &identity, client, stream)?;

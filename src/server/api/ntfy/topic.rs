@@ -16,7 +16,7 @@ use crate::{
 
 /// The first segments of the site's addresses that are no routes of their own. (A file's name has a full
 /// stop, which no topic has.)
-const RESERVED: [&str; 3] = ["api", "health", "pkg"];
+pub(crate) const RESERVED: [&str; 3] = ["api", "health", "pkg"];
 
 /// The permission to publish to the stream that the topic names.
 pub(crate) struct Topic(pub(crate) MayPublish);

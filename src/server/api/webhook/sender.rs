@@ -10,7 +10,7 @@ use crate::{
 
 /// A program whose payloads are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sender {
+pub(crate) enum Sender {
     GitHub,
     GitLab,
     /// And Forgejo.
@@ -20,7 +20,7 @@ pub(super) enum Sender {
 }
 
 /// The senders, each with its name in `?from=`.
-const SENDERS: [(Sender, &str); 5] = [
+pub(crate) const SENDERS: [(Sender, &str); 5] = [
     (Sender::GitHub, "github"),
     (Sender::GitLab, "gitlab"),
     (Sender::Gitea, "gitea"),
