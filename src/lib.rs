@@ -35,8 +35,10 @@
 //!   - `pages`: loading and rendering pages, their forms, the files of the site; the only room that
 //!     knows the app
 //!   - `sse`: Server-Sent Events: `frame`, the encoder; `response`, the body of an event stream
-//!   - `hub`: fan-out: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
-//!     `watcher` is a cursor that moves; `merge` watches several streams for one reader
+//!   - `hub`: the watched streams: `follow` keeps `tail`, the newest messages of a watched stream, encoded once;
+//!     `watcher` is a cursor that moves, `live` one that has caught up; `merge` watches several streams for one reader
+//!   - `fan_out`: writes the messages of a stream to the sockets of its watchers, without hyper: `group`,
+//!     many that have caught up; `catch_up`, one that has not; `connection`, its socket
 //!   - `stream_list`: the live list of the streams: a state with versions, compared with the log once for
 //!     all readers
 //!   - `log`: the durable log: its contract; `follow`: the changes of one stream; `sqlite`, `postgres`: the
@@ -45,7 +47,8 @@
 //!   - `guard`: access control and limits: `access`, `token`, `cookie`, `webhook` (signatures); `permits`
 //!     (concurrency limits), `rates` (rate limits), `memory` (one memory budget); `cors`, `cross_site`
 //!     (CSRF), `allowed_hosts` (DNS rebinding), `security_headers`
-//!   - `net`: connections: `listen`, `accept`, `tls`, `http`, `http2_streams`, `redirect`, `unread_body`
+//!   - `net`: connections: `listen`, `accept`, `tls`, `http`, `service`, `release` (to `fan_out`), `http2_streams`,
+//!     `redirect`, `unread_body`
 //!   - `observe`: `logging`, `request_log`, `metrics`
 //!   - `config`: the options, whose docs are the manual
 //!   - `supervisor`: ends the process when a task or thread ends that everything depends on;

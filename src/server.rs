@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod config;
 mod error;
+mod fan_out;
 mod guard;
 mod hub;
 mod log;

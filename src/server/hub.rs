@@ -1,4 +1,4 @@
-//! Fan-out hub: the watched streams, in memory.
+//! The hub: the watched streams, in memory.
 //!
 //! The hub follows each watched stream in the log and keeps a [`Tail`]: its newest messages, encoded once
 //! for all watchers. A watcher is a cursor: it reads from the tail what follows its position. Where its
@@ -15,9 +15,11 @@ mod budget;
 mod count;
 mod follow;
 mod lag;
+mod live;
 mod merge;
 #[cfg(test)]
 pub(crate) mod planted;
+mod read;
 mod tail;
 mod watcher;
 
@@ -41,7 +43,10 @@ use self::{
     tail::Tail,
 };
 pub(crate) use self::{
+    count::count_frame,
+    live::{CatchUpFrames, TailReader},
     merge::MergedWatcher,
+    tail::TailRead,
     watcher::{Start, Watcher},
 };
 use super::{
@@ -90,7 +95,7 @@ impl BufferSizes {
     /// The default sizes, with at most `all_tails` bytes for all tails together.
     pub(crate) fn with_all_tails(all_tails: usize) -> Self {
         Self {
-            tail: Bound { messages: 16 * 1024, bytes: 2 * 1024 * 1024 },
+            tail: Bound { messages: 32 * 1024, bytes: 4 * 1024 * 1024 },
             all_tails,
             page: Bound { messages: 256, bytes: 16 * 1024 },
         }
@@ -100,8 +105,8 @@ impl BufferSizes {
 /// A watched stream.
 #[derive(Debug)]
 struct OpenStream {
-    /// The channel that holds the tail. Each watcher has a receiver, so that it counts the watchers.
     tail: watch::Sender<Tail>,
+    watchers: usize,
     lag: Lag,
     /// Notified when the number of its watchers has changed, here or elsewhere.
     watchers_changed: Arc<Notify>,
@@ -141,7 +146,7 @@ impl Hub {
 
     /// Number of watchers of a stream, at all servers of the store.
     pub(crate) fn watchers(&self, stream: &StreamName) -> usize {
-        let here = self.streams().get(stream).map_or(0, |open| open.tail.receiver_count());
+        let here = self.streams().get(stream).map_or(0, |open| open.watchers);
         let elsewhere = self.0.elsewhere().get(stream).copied().unwrap_or_default();
         here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX))
     }
@@ -154,7 +159,7 @@ impl Hub {
         }
         for (stream, open) in &*self.streams() {
             let number = watchers.entry(stream.clone()).or_default();
-            *number = number.saturating_add(open.tail.receiver_count());
+            *number = number.saturating_add(open.watchers);
         }
         watchers
     }
@@ -171,7 +176,7 @@ impl Hub {
             let here: Vec<(StreamName, u64)> = self
                 .streams()
                 .iter()
-                .map(|(stream, open)| (stream.clone(), open.tail.receiver_count() as u64))
+                .map(|(stream, open)| (stream.clone(), open.watchers as u64))
                 .collect();
             // The error has been logged. Old numbers are kept for a while.
             if let Ok(elsewhere) = self.0.log.exchange_watchers(&here).await {
@@ -213,6 +218,7 @@ impl Hub {
     fn join(&self, stream: &StreamName) -> (watch::Receiver<Tail>, LagHandle) {
         let mut streams = self.streams();
         let open = streams.entry(stream.clone()).or_insert_with(|| self.open(stream));
+        open.watchers += 1;
         open.watchers_changed.notify_one();
         self.0.activity.note();
         (open.tail.subscribe(), open.lag.join())
@@ -235,6 +241,7 @@ impl Hub {
         let task = supervisor.spawn_abortable("fan-out", follower.run(starting));
         OpenStream {
             tail,
+            watchers: 0,
             lag,
             watchers_changed: Arc::default(),
             count: None,
@@ -243,12 +250,15 @@ impl Hub {
     }
 
     /// Removes a watcher, and the stream with its last watcher.
-    fn leave(&self, stream: &StreamName, tail: watch::Receiver<Tail>) {
+    fn leave(&self, stream: &StreamName) {
         let mut streams = self.streams();
-        drop(tail);
-        match streams.get(stream) {
-            Some(open) if open.tail.receiver_count() > 0 => open.watchers_changed.notify_one(),
-            _ => drop(streams.remove(stream)),
+        if let Some(open) = streams.get_mut(stream) {
+            open.watchers = open.watchers.saturating_sub(1);
+            if open.watchers > 0 {
+                open.watchers_changed.notify_one();
+            } else {
+                drop(streams.remove(stream));
+            }
         }
         self.0.activity.note();
     }

@@ -6,6 +6,8 @@ mod http;
 mod http2_streams;
 mod listen;
 pub(crate) mod redirect;
+mod release;
+mod service;
 mod socket;
 mod tls;
 pub(crate) mod unread_body;

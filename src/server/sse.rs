@@ -3,8 +3,10 @@
 pub(crate) mod frame;
 pub(crate) mod response;
 mod stats;
+pub(crate) mod subscription;
 
 pub(crate) use self::{
-    response::{EventStreams, Reader, WatchGrant},
+    response::{EventBody, EventStreams},
     stats::Batch,
+    subscription::{Reader, Subscription, WatchGrant},
 };

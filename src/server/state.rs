@@ -10,6 +10,7 @@ use super::{
         body::BodyReader, counter::Counter, publishing::Publishing, response::Responses,
         streams::Listing, watch::Watching,
     },
+    fan_out::FanOut,
     guard::{
         Access, ConcurrencyLimit, Limits, MemoryBudget, Rates, security_headers::FrameAncestors,
     },
@@ -117,6 +118,7 @@ impl App {
             access: access.clone(),
             clock: *clock,
             events: events.clone(),
+            fan_out: FanOut::new(events.clone(), log.freshness(), supervisor),
             freshness: log.freshness(),
             hub,
             limits: limits.clone(),

@@ -19,7 +19,7 @@ type Module = Vec<String>;
 struct Imports(BTreeMap<Module, (BTreeSet<Module>, BTreeSet<String>)>);
 
 /// The modules of the server as layers, the lowest first: each imports only earlier ones in this list.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "clock",
     "mount",
     "shutdown",
@@ -34,6 +34,7 @@ const LAYERS: [&str; 23] = [
     "guard",
     "sse",
     "hub",
+    "fan_out",
     "stream_list",
     "net",
     "api",

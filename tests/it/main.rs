@@ -13,6 +13,7 @@ mod cursor;
 mod deploy;
 mod erasure;
 mod failover;
+mod fan_out;
 mod faults;
 mod find;
 mod framing;

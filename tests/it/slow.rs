@@ -290,12 +290,11 @@ async fn stalled_readers_of_line_breaks_over_http_2_stay_within_the_budget() {
 
 /// Readers of a stream, or of several on one connection, that stall, each at another position among
 /// messages of many publishers.
-async fn stalled_readers(protocol: Protocol, streams: &str, bytes: usize) {
+async fn stalled_readers(protocol: Protocol, streams: &str, text: &str) {
     const READERS: usize = 180;
     let app = BudgetedServer::start(protocol, &[]);
     let mut stalled = app.connect(READERS).await;
     let client = app.client();
-    let text = "x".repeat(bytes);
     let publish = async {
         for n in 0..READERS {
             let path = |_| format!("/streams/{streams}/events?last_event_id=latest");
@@ -303,8 +302,8 @@ async fn stalled_readers(protocol: Protocol, streams: &str, bytes: usize) {
             let names = streams.split(',').cycle();
             let posts = names.take(16).map(|name| {
                 let url = app.url(&format!("/streams/{name}"));
-                let (client, text) = (&client, &text);
-                app.retry(move || client.post(url.clone()).body(text.clone()))
+                let client = &client;
+                app.retry(move || client.post(url.clone()).body(text.to_owned()))
             });
             for response in join_all(posts).await {
                 assert_eq!(response.status(), StatusCode::CREATED);
@@ -317,19 +316,25 @@ async fn stalled_readers(protocol: Protocol, streams: &str, bytes: usize) {
 
 #[tokio::test]
 async fn stalled_readers_over_http_1_stay_within_the_budget() {
-    stalled_readers(Protocol::Http1, "a", 32 * 1024).await;
+    stalled_readers(Protocol::Http1, "a", &"x".repeat(32 * 1024)).await;
 }
 
 #[tokio::test]
 async fn stalled_readers_over_http_2_stay_within_the_budget() {
-    stalled_readers(Protocol::Http2, "a", 32 * 1024).await;
+    stalled_readers(Protocol::Http2, "a", &"x".repeat(32 * 1024)).await;
+}
+
+/// They have caught up, and then get messages that are seven times as large on the wire.
+#[tokio::test]
+async fn live_readers_of_line_breaks_that_stall_stay_within_the_budget() {
+    stalled_readers(Protocol::Http1, "a", &"\n".repeat(64 * 1024)).await;
 }
 
 /// Each holds a message of some of the streams.
 #[tokio::test]
 async fn stalled_readers_of_sixteen_streams_stay_within_the_budget() {
     let streams = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
-    stalled_readers(Protocol::Http1, streams, 12 * 1024).await;
+    stalled_readers(Protocol::Http1, streams, &"x".repeat(12 * 1024)).await;
 }
 
 /// The newest messages of many watched streams.

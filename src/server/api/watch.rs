@@ -15,6 +15,7 @@ use crate::{
         client::Client,
         clock::Clock,
         error::Problem,
+        fan_out::FanOut,
         guard::{Access, Limits, MayWatchAll},
         hub::{Hub, MergedWatcher, Start, Watcher},
         log::Freshness,
@@ -29,6 +30,7 @@ pub(crate) struct Watching {
     pub(crate) access: Access,
     pub(crate) clock: Clock,
     pub(crate) events: EventStreams,
+    pub(crate) fan_out: FanOut,
     pub(crate) freshness: Freshness,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
@@ -36,7 +38,7 @@ pub(crate) struct Watching {
 
 /// `GET /streams/{name}/events`, and of several streams `GET /streams/{name},{name}/events`
 pub(crate) async fn watch(
-    State(Watching { access, clock, events, freshness, hub, limits }): State<Watching>,
+    State(Watching { access, clock, events, fan_out, freshness, hub, limits }): State<Watching>,
     may: Result<MayWatchAll, Problem>,
     client: Client,
     headers: HeaderMap,
@@ -80,12 +82,9 @@ pub(crate) async fn watch(
         Start::Finished => Ok(StatusCode::NO_CONTENT.into_response()),
         Start::Watching(first, watcher) => {
             let grant = WatchGrant { permit, expires_at };
-            let (kind, frames) = (StreamKind::Stored, watcher.frames());
-            if watchers {
-                let frames = hub.with_watcher_counts(stream, frames);
-                return Ok(events.respond(reader, kind, freshness, grant, first, frames));
-            }
-            Ok(events.respond(reader, kind, freshness, grant, first, frames))
+            let kind = StreamKind::Stored;
+            let subscription = events.subscribe(reader, kind, grant);
+            Ok(fan_out.respond(subscription, first, watcher, watchers))
         }
     }
 }

@@ -49,15 +49,28 @@ impl Hub {
         stream: &StreamName,
         frames: impl Stream<Item = Batch> + Send + 'static,
     ) -> impl Stream<Item = Batch> + Send + 'static {
-        let now = self.watchers(stream);
-        let mut numbers = self.follow_count(stream, now);
-        // The throttled number may be older. A reader that began with the new one would then get both.
-        let first = numbers.as_mut().map_or(now, |numbers| *numbers.borrow_and_update());
+        let (first, numbers) = self.follow_count(stream);
         merge(frames, first, numbers)
     }
 
+    /// The number of watchers of a stream, and a receiver of later ones, if it is watched.
+    pub(crate) fn follow_count(
+        &self,
+        stream: &StreamName,
+    ) -> (usize, Option<watch::Receiver<usize>>) {
+        let now = self.watchers(stream);
+        let mut numbers = self.subscribe_to_count(stream, now);
+        // The throttled number may be older. A reader that began with the new one would then get both.
+        let first = numbers.as_mut().map_or(now, |numbers| *numbers.borrow_and_update());
+        (first, numbers)
+    }
+
     /// Receives the number of watchers of a watched stream, which is `now`. None if it is not watched.
-    fn follow_count(&self, stream: &StreamName, now: usize) -> Option<watch::Receiver<usize>> {
+    fn subscribe_to_count(
+        &self,
+        stream: &StreamName,
+        now: usize,
+    ) -> Option<watch::Receiver<usize>> {
         let mut streams = self.streams();
         let open = streams.get_mut(stream)?;
         let count = open.count.get_or_insert_with(|| {
@@ -89,6 +102,13 @@ async fn update(
     }
 }
 
+/// The event of a number of watchers, encoded.
+pub(crate) fn count_frame(number: usize) -> String {
+    let mut frame = String::new();
+    frame::event(&mut frame, WATCHERS, None, &number.to_string());
+    frame
+}
+
 /// The frames, with an event for `first`, and for each other number from `numbers`.
 fn merge(
     frames: impl Stream<Item = Batch> + Send + 'static,
@@ -101,11 +121,8 @@ fn merge(
         Some((number, (Some(numbers), number)))
     });
     let numbers = stream::once(ready(first)).chain(changes);
-    let counts = numbers.map(|number| {
-        let mut batch = Batch::default();
-        frame::event(&mut batch.frames, WATCHERS, None, &number.to_string());
-        batch.into()
-    });
+    let counts =
+        numbers.map(|number| Batch { frames: count_frame(number).into(), ..Batch::default() });
     // Ends with the frames.
     let frames = frames.map(Some).chain(stream::once(ready(None)));
     let merged = stream::select(frames, counts.map(Some));

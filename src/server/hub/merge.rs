@@ -19,7 +19,8 @@ use futures::{future::try_join_all, stream::Stream};
 
 use super::{
     Hub,
-    watcher::{Start, WatchError, Watcher},
+    read::WatchError,
+    watcher::{Start, Watcher},
 };
 use crate::{
     message::{END_EVENT, EventId, NEW_MESSAGE, PING, RESET, ResetReason, StreamName, StreamNames},

@@ -71,7 +71,7 @@ impl TailUpdate {
 
 /// The result of reading the tail after a position.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum TailRead {
+pub(crate) enum TailRead {
     /// Nothing yet.
     UpToDate,
     /// Frames, their number of messages, the sequence of the last one, and whether it is the end.
@@ -184,6 +184,11 @@ impl Tail {
         let found = block.index.binary_search_by_key(&id.seq, |(id, _)| id.seq).ok()?;
         let position = Position { generation: Some(frames.generation), seq: id.seq };
         (block.index[found].0 == id).then(|| (position, frames.is_end(id.seq)))
+    }
+
+    /// Whether the stream is followed, and there is none.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent { .. })
     }
 
     /// Whether the tail has frames of this generation.

@@ -1,7 +1,7 @@
 //! A watcher: the cursor of one reader, which turns a stream into batches of SSE frames. A `reset` where
 //! the cursor is unknown.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use futures::stream::{self, Stream};
 use tokio::{
@@ -10,20 +10,22 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Hub, HubInner, LagHandle, Tail, backoff::Backoff, tail::TailRead};
+use super::{
+    Hub, LagHandle, Tail,
+    backoff::Backoff,
+    read::{WatchError, page_events, read_page},
+    tail::TailRead,
+};
 use crate::{
-    message::{END_EVENT, EventId, Message, NEW_MESSAGE, ResetReason, StreamName},
+    message::{EventId, Message, ResetReason, StreamName},
     server::{
         client::Address,
-        error::Problem,
-        guard::{MemoryPart, MemoryPermit},
-        log::{Bound, Generation, MessagePage, Position, Range, ReadCursor, ReadError},
+        guard::MemoryPermit,
+        log::{Generation, MessagePage, Position, ReadCursor, ReadError},
         sse::{Batch, frame, response},
     },
 };
 
-/// Timeout of a read.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a log may be behind before the start of a watcher fails.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a log may be behind, or fail, before a running watcher is closed. Its client reconnects with
@@ -32,13 +34,12 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Watches a stream for one reader.
 pub(crate) struct Watcher {
-    hub: Hub,
-    stream: StreamName,
+    pub(super) hub: Hub,
+    pub(super) stream: StreamName,
     /// The client address of the reader.
     address: Address,
-    /// Taken when the watcher is dropped.
-    tail: Option<watch::Receiver<Tail>>,
-    position: Position,
+    pub(super) tail: watch::Receiver<Tail>,
+    pub(super) position: Position,
     /// The same position, for the lag metrics.
     lag: LagHandle,
     /// Whether the log had more than the last page.
@@ -52,7 +53,7 @@ pub(crate) struct Watcher {
     backoff: Backoff,
     /// Memory that is reserved for a large message. Boxed, because it is rare.
     memory: Option<Box<MemoryPermit>>,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 /// The start of a watcher.
@@ -63,28 +64,16 @@ pub(crate) enum Start {
     Finished,
 }
 
-/// Why a watcher cannot be started.
-#[derive(Debug)]
-pub(crate) enum WatchError {
-    /// The log cannot be read.
-    Log(ReadError),
-    /// The memory budget has no room for a large message.
-    Memory(Problem),
-}
-
-impl From<ReadError> for WatchError {
-    fn from(error: ReadError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<WatchError> for Problem {
-    fn from(error: WatchError) -> Self {
-        match error {
-            WatchError::Log(error) => error.into(),
-            WatchError::Memory(problem) => problem,
-        }
-    }
+/// What a watcher can do without waiting.
+pub(super) enum Step {
+    /// Frames, which may be empty: the log has no more after all.
+    Batch(Batch),
+    /// There is nothing to send until the tail changes.
+    CaughtUp,
+    /// The log must be read.
+    ReadLog(TailRead),
+    /// The reader has everything, and the end; or it must come back, because the log cannot be read.
+    Ended,
 }
 
 impl Watcher {
@@ -107,7 +96,7 @@ impl Watcher {
             hub: hub.clone(),
             stream,
             address,
-            tail: Some(tail),
+            tail,
             position: Position::NO_STREAM,
             lag,
             more: false,
@@ -142,6 +131,10 @@ impl Watcher {
         let mut first = Batch::default();
         match cursor {
             None => self.reset(ResetReason::UnknownCursor, &mut first).await?,
+            // A message that is stored meanwhile is in the tail soon.
+            Some(ReadCursor::Earliest) if self.tail.borrow().is_absent() => {
+                self.set_position(Position::NO_STREAM);
+            }
             Some(cursor @ (ReadCursor::Earliest | ReadCursor::Position(_))) => {
                 self.read_log(cursor, &mut first).await?;
             }
@@ -182,47 +175,65 @@ impl Watcher {
     }
 
     async fn next_batch(&mut self) -> Option<Batch> {
+        let mut step = self.step();
         loop {
-            if self.ended {
-                return None;
-            }
-            let max = self.batch_bytes();
-            let next = self.tail.as_mut()?.borrow_and_update().read_after(self.position, max);
-            match next {
-                TailRead::Frames { bytes: frames, messages, generation, seq, ended } => {
-                    self.set_position(Position { generation: Some(generation), seq });
-                    self.ended = ended;
-                    self.said_more = false;
-                    return Some(Batch { frames, messages, ..Batch::default() });
+            step = match step {
+                Step::Batch(batch) => return Some(batch),
+                Step::CaughtUp => {
+                    self.tail.changed().await.ok()?;
+                    self.step()
                 }
-                TailRead::UpToDate if std::mem::take(&mut self.said_more) => {
-                    return Some(Batch::default());
-                }
-                TailRead::UpToDate => {
-                    self.clear_backoff();
-                    self.tail.as_mut()?.changed().await.ok()?;
-                }
-                // Boxed: these cases are rare and their future is large. A waiting watcher stays small.
-                next @ (TailRead::ReadLog | TailRead::NotFollowed | TailRead::Deleted) => {
-                    let batch = Box::pin(self.next_from_log(next)).await?;
-                    if !batch.frames.is_empty() || (self.said_more && !self.more) {
-                        self.said_more = batch.more;
-                        return Some(batch.into());
-                    }
-                }
+                // Boxed: this is rare and its future is large. A waiting watcher stays small.
+                Step::ReadLog(next) => Box::pin(self.step_from_log(next)).await,
+                Step::Ended => return None,
             }
         }
     }
 
+    /// What the watcher can do without waiting.
+    pub(super) fn step(&mut self) -> Step {
+        if self.ended {
+            return Step::Ended;
+        }
+        let max = self.batch_bytes();
+        let next = self.tail.borrow_and_update().read_after(self.position, max);
+        match next {
+            TailRead::Frames { bytes: frames, messages, generation, seq, ended } => {
+                self.set_position(Position { generation: Some(generation), seq });
+                self.ended = ended;
+                self.said_more = false;
+                Step::Batch(Batch { frames, messages, ..Batch::default() })
+            }
+            TailRead::UpToDate if mem::take(&mut self.said_more) => Step::Batch(Batch::default()),
+            TailRead::UpToDate => {
+                self.clear_backoff();
+                Step::CaughtUp
+            }
+            next @ (TailRead::ReadLog | TailRead::NotFollowed | TailRead::Deleted) => {
+                Step::ReadLog(next)
+            }
+        }
+    }
+
+    /// Reads the log, and then what the watcher can do.
+    pub(super) async fn step_from_log(&mut self, next: TailRead) -> Step {
+        let Some(batch) = self.read_on(next).await else { return Step::Ended };
+        if batch.frames.is_empty() && (self.more || !self.said_more) {
+            return self.step();
+        }
+        self.said_more = batch.more;
+        Step::Batch(batch.into())
+    }
+
     /// Reads the next frames from the log, after a pause if the last read had none. None to close the
     /// watcher: its client reconnects with its cursor.
-    async fn next_from_log(&mut self, next: TailRead) -> Option<Batch<String>> {
+    async fn read_on(&mut self, next: TailRead) -> Option<Batch<String>> {
         let mut batch = Batch::default();
         if next == TailRead::NotFollowed && !self.more {
             // The watcher had caught up. Usually the stream is followed again soon; the log is read
             // only if that takes longer.
             let pause = Backoff::max_pause();
-            let changed = self.tail.as_mut()?.changed();
+            let changed = self.tail.changed();
             if let Ok(changed) = timeout(pause, changed).await {
                 changed.ok()?;
                 return Some(batch);
@@ -259,14 +270,14 @@ impl Watcher {
         self.backoff.reset();
     }
 
-    fn set_position(&mut self, position: Position) {
+    pub(super) fn set_position(&mut self, position: Position) {
         self.position = position;
         self.lag.set_position(position.seq);
     }
 
     /// Resumes after a message that is still in the tail; returns whether it is.
     fn resume_from_tail(&mut self, id: EventId) -> bool {
-        let found = self.tail.as_ref().and_then(|tail| tail.borrow().find(id));
+        let found = self.tail.borrow().find(id);
         if let Some((position, ended)) = found {
             self.set_position(position);
             self.ended = ended;
@@ -276,7 +287,7 @@ impl Watcher {
 
     /// Whether the tail still has this generation: its deletion has not been delivered yet.
     fn tail_has_generation(&self, generation: Generation) -> bool {
-        self.tail.as_ref().is_some_and(|tail| tail.borrow().has_generation(generation))
+        self.tail.borrow().has_generation(generation)
     }
 
     /// Reads a page of the log. If its first message is large, memory is reserved for it.
@@ -397,49 +408,8 @@ impl Watcher {
     }
 }
 
-/// Reads a page of the log for a reader of `sharers` streams. If its first message is large, memory is
-/// reserved for it, and the page is read again.
-async fn read_page(
-    hub: Arc<HubInner>,
-    stream: StreamName,
-    address: Address,
-    cursor: ReadCursor,
-    sharers: u8,
-) -> Result<(MessagePage, Option<Box<MemoryPermit>>), WatchError> {
-    let Bound { messages, bytes } = hub.sizes.page;
-    let sharers = usize::from(sharers);
-    let bound = Bound { messages: messages.div_ceil(sharers), bytes: bytes / sharers };
-    let mut memory: Option<Box<MemoryPermit>> = None;
-    loop {
-        let no_answer = || ReadError::Unavailable("the store does not answer".into());
-        let read = hub.log.read(&stream, Range::After(cursor), bound);
-        let page = timeout(READ_TIMEOUT, read).await.map_err(|_| no_answer())??;
-        let first = page_events(&page, cursor).next();
-        let length = first.map_or(0, |(_, first)| frame::max_length(&first.data));
-        let is_reserved = memory.as_ref().is_some_and(|memory| memory.fits(length));
-        if length <= response::BATCH_BYTES || is_reserved {
-            return Ok((page, memory));
-        }
-        drop((page, memory.take()));
-        let permit = hub.memory.acquire(address, MemoryPart::Streams, length).await;
-        memory = Some(Box::new(permit.map_err(WatchError::Memory)?));
-    }
-}
-
-/// The events of a page, each with its kind: the messages, then the end, unless the reader has it.
-fn page_events(
-    page: &MessagePage,
-    from: ReadCursor,
-) -> impl Iterator<Item = (&'static str, &Message)> {
-    let end = page.end.iter().filter(move |end| !page.more && from != ReadCursor::Id(end.id));
-    let messages = page.messages.iter().map(|message| (NEW_MESSAGE, message));
-    messages.chain(end.map(|end| (END_EVENT, end)))
-}
-
 impl Drop for Watcher {
     fn drop(&mut self) {
-        if let Some(tail) = self.tail.take() {
-            self.hub.leave(&self.stream, tail);
-        }
+        self.hub.leave(&self.stream);
     }
 }

@@ -36,6 +36,18 @@ impl Freshness {
         self.0.as_ref().is_some_and(|stale| *stale.borrow())
     }
 
+    /// Waits until it changes.
+    pub(crate) async fn changed(&mut self) {
+        // The sender is dropped with the log: nothing changes after that.
+        let changed = match &mut self.0 {
+            Some(stale) => stale.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Polls the freshness; none if the store is never out of reach.
     pub(crate) fn poller(self) -> Option<Box<FreshnessPoller>> {
         let mut receiver = self.0?;

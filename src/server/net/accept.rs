@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     connections::Connections,
     http::{Connection, Http},
-    socket::with_write_timeout,
+    socket::Socket,
     tls::Tls,
 };
 use crate::{base_path::BasePath, server::client::Peer};
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
         let Some(permit) = options.connections.admit(address) else { continue };
         let peer = Peer { address, secure: tls.is_some() };
         let connection = Connection { peer, shutdown: shutdown.clone(), permit };
-        let socket = with_write_timeout(socket);
+        let socket = Socket::new(socket);
         match &tls {
             None => tokio::spawn(http.serve_plain(socket, router.clone(), connection)),
             Some(tls) => {

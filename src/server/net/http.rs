@@ -1,32 +1,27 @@
 //! Serves HTTP/1.1 or HTTP/2 on a connection, after the TLS handshake if there is one.
 
-use std::{convert::Infallible, fmt::Display, io, pin::Pin, time::Duration};
+use std::{fmt::Display, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use futures::{FutureExt as _, future::Map};
+use axum::Router;
 use hyper::{
-    Request, Response,
-    body::Incoming,
-    header::{HOST, HeaderValue},
     rt::{Read, Write},
     server::conn::{http1, http2},
-    service::Service,
+    service::Service as _,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     http2_streams::{Http2Streams, StallDetectingBody},
+    release::{FlushTracker, Release, Released},
+    service::ConnectionService,
     socket::Socket,
 };
 use crate::{
     base_path::BasePath,
     problem,
-    server::{chunked_body::ChunkedBody, client::Peer, error::Problem, guard::Permit},
+    server::{client::Peer, error::Problem, fan_out, guard::Permit},
 };
 
 /// The bytes that a connection may buffer in each direction: bounds the head of an HTTP/1.1 request,
@@ -87,9 +82,21 @@ impl Http {
         router: Router,
         connection: Connection,
     ) -> impl Future<Output = ()> + use<> {
-        let service = ConnectionService::new(router, connection.peer);
-        let http = Box::pin(self.http1.serve_connection(TokioIo::new(socket), service));
-        serve_http1(http, connection)
+        let release = Arc::<Release>::default();
+        let service = ConnectionService::new(router, connection.peer, Some(Arc::clone(&release)));
+        let io = FlushTracker { io: TokioIo::new(socket), release: Arc::clone(&release) };
+        let mut http = Box::new(self.http1.serve_connection(io, service));
+        async move {
+            let Connection { mut shutdown, permit, .. } = connection;
+            let outcome = until_shutdown(&mut http, &mut shutdown).await;
+            let Err(error) = outcome else { return };
+            let Some(Released { stream, head }) = release.take() else { return log_error(&error) };
+            let http1::Parts { io, read_buf, .. } = http.into_parts();
+            let socket = io.io.into_inner().into_inner();
+            let connection = fan_out::Connection::new(socket, read_buf.len(), permit, shutdown);
+            drop(read_buf);
+            Box::pin(stream.serve(connection, head)).await;
+        }
     }
 
     /// Serves a connection that begins with a TLS handshake.
@@ -122,13 +129,13 @@ impl Http {
                 Ok(Err(error)) => return log_error(&error),
                 Err(elapsed) => return log_error(&elapsed),
             };
-            let service = ConnectionService::new(router, connection.peer);
+            let service = ConnectionService::new(router, connection.peer, None);
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let stream = TokioIo::new(stream);
             if is_http2 {
                 serve_http2(stream, service, connection, header_timeout).await;
             } else {
-                serve_http1(Box::pin(http1.serve_connection(stream, service)), connection).await;
+                serve_http1(Box::new(http1.serve_connection(stream, service)), connection).await;
             }
         }
     }
@@ -157,20 +164,28 @@ async fn refuse_plain_http(socket: &mut Socket, base_path: &BasePath) {
 
 /// Serves HTTP/1.1. The connection is boxed, because a future holds its arguments twice.
 async fn serve_http1<I: Read + Write + Unpin + 'static>(
-    mut http: Pin<Box<http1::Connection<I, ConnectionService>>>,
+    mut http: Box<http1::Connection<I, ConnectionService>>,
     connection: Connection,
 ) {
     let Connection { mut shutdown, permit: _permit, .. } = connection;
-    let outcome = tokio::select! {
+    if let Err(error) = until_shutdown(&mut http, &mut shutdown).await {
+        log_error(&error);
+    }
+}
+
+/// Serves HTTP/1.1 until the connection is closed; once the server stops, until the open request is
+/// answered.
+async fn until_shutdown<I: Read + Write + Unpin + 'static>(
+    http: &mut http1::Connection<I, ConnectionService>,
+    shutdown: &mut watch::Receiver<()>,
+) -> hyper::Result<()> {
+    tokio::select! {
         biased;
-        outcome = http.as_mut() => outcome,
+        outcome = &mut *http => outcome,
         _ = shutdown.changed() => {
-            http.as_mut().graceful_shutdown();
+            Pin::new(&mut *http).graceful_shutdown();
             http.await
         }
-    };
-    if let Err(error) = outcome {
-        log_error(&error);
     }
 }
 
@@ -236,39 +251,3 @@ async fn serve_http2<I: Read + Write + Unpin + Send + 'static>(
 fn log_error(error: &dyn Display) {
     tracing::debug!(%error, "a connection failed");
 }
-
-/// The hyper service of one connection: passes its requests to the router.
-struct ConnectionService {
-    service: TowerToHyperService<Router>,
-    peer: Peer,
-}
-
-impl ConnectionService {
-    fn new(router: Router, peer: Peer) -> Self {
-        Self { service: TowerToHyperService::new(router), peer }
-    }
-}
-
-impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<ChunkedBody>;
-    type Error = Infallible;
-    type Future = Map<RouterFuture, fn(HttpResult<Body>) -> HttpResult<ChunkedBody>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        // HTTP/2 names the host in the URI, as HTTP/1.1 to a proxy does; the handlers read the `Host`
-        // header (RFC 9112, section 3.2.2).
-        let uri = request.uri();
-        let authority = uri.authority().map(|host| HeaderValue::from_str(host.as_str()));
-        if let Some(Ok(authority)) = authority {
-            request.headers_mut().insert(HOST, authority);
-        }
-        let in_chunks: fn(HttpResult<Body>) -> HttpResult<ChunkedBody> =
-            |result| result.map(ChunkedBody::from_response);
-        self.service.call(request).map(in_chunks)
-    }
-}
-
-type RouterFuture = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
-
-type HttpResult<B> = Result<Response<B>, Infallible>;

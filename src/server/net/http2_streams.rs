@@ -17,8 +17,7 @@ use hyper::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::socket::WRITE_TIMEOUT;
-use crate::server::chunked_body::ChunkedBody;
+use crate::server::{chunked_body::ChunkedBody, fan_out::WRITE_TIMEOUT};
 
 tokio::task_local! {
     /// When the body of this stream's response was last ready and since then not polled; `None` while

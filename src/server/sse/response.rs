@@ -2,7 +2,6 @@
 //! shutdown.
 
 use std::{
-    convert::Infallible,
     future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -12,30 +11,29 @@ use std::{
 use axum::{
     Extension,
     body::{Body, HttpBody as _},
-    extract::FromRequestParts,
-    http::{HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::stream::Stream;
+use futures::stream::{Stream, StreamExt as _};
 use tokio::time::{Instant, Sleep};
 
+pub(crate) use super::stats::BATCH_BYTES;
 use super::{
     frame,
     stats::{Batch, CloseReason, StreamStats},
+    subscription::{Reader, Subscription, WatchGrant},
 };
 use crate::{
-    message::{PING_INTERVAL_MS, ResetReason},
+    message::ResetReason,
     server::{
-        guard::{Permit, ReservedBody},
+        guard::ReservedBody,
         log::{Freshness, FreshnessPoller},
         observe::{Metrics, StreamKind, Streaming},
         shutdown::{Shutdown, ShutdownPoller},
     },
 };
 
-/// About how many bytes of frames to send in one write, to save system calls.
-pub(crate) const BATCH_BYTES: usize = 16 * 1024;
 /// The pause after a large batch for a browser. A browser takes about 20 µs to dispatch an event, and
 /// dispatches all that have arrived without a pause: a faster stream would freeze the page. This is
 /// 2 MB or 30,000 short events per second.
@@ -45,35 +43,6 @@ const BATCH_PAUSE: Duration = Duration::from_millis(8);
 /// decode text without one as Latin-1 (Python's requests) would garble it. Proxies that recognise an
 /// event stream by its media type (nginx, Caddy and `HAProxy`) ignore the parameter.
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
-
-const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
-
-/// The kind of a client, from its user agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// Paced, since it cannot dispatch events faster than [`BATCH_PAUSE`] allows.
-    Browser,
-    /// Not paced.
-    Program,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Reader {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // The user agent of every browser begins with this.
-        let agent = parts.headers.get(header::USER_AGENT);
-        let browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
-        Ok(if browser { Self::Browser } else { Self::Program })
-    }
-}
-
-/// The permission of a reader, held by its response.
-pub(crate) struct WatchGrant {
-    pub(crate) permit: Permit,
-    /// When the permission to watch ends. `None`: never.
-    pub(crate) expires_at: Option<Instant>,
-}
 
 /// Makes SSE responses; what the event streams of a server share.
 #[derive(Clone)]
@@ -85,6 +54,23 @@ pub(crate) struct EventStreams {
 }
 
 impl EventStreams {
+    /// Begins an event stream.
+    pub(crate) fn subscribe(
+        &self,
+        reader: Reader,
+        kind: StreamKind,
+        grant: WatchGrant,
+    ) -> Subscription {
+        Subscription {
+            reader,
+            expires_at: grant.expires_at,
+            last_sent: Instant::now(),
+            stale: false,
+            stats: StreamStats::begin(self.metrics.clone(), kind),
+            _permit: grant.permit,
+        }
+    }
+
     /// The response that streams `first` and then `frames`, with a ping after each 15 s of silence, and
     /// at once when `freshness` changes. It ends with `frames`, when the server drains, or when the
     /// reader's permission ends. It runs in the connection's task only, so that it stops when the reader
@@ -98,24 +84,9 @@ impl EventStreams {
         first: Batch<String>,
         frames: impl Stream<Item = Batch> + Send + 'static,
     ) -> Response {
-        let body = EventBody {
-            first: Some(Box::new(first.into())),
-            frames: Box::pin(frames),
-            large: None,
-            freshness: freshness.poller(),
-            stale: false,
-            shutdown: ShutdownPoller::new(&self.shutdown),
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            pausing: false,
-            last_sent: Instant::now(),
-            expires_at: grant.expires_at,
-            ended: false,
-            mid_frame: false,
-            reader,
-            retry: self.retry,
-            stats: StreamStats::begin(self.metrics.clone(), kind),
-            _permit: grant.permit,
-        };
+        let subscription = self.subscribe(reader, kind, grant);
+        let body =
+            EventBody::new(self, freshness, subscription, Box::pin(frames)).with_first(first);
         (Extension(Streaming), stream_response(Body::from_stream(body))).into_response()
     }
 
@@ -130,6 +101,11 @@ impl EventStreams {
     }
 }
 
+/// The response of an event stream with this body; `extension` is another extension of it.
+pub(crate) fn respond_with(body: Body, extension: impl Clone + Send + Sync + 'static) -> Response {
+    (Extension(Streaming), Extension(extension), stream_response(body)).into_response()
+}
+
 fn stream_response(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
@@ -141,36 +117,69 @@ fn stream_response(body: Body) -> Response {
 }
 
 /// The body of an SSE response.
-#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
-struct EventBody<F> {
+pub(crate) struct EventBody<F> {
+    subscription: Subscription,
     first: Option<Box<Batch>>,
-    frames: Pin<Box<F>>,
+    frames: F,
     /// The rest of a large message, with its memory reservation.
     large: Option<ReservedBody>,
     /// Boxed, and none where the store is never out of reach: an idle watcher stays small.
     freshness: Option<Box<FreshnessPoller>>,
-    /// Whether the last ping said that the store is out of reach.
-    stale: bool,
     shutdown: ShutdownPoller,
     /// For the next ping, or for the pause after a large batch. Not reset for each frame: when it
     /// fires, the time of the last frame decides.
     timer: Pin<Box<Sleep>>,
     pausing: bool,
-    last_sent: Instant,
-    /// When the permission to watch ends.
-    expires_at: Option<Instant>,
     ended: bool,
     /// Whether the next batch has the rest of a frame.
     mid_frame: bool,
-    reader: Reader,
     retry: Duration,
-    stats: StreamStats,
-    _permit: Permit,
 }
 
-impl<F: Stream<Item = Batch>> EventBody<F> {
+impl<F: Stream<Item = Batch> + Unpin> EventBody<F> {
+    /// The rest of an event stream that has begun.
+    pub(crate) fn new(
+        streams: &EventStreams,
+        freshness: Freshness,
+        subscription: Subscription,
+        frames: F,
+    ) -> Self {
+        Self {
+            subscription,
+            first: None,
+            frames,
+            large: None,
+            freshness: freshness.poller(),
+            shutdown: ShutdownPoller::new(&streams.shutdown),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            pausing: false,
+            ended: false,
+            mid_frame: false,
+            retry: streams.retry,
+        }
+    }
+
+    /// Begins the event stream, with these frames, which may be empty.
+    pub(crate) fn with_first(self, first: Batch<String>) -> Self {
+        Self { first: Some(Box::new(first.into())), ..self }
+    }
+
+    /// Its frames, when all that it had to send is sent.
+    pub(crate) fn idle_frames(&mut self) -> Option<&mut F> {
+        let is_busy = self.first.is_some()
+            || self.large.is_some()
+            || self.pausing
+            || self.ended
+            || self.mid_frame;
+        (!is_busy).then_some(&mut self.frames)
+    }
+
+    pub(crate) fn into_subscription(self) -> Subscription {
+        self.subscription
+    }
+
     fn send(&mut self, batch: Batch) -> Poll<Option<Bytes>> {
-        self.stats.count(&batch);
+        self.subscription.stats.count(&batch);
         self.record_sent(batch.frames.len());
         self.mid_frame = batch.incomplete;
         match batch.memory {
@@ -186,10 +195,11 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
     /// ping.
     fn first_block(&mut self, mut first: Batch, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if first.frames.is_empty() && !self.shutdown.has_begun(context) {
-            match self.frames.as_mut().poll_next(context) {
+            match self.frames.poll_next_unpin(context) {
                 Poll::Ready(Some(batch)) => first = batch,
                 Poll::Ready(None) => {
-                    (self.ended, self.stats.close_reason) = (true, CloseReason::Ended);
+                    self.ended = true;
+                    self.subscription.stats.close_reason = CloseReason::Ended;
                 }
                 Poll::Pending => {}
             }
@@ -197,8 +207,8 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
         let mut frames = String::new();
         frame::retry(&mut frames, self.retry);
         if first.frames.is_empty() {
-            self.stale = self.is_stale(context);
-            frame::ping(&mut frames, self.stale);
+            self.subscription.stale = self.is_stale(context);
+            frame::ping(&mut frames, self.subscription.stale);
         }
         let mut frames = frames.into_bytes();
         frames.extend_from_slice(&first.frames);
@@ -211,34 +221,28 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
     }
 
     fn ping(&mut self, stale: bool) -> Poll<Option<Bytes>> {
-        self.stale = stale;
+        self.subscription.stale = stale;
         let ping = encode(|buffer| frame::ping(buffer, stale));
         self.record_sent(ping.len());
         Poll::Ready(Some(ping))
     }
 
     /// Records that `bytes` are sent now, and begins the pause of a browser after a large batch.
-    fn record_sent(&mut self, bytes: usize) {
-        self.last_sent = Instant::now();
-        if self.reader == Reader::Browser && bytes >= BATCH_BYTES / 2 {
+    pub(crate) fn record_sent(&mut self, bytes: usize) {
+        self.subscription.last_sent = Instant::now();
+        if self.subscription.is_paced(bytes) {
             self.pausing = true;
-            self.timer.as_mut().reset(self.last_sent + BATCH_PAUSE);
+            self.timer.as_mut().reset(self.subscription.last_sent + BATCH_PAUSE);
         }
     }
 
     /// Ends the stream with a reset (`expired`).
     fn expire(&mut self) -> Poll<Option<Bytes>> {
         self.ended = true;
-        self.stats.close_reason = CloseReason::Expired;
+        self.subscription.stats.close_reason = CloseReason::Expired;
         let mut batch = Batch::default();
         batch.push_reset(ResetReason::Expired, None);
         self.send(batch.into())
-    }
-
-    /// When the timer has to fire if no frame is sent: for the next ping, or for the expiry.
-    fn next_deadline(&self) -> Instant {
-        let ping = self.last_sent + PING_INTERVAL;
-        self.expires_at.map_or(ping, |expires_at| expires_at.min(ping))
     }
 
     /// Whether the timer has fired.
@@ -247,7 +251,7 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
     }
 }
 
-impl<F: Stream<Item = Batch>> Stream for EventBody<F> {
+impl<F: Stream<Item = Batch> + Unpin> Stream for EventBody<F> {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -272,7 +276,7 @@ impl<F: Stream<Item = Batch>> Stream for EventBody<F> {
     }
 }
 
-impl<F: Stream<Item = Batch>> EventBody<F> {
+impl<F: Stream<Item = Batch> + Unpin> EventBody<F> {
     /// The next chunk; for a large message it is empty, and the message is in `large`.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
@@ -282,16 +286,16 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
             return Poll::Ready(None);
         }
         if self.mid_frame
-            && let Poll::Ready(Some(rest)) = self.frames.as_mut().poll_next(context)
+            && let Poll::Ready(Some(rest)) = self.frames.poll_next_unpin(context)
         {
             return self.send(rest);
         }
         if self.shutdown.has_begun(context) {
             self.ended = true;
-            self.stats.close_reason = CloseReason::Shutdown;
-            return Poll::Ready(Some(shutdown_frame(self.retry, self.stale)));
+            self.subscription.stats.close_reason = CloseReason::Shutdown;
+            return Poll::Ready(Some(shutdown_frame(self.retry, self.subscription.stale)));
         }
-        if self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now()) {
+        if self.subscription.has_expired(Instant::now()) {
             return self.expire();
         }
         if self.pausing {
@@ -299,29 +303,29 @@ impl<F: Stream<Item = Batch>> EventBody<F> {
                 return Poll::Pending;
             }
             self.pausing = false;
-            let due = self.next_deadline();
+            let due = self.subscription.next_deadline();
             self.timer.as_mut().reset(due);
         }
-        match self.frames.as_mut().poll_next(context) {
+        match self.frames.poll_next_unpin(context) {
             Poll::Ready(Some(batch)) => return self.send(batch),
             Poll::Ready(None) => {
-                self.stats.close_reason = CloseReason::Ended;
+                self.subscription.stats.close_reason = CloseReason::Ended;
                 return Poll::Ready(None);
             }
             Poll::Pending => {}
         }
         // Only after all frames that are ready: a reader takes a message for a sign of a fresh store.
         let stale = self.is_stale(context);
-        if stale != self.stale {
+        if stale != self.subscription.stale {
             return self.ping(stale);
         }
         while self.timer_fired(context) {
-            let due = self.next_deadline();
+            let due = self.subscription.next_deadline();
             if due > Instant::now() {
                 self.timer.as_mut().reset(due);
                 continue;
             }
-            if self.expires_at == Some(due) {
+            if self.subscription.expires_at == Some(due) {
                 return self.expire();
             }
             return self.ping(stale);

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// About how many bytes of frames to send in one write, to save system calls.
+pub(crate) const BATCH_BYTES: usize = 16 * 1024;
+
 /// Frames that are sent to a reader in one write.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<Frames = Bytes> {
@@ -88,12 +91,17 @@ impl StreamStats {
     /// Counts a batch that is sent to the reader.
     pub(super) fn count(&mut self, batch: &Batch) {
         let (messages, bytes) = (batch.messages as u64, batch.frames.len() as u64);
-        self.messages += messages;
-        self.bytes += bytes;
+        self.add(messages, bytes);
         self.metrics.delivered(messages, bytes);
         if let Some(reason) = batch.reset {
             self.metrics.reset(reason);
         }
+    }
+
+    /// Counts what the metrics are told in sums.
+    pub(super) fn add(&mut self, messages: u64, bytes: u64) {
+        self.messages += messages;
+        self.bytes += bytes;
     }
 }
 

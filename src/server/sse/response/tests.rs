@@ -2,7 +2,9 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::{sync::mpsc, time::advance};
 
 use super::*;
-use crate::server::{guard::ConcurrencyLimit, log::FreshnessSender};
+use crate::server::{
+    guard::ConcurrencyLimit, log::FreshnessSender, sse::subscription::PING_INTERVAL,
+};
 
 const RETRY: &str = "retry: 15000\n";
 const FRESH: &str = "event: ping\ndata: {}\n\n";
