@@ -300,6 +300,18 @@ async fn a_client_that_closes_its_side_is_no_watcher_any_more() {
     app.stop().await;
 }
 
+#[tokio::test]
+async fn a_server_that_stops_ends_the_response() {
+    let app = TestApp::start(&[]).await;
+    let mut raw = Raw::connect(&app).await;
+    raw.request("/streams/s/events").await;
+    raw.read_to("data: {}\n\n\r\n").await;
+    app.shutdown.begin();
+    let rest = from_chunks(&raw.read_to_end().await);
+    assert!(rest.starts_with("retry: ") && rest.ends_with("\nevent: ping\ndata: {}\n\n"), "{rest}");
+    app.stop().await;
+}
+
 /// The stream is left, deleted, and watched again before what served it before has noticed.
 #[tokio::test]
 async fn a_stream_that_is_watched_again_begins_anew() {

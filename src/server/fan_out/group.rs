@@ -233,7 +233,7 @@ impl Group {
         let subscription = &mut watcher.subscription;
         let Frames { chunk, messages, length, to, ended } = match following {
             Following::Nothing => return,
-            Following::Frames(frames) if !subscription.has_expired(now) => frames,
+            Following::Frames(frames) if !subscription.has_expired() => frames,
             Following::Frames(_) | Following::Other => return self.leave(slot, 0),
         };
         watcher.cursor.advance(to, ended);
@@ -291,7 +291,7 @@ impl Group {
                 due = due.min(deadline);
             } else if connection.blocked_since().is_some() {
                 self.remove(slot);
-            } else if subscription.has_expired(now) {
+            } else if subscription.has_expired() {
                 self.leave(slot, 0);
             } else {
                 let mut ping = String::new();

@@ -295,7 +295,7 @@ impl<F: Stream<Item = Batch> + Unpin> EventBody<F> {
             self.subscription.stats.close_reason = CloseReason::Shutdown;
             return Poll::Ready(Some(shutdown_frame(self.retry, self.subscription.stale)));
         }
-        if self.subscription.has_expired(Instant::now()) {
+        if self.subscription.has_expired() {
             return self.expire();
         }
         if self.pausing {

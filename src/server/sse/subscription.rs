@@ -65,8 +65,8 @@ impl Subscription {
         self.reader == Reader::Browser && bytes >= BATCH_BYTES / 2
     }
 
-    pub(crate) fn has_expired(&self, now: Instant) -> bool {
-        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
     }
 
     /// When something happens although there is no message: a ping, or the end of the permission.
