@@ -62,17 +62,19 @@ impl Connection {
         self.blocked_since
     }
 
-    /// Writes as much as the client takes now, and keeps the rest.
+    /// Writes as much as the client takes now, and keeps the rest. Then the task is woken when the client
+    /// can take more.
     ///
     /// # Errors
     /// When the connection is closed.
-    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &Bytes, context: &mut Context<'_>) -> io::Result<()> {
         let written = self.try_write(bytes)?;
-        if written < bytes.len() {
-            self.unsent = bytes.slice(written..);
-            self.blocked_since = Some(now);
+        if written == bytes.len() {
+            return Ok(());
         }
-        Ok(())
+        self.unsent = bytes.slice(written..);
+        self.blocked_since = Some(Instant::now());
+        self.write_rest(context)
     }
 
     /// Writes more of the rest, if the client takes it now. Otherwise the task is woken when it can.

@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{body::Body, response::Response};
-use bytes::BytesMut;
-use futures::{FutureExt as _, StreamExt as _, future::lazy};
+use bytes::{Bytes, BytesMut};
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{lazy, ready},
+};
 
 use super::{CatchUp, Connection, Count, FanOut};
 use crate::server::{
@@ -40,7 +43,7 @@ impl FanOut {
         let deferred = DeferredStream(Arc::new(Mutex::new(Some(stream))));
         let here = deferred.clone();
         let body = lazy(move |_| here.take()).into_stream();
-        let frames = body.filter_map(std::future::ready).flat_map(EventStream::into_frames);
+        let frames = body.filter_map(ready).flat_map(EventStream::into_frames);
         respond_with(Body::from_stream(frames), deferred)
     }
 }
@@ -52,7 +55,7 @@ impl DeferredStream {
 }
 
 impl EventStream {
-    fn into_frames(self) -> impl futures::Stream<Item = Result<bytes::Bytes, axum::Error>> {
+    fn into_frames(self) -> impl Stream<Item = Result<Bytes, axum::Error>> {
         let Self { fan_out, subscription, first, cursor, wants_count } = self;
         let (hub, stream) = (cursor.hub().clone(), cursor.stream().clone());
         let frames = cursor.frames();

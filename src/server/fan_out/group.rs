@@ -166,8 +166,7 @@ impl Group {
             self.check_socket(slot);
             // What has changed since its own task has looked.
             if is_told {
-                self.send(slot, Instant::now());
-                self.send_count(slot, Instant::now());
+                self.send_news(slot);
             } else {
                 self.leave(slot, 0);
             }
@@ -191,9 +190,15 @@ impl Group {
             self.remove(slot);
         } else if was_blocked && connection.blocked_since().is_none() {
             self.due = self.due.min(watcher.subscription.next_deadline());
-            self.send(slot, Instant::now());
-            self.send_count(slot, Instant::now());
+            self.send_news(slot);
         }
+    }
+
+    /// Sends a watcher the next frames and the number of watchers.
+    fn send_news(&mut self, slot: usize) {
+        let now = Instant::now();
+        self.send(slot, now);
+        self.send_count(slot, now);
     }
 
     /// Sends each watcher some of what it lacks.
@@ -242,7 +247,7 @@ impl Group {
         self.messages += messages;
         self.bytes += length as u64;
         self.is_behind = true;
-        self.write(slot, &chunk, now);
+        self.write(slot, &chunk);
         if ended || is_paced {
             self.leave(slot, length);
         }
@@ -261,17 +266,10 @@ impl Group {
     }
 
     /// Writes a chunk to a socket that has taken everything before.
-    fn write(&mut self, slot: usize, chunk: &Bytes, now: Instant) {
+    fn write(&mut self, slot: usize, chunk: &Bytes) {
         let Some(Slot { watcher, waker }) = self.watchers.get_mut(slot) else { return };
         self.writes += 1;
-        let connection = &mut watcher.connection;
-        let mut written = connection.write(chunk, now);
-        if connection.blocked_since().is_some() {
-            self.due = self.due.min(now + WRITE_TIMEOUT);
-            // The group is woken when the socket takes more; it may have done so in between.
-            written = connection.write_rest(&mut Context::from_waker(waker));
-        }
-        if written.is_err() {
+        if watcher.connection.write(chunk, &mut Context::from_waker(waker)).is_err() {
             self.remove(slot);
         }
     }
@@ -298,7 +296,7 @@ impl Group {
                 frame::ping(&mut ping, subscription.stale);
                 subscription.last_sent = now;
                 due = due.min(subscription.next_deadline());
-                self.write(slot, &chunk::of(ping.as_bytes()), now);
+                self.write(slot, &chunk::of(ping.as_bytes()));
             }
             self.give_way().await;
         }
@@ -325,7 +323,7 @@ impl Group {
         let frame = count_frame(number);
         watcher.subscription.record_sent(0, frame.len() as u64, now);
         self.bytes += frame.len() as u64;
-        self.write(slot, &chunk::of(frame.as_bytes()), now);
+        self.write(slot, &chunk::of(frame.as_bytes()));
     }
 
     async fn leave_where(&mut self, leaves: impl Fn(&LiveWatcher) -> bool) {
